@@ -1,0 +1,226 @@
+"""Weights in and out: published ``.pth`` files, our ``.safetensors``, and the ones that ship.
+
+A network's shape follows from the names and shapes of its tensors alone. Files are never
+unpickled beyond plain tensors, and nothing is allocated that the file does not hold.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from .config import DANConfig
+from .errors import CheckpointError
+from .files import atomic_path
+from .model import DAN
+
+WEIGHTS = Path(__file__).parent / "weights"
+DEFAULT = "v2-0.3M-x4"
+METADATA_KEY = "dan_fast.config"
+# Fields that no tensor's name or shape tells.
+FREE_FIELDS = ("iterations", "gradient", "group_residual")
+
+
+def available() -> list[str]:
+    """The names of the weights that ship; ``"default"`` stands for the best at x4."""
+    return ["default", *sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))]
+
+
+def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
+         iterations: int = 4) -> DAN:
+    """A trained network, ready to use (eval mode).
+
+    Args:
+        source: a published ``.pth``, our ``.safetensors``, or a name that ``available()`` lists.
+        device, dtype: where and as what its parameters shall be.
+        iterations: how often it alternates; no file says.
+
+    Raises:
+        CheckpointError: there is no such file or name, or the file is not a whole DAN network;
+            the message says what is wrong.
+    """
+    path = _find(source)
+    state, metadata = _read(path)
+    try:
+        config = infer_config(state)
+        config = replace(_agree_with_metadata(config, metadata), iterations=iterations)
+        model = _build(config, state)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return model.to(device=device, dtype=dtype).eval()
+
+
+def save(model: DAN, path: str | Path) -> None:
+    """Write ``model`` as ``.safetensors``, with its config in the metadata; whole or not at all."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: expected a name that ends in .safetensors")
+    metadata = {"format": "pt", METADATA_KEY: json.dumps(asdict(model.config))}
+    with atomic_path(path) as temporary:
+        safetensors.torch.save_file(to_published(model), temporary, metadata)
+
+
+def to_published(model: DAN) -> dict[str, Tensor]:
+    """The tensors under the names that the published implementation gives them.
+
+    Our modules carry those names, so that this is the state dict, detached, contiguous, on the CPU.
+    """
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+
+
+def infer_config(state: Mapping[str, Tensor]) -> DANConfig:
+    """The config of the network that ``state`` belongs to, from names and shapes alone.
+
+    What no shape tells keeps its default, except ``group_residual``: ``"doubled"`` for the
+    published upsampler, as in all published weights, ``"plain"`` for the direct one.
+
+    Raises:
+        ValueError: the names are not DAN's, or the shapes fit no DAN.
+    """
+    if "Restorer.head1.weight" in state:
+        version, head, head_hr = "v2", "Restorer.head1.weight", "Estimator.head_HR.0.weight"
+        block, estimator_block = r"Restorer\.body\.\d+\.body\.(\d+)\.", r"Estimator\.body\.body\.(\d+)\."
+    elif "Restorer.head.weight" in state:
+        version, head, head_hr = "v1", "Restorer.head.weight", "Estimator.head_HR.weight"
+        block, estimator_block = r"Restorer\.body\.(\d+)\.", r"Estimator\.body\.(\d+)\."
+    else:
+        raise ValueError("not a DAN network: expected a tensor Restorer.head1.weight (v2) or Restorer.head.weight "
+                         f"(v1); it has {', '.join(list(state)[:3]) or 'no tensors'}")
+    channels, image_channels = _shape(state, head, 4)[:2]
+    encoder = _shape(state, "encoder", 3)
+    kernel_size = math.isqrt(encoder[1])
+    if kernel_size**2 != encoder[1]:
+        raise ValueError(f"encoder has shape {encoder}: its second size must be a square, kernel_size squared")
+    layers = sorted({int(m[1]) for name in state if (m := re.match(r"Restorer\.upscale\.(\d+)\.weight$", name))})
+    first = _shape(state, "Restorer.upscale.0.weight", 4)[0]
+    upsampler, scale = {
+        (0,): ("direct", math.isqrt(first // image_channels)),
+        (0, 2): ("published", math.isqrt(first // channels)),
+        (0, 2, 4): ("published", 4),
+    }.get(tuple(layers), (None, 0))
+    if upsampler is None:
+        raise ValueError(f"Restorer.upscale has layers {layers}, expected [0], [0, 2] or [0, 2, 4]")
+    return DANConfig(
+        version=version, scale=scale, image_channels=image_channels, channels=channels,
+        groups=_count(state, r"Restorer\.body\.(\d+)\.") if version == "v2" else 0,
+        blocks=_count(state, block),
+        estimator_channels=_shape(state, head_hr, 4)[0],
+        estimator_blocks=_count(state, estimator_block),
+        kernel_size=kernel_size, code_length=encoder[2], upsampler=upsampler,
+        group_residual="doubled" if upsampler == "published" else "plain",
+    )
+
+
+def _shape(state: Mapping[str, Tensor], name: str, dims: int) -> tuple[int, ...]:
+    if name not in state:
+        raise ValueError(f"not a whole DAN network: the tensor {name} is missing")
+    shape = tuple(state[name].shape)
+    if len(shape) != dims or 0 in shape:
+        raise ValueError(f"{name} has shape {shape}, expected {dims} dimensions, none of them 0")
+    return shape
+
+
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    """One more than the largest number that ``pattern`` finds among the names."""
+    found = [int(m[1]) for name in state if (m := re.match(pattern, name))]
+    if not found:
+        raise ValueError(f"not a whole DAN network: no tensor is named like {pattern}")
+    # A stray huge number must not make us build that many blocks.
+    if max(found) >= len(state):
+        raise ValueError(f"block number {max(found)} in a file of {len(state)} tensors: blocks are missing")
+    return max(found) + 1
+
+
+def _agree_with_metadata(config: DANConfig, metadata: Mapping[str, str]) -> DANConfig:
+    """``config`` with the free fields that our own files note down; the rest must agree."""
+    if METADATA_KEY not in metadata:
+        return config
+    try:
+        noted = DANConfig(**json.loads(metadata[METADATA_KEY]))
+    except (json.JSONDecodeError, TypeError, ValueError) as error:
+        raise ValueError(f"its metadata {METADATA_KEY} cannot be used: {error}") from None
+    agreed = replace(config, **{name: getattr(noted, name) for name in FREE_FIELDS})
+    for field in fields(DANConfig):
+        if getattr(noted, field.name) != getattr(agreed, field.name):
+            raise ValueError(f"its metadata says {field.name}={getattr(noted, field.name)}, "
+                             f"its tensors {getattr(agreed, field.name)}")
+    return agreed
+
+
+def _build(config: DANConfig, state: Mapping[str, Tensor]) -> DAN:
+    with torch.device("meta"):
+        model = DAN(config, torch.empty(config.kernel_size**2, config.code_length))
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    missing = [name for name in expected if name not in state]
+    unknown = [name for name in state if name not in expected]
+    if missing or unknown:
+        what = "is missing" if missing else "does not belong to it"
+        raise ValueError(f"not a whole DAN {config.version} x{config.scale}: {len(missing)} tensors are missing and "
+                         f"{len(unknown)} are unknown; {(missing or unknown)[0]} {what}")
+    for name, shape in expected.items():
+        if tuple(state[name].shape) != shape:
+            raise ValueError(f"its shapes contradict each other: {name} is {tuple(state[name].shape)}, but a "
+                             f"{config.version} x{config.scale} with {config.channels} channels, kernel size "
+                             f"{config.kernel_size} and code length {config.code_length} has {shape}")
+    model.load_state_dict({name: state[name].float().contiguous() for name in expected}, assign=True)
+    return model.requires_grad_(True)
+
+
+def _find(source: str | Path) -> Path:
+    if str(source) in available():
+        return WEIGHTS / f"{DEFAULT if str(source) == 'default' else source}.safetensors"
+    path = Path(source)
+    if not path.is_file():
+        raise CheckpointError(f"{source}: neither a file nor the name of shipped weights ({', '.join(available())})")
+    return path
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a weights file of either kind."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+        # safetensors: the header's length in 8 bytes, then JSON; torch: a zip or a pickle.
+        if start[8:9] == b"{":
+            with safetensors.safe_open(path, "pt") as archive:
+                state = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+                return _without_prefix(state), archive.metadata() or {}
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # readers raise anything at all on damaged files
+        raise CheckpointError(f"{path}: cannot be read as weights, it is damaged, truncated or of another kind "
+                              f"({_first_line(error)})") from None
+    return _plain_state(path, content), {}
+
+
+def _plain_state(path: Path, content: Any) -> dict[str, Tensor]:
+    """The state dict in what a ``.pth`` holds, without the wrappers that trainers put around it."""
+    for wrapper in ("params_ema", "params", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(
+            isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
+        raise CheckpointError(f"{path}: holds {type(content).__name__}, expected a state dict: names with tensors")
+    # A few stored bytes can claim to be a huge tensor (expanded, or shared by many names).
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in content.values())
+    if claimed > path.stat().st_size:
+        raise CheckpointError(f"{path}: its tensors claim {claimed} bytes, the file has {path.stat().st_size}")
+    return _without_prefix(content)
+
+
+def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the ``module.`` that DataParallel puts before every name."""
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

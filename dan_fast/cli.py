@@ -1,0 +1,58 @@
+"""The ``dan-fast`` command: one module in ``dan_fast.commands`` for each sub-command."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from .errors import DanFastError
+
+COMMANDS = {
+    "upscale": "upscale photos of unknown blur",
+    "kernel": "estimate the blur kernel of a photo",
+    "degrade": "blur and shrink sharp images, to make test sets",
+    "train": "train a network",
+    "evaluate": "measure weights on degraded test images",
+    "bench": "time a network on this machine",
+    "doctor": "say which parts are active here, and why not",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``dan-fast``; returns the exit code: 0 done, 1 partly done, 2 bad input, 130 interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="dan-fast", description="Blind super-resolution with DAN.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        # Only the command that was asked for is imported.
+        asked = name in argv[:1]
+        sub = commands.add_parser(name, help=text, description=_sentence(text), add_help=asked,
+                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        if asked:
+            module = importlib.import_module(f"dan_fast.commands.{name}")
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    return report_errors(args.run, args, f"dan-fast {args.command}")
+
+
+def report_errors(run, args: argparse.Namespace, name: str) -> int:
+    """``run(args)``, with the user's errors on one line and exit code 2."""
+    try:
+        return run(args)
+    except DanFastError as error:
+        print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

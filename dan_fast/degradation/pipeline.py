@@ -1,0 +1,76 @@
+"""The whole degradation: random kernels, blur and downsampling, noise, 8-bit rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..ops import blur_downsample
+from .gaussian import random_irregular_kernels, random_isotropic_kernels
+from .pca import FIT_COUNT, ISOTROPIC_SIGMA, PCAEncoder
+
+# Setting 2 (v2, section 4.1): kernel size by scale. x3 is not in the paper; ours lies between.
+IRREGULAR_SIZE = {2: 11, 3: 21, 4: 31}
+
+
+def round_8bit(image: Tensor) -> Tensor:
+    """What storing as an 8-bit file does to ``image`` in [0, 1]: clamp, and round to 1/255."""
+    return image.clamp(0, 1).mul(255).round().div(255)
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """Random degradations of one setting.
+
+    Args:
+        scale: downsampling factor.
+        kernel_size: side k of the kernels.
+        sigma: smallest and largest standard deviation, HR pixels.
+        irregular: anisotropic and disturbed kernels (setting 2) instead of isotropic (setting 1).
+        disturbance: largest relative disturbance of a tap; irregular kernels only.
+        noise: largest standard deviation of additive Gaussian noise in [0, 1] units; each image
+            draws its own, uniform from 0. Default: none, as in both settings.
+    """
+
+    scale: int
+    kernel_size: int
+    sigma: tuple[float, float]
+    irregular: bool = False
+    disturbance: float = 0.25
+    noise: float = 0.0
+
+    @classmethod
+    def setting1(cls, scale: int) -> Degradation:
+        """Isotropic Gaussian kernels, 21x21, sigma from 0.2 to ``scale`` (v1, section 4.1)."""
+        return cls(scale, 21, ISOTROPIC_SIGMA[scale])
+
+    @classmethod
+    def setting2(cls, scale: int) -> Degradation:
+        """Irregular kernels as in DIV2KRK: two sigmas from 0.6 to 5, disturbed (v2, section 4.1)."""
+        return cls(scale, IRREGULAR_SIZE[scale], (0.6, 5.0), irregular=True)
+
+    def kernels(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """(count, k, k) random kernels on the generator's device."""
+        if self.irregular:
+            return random_irregular_kernels(count, self.kernel_size, self.sigma, self.disturbance, generator)
+        return random_isotropic_kernels(count, self.kernel_size, self.sigma, generator)
+
+    def encoder(self, code_length: int) -> PCAEncoder:
+        """The PCA basis of this setting's kernels, from 30,000 of them; the same every time."""
+        return PCAEncoder.fit(self.kernels(FIT_COUNT, torch.Generator().manual_seed(0)), code_length)
+
+    def __call__(self, hr: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Degrade ``hr`` (B, C, H, W) in [0, 1], H and W multiples of the scale.
+
+        Returns:
+            lr (B, C, H/s, W/s), rounded to 8 bit, and the kernels (B, k, k) that blurred it.
+        """
+        kernel = self.kernels(len(hr), generator).to(hr.device)
+        lr = blur_downsample(hr, kernel, self.scale)
+        if self.noise:
+            draw = {"generator": generator, "device": generator.device if generator else hr.device}
+            level = self.noise * torch.rand(len(hr), 1, 1, 1, **draw)
+            lr = lr + (level * torch.randn(lr.shape, **draw)).to(lr)
+        return round_8bit(lr), kernel

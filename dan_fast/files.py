@@ -1,0 +1,41 @@
+"""Writing files so that they are whole or not there; where the files that ship are."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# Photos that ship with the package, CC0.
+SAMPLES = Path(__file__).parent / "samples"
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends well.
+
+    The folder is made if it is missing. Whatever goes wrong in the block, an interrupt included,
+    ``path`` is as it was before and no temporary file stays behind. The temporary name keeps the
+    suffix, which writers read the format from.
+
+    Raises:
+        OSError: the folder or the file cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, as a rename across file systems is not atomic; hidden, so that no
+    # search for images finds it.
+    part = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path | str, data: bytes) -> None:
+    """Write ``data`` to ``path``: the whole of it, or nothing. Raises OSError as ``atomic_path``."""
+    with atomic_path(path) as part:
+        part.write_bytes(data)

@@ -1,0 +1,298 @@
+"""Image files in and out: everything becomes RGB of 8 or 16 bits, upright."""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from .encode16 import encode_png16, encode_tiff16
+from .errors import ImageError
+from .files import write_atomically
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+MAX_PIXELS = 200_000_000
+
+# What can be written: Pillow's name of the format and the longest side that it allows.
+_WRITERS = {".png": ("PNG", 2**31 - 1), ".jpg": ("JPEG", 65_500), ".jpeg": ("JPEG", 65_500),
+            ".webp": ("WEBP", 16_383), ".tif": ("TIFF", 2**31 - 1), ".tiff": ("TIFF", 2**31 - 1)}
+_READERS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+_GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
+_pillow_limit = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A decoded image, upright (the EXIF orientation is applied).
+
+    Attributes:
+        rgb: HxWx3, uint8 or uint16, contiguous; a grey file's three channels are equal.
+        alpha: HxW of the same type, or None.
+        grey: the file held grey values.
+        icc_profile: the file's colour profile, or None.
+        notes: what the user should know of the decoding, one sentence each.
+    """
+
+    rgb: np.ndarray
+    alpha: np.ndarray | None = None
+    grey: bool = False
+    icc_profile: bytes | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find_images(paths: Iterable[str | Path]) -> list[Path]:
+    """The image files among ``paths``: files as they are, folders searched recursively.
+
+    Within a folder files count by suffix (``SUFFIXES``, any case), sorted; hidden files and
+    folders are skipped. No file is listed twice.
+
+    Raises:
+        ImageError: a path does not exist, or a folder holds no image.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()
+                      and not any(part.startswith(".") for part in p.relative_to(path).parts)]
+            if not inside:
+                raise ImageError(f"{path}: the folder holds no image ({', '.join(s[1:] for s in SUFFIXES)})")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise ImageError(f"{path}: no such file or folder")
+    return list(dict.fromkeys(found))
+
+
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Decode a PNG, JPEG, WebP, BMP or TIFF of 8 or 16 bits a channel.
+
+    Raises:
+        ImageError: the file is missing, no such image, broken, of another depth, or larger than
+            ``max_pixels`` (known from its header, before anything is decoded).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    try:
+        with _open_header(path) as header:
+            width, height = header.size
+            if 0 in header.size:
+                raise ImageError(f"{path}: an image of {width}x{height} pixels is empty")
+            if width * height > max_pixels:
+                raise ImageError(f"{path}: {width}x{height} pixels are more than the limit of "
+                                 f"{max_pixels / 1e6:g} million: crop or shrink it")
+            return _decode(path, header)
+    except ImageError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not a readable PNG, JPEG, WebP, BMP or TIFF image of 8 or 16 bits") from error
+    # Decoders of broken files raise nearly anything: OSError, SyntaxError, struct.error, EOFError …
+    except Exception as error:
+        raise ImageError(f"{path}: cannot be decoded: {error or type(error).__name__}") from error
+
+
+def check_writable(path: str | Path, height: int, width: int) -> None:
+    """Whether an image of this size can be written to a file of this name.
+
+    Raises:
+        ImageError: the suffix is unknown or the format does not go up to this size.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _WRITERS:
+        raise ImageError(f"{path}: cannot write {suffix or 'a file without suffix'}, expected {', '.join(_WRITERS)}")
+    name, longest = _WRITERS[suffix]
+    if max(height, width) > longest:
+        raise ImageError(f"{path}: {width}x{height} pixels are too large for {name}, which ends at {longest}: use png")
+
+
+def write_image(path: str | Path, rgb: np.ndarray, alpha: np.ndarray | None = None, *, grey: bool = False,
+                icc_profile: bytes | None = None, quality: int = 95) -> tuple[str, ...]:
+    """Write an image as its suffix says (png, jpg, webp, tif): the whole file or none.
+
+    PNG and TIFF keep 16 bits and are lossless; JPEG and WebP take 8 bits; JPEG knows no alpha
+    and shows the image on white.
+
+    Args:
+        rgb: HxWx3, or HxW for grey; uint8 or uint16.
+        alpha: HxW of the same type.
+        grey: write the brightness of ``rgb`` as a grey image (where the format can: WebP cannot,
+            nor TIFF 16-bit grey with alpha).
+        icc_profile: colour profile to embed.
+        quality: of JPEG and WebP, 1 to 100.
+
+    Returns:
+        What was lost, one sentence each, for the user.
+
+    Raises:
+        ImageError: the image or the suffix is not one of these, or the file cannot be written.
+    """
+    path = Path(path)
+    _check_pixels(rgb, alpha)
+    check_writable(path, *rgb.shape[:2])
+    format_name = _WRITERS[path.suffix.lower()][0]
+    notes = []
+    if format_name in ("JPEG", "WEBP") and rgb.dtype == np.uint16:
+        rgb, alpha = _to_8_bits(rgb), None if alpha is None else _to_8_bits(alpha)
+        notes.append(f"{format_name} holds 8 bits: reduced from 16")
+    if format_name == "JPEG" and alpha is not None:
+        rgb, alpha = _on_white(rgb, alpha), None
+        notes.append("JPEG holds no transparency: put on white")
+    if grey and rgb.ndim == 3:
+        rgb = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
+    pixels = _stack(rgb, alpha, keeps_grey=_keeps_grey(format_name, rgb.dtype, alpha))
+    if icc_profile and pixels.shape[2] >= 3 and icc_profile[16:20] == b"GRAY":
+        icc_profile = None
+        notes.append(f"{format_name} holds this grey image as RGB: its grey colour profile is left out")
+    try:
+        write_atomically(path, _encode(pixels, format_name, icc_profile, quality))
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+    return tuple(notes)
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _open_header(path: Path) -> Iterator[Image.Image]:
+    # Pillow's own limit on pixels is below ours and global; it is only read by Image.open.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # broken metadata is not the user's business here
+        with _pillow_limit:
+            theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(path, formats=_READERS)
+            finally:
+                Image.MAX_IMAGE_PIXELS = theirs
+        with image:
+            yield image
+
+
+def _decode(path: Path, image: Image.Image) -> Photo:
+    notes = []
+    bits = _bits(image)
+    if bits not in (8, 16) or image.mode in ("F", "I"):
+        raise ImageError(f"{path}: its samples are not whole numbers of 8 or 16 bits: convert it")
+    # An MPO's further pictures are other views and gain maps, nothing that anyone misses.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        notes.append(f"only the first of {image.n_frames} frames is used")
+    profile = image.info.get("icc_profile") or None
+    if image.mode == "CMYK":
+        notes.append("CMYK converted to RGB" + (" without its colour profile" if profile else ""))
+        profile = None
+    # Pillow opens a PNG of 16-bit grey + alpha as RGBA; only the raw mode tells.
+    grey = image.mode in _GREY_MODES or (bits == 16 and "LA;16B" in _raw_mode(image))
+    rgb, alpha = _decode_16_bits(image, path) if bits == 16 else _decode_8_bits(image)
+    return Photo(rgb, alpha, grey, profile, tuple(notes))
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits of a sample in the file; Pillow's mode does not tell: it reads 16-bit colour as 8-bit."""
+    if image.format == "PNG":
+        return 16 if "16" in _raw_mode(image) else 8
+    if image.format == "TIFF":
+        return max(8, *image.tag_v2.get(258, (1,)))
+    return 8
+
+
+def _raw_mode(image: Image.Image) -> str:
+    return str(image.tile[0].args) if image.tile else ""
+
+
+def _decode_8_bits(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or image.has_transparency_data:
+        rgba = np.asarray(image.convert("RGBA"))
+        return np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
+    return np.array(image.convert("RGB")), None
+
+
+def _decode_16_bits(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    orientation = image.getexif().get(0x0112, 1)
+    size = image.size
+    # OpenCV returns the rest of a truncated file as grey without a word; Pillow complains.
+    image.load()
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16 or sorted(pixels.shape[:2]) != sorted(size):
+        raise ImageError(f"{path}: a 16-bit image of an unsupported kind: convert it to 16-bit RGB PNG")
+    if image.format != "TIFF":  # whose orientation OpenCV applies itself
+        pixels = _upright(pixels, orientation)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    colours = pixels[..., :1] if pixels.shape[2] < 3 else pixels[..., 2::-1]
+    rgb = np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)))
+    return rgb, np.ascontiguousarray(pixels[..., -1]) if pixels.shape[2] in (2, 4) else None
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """EXIF: 2 to 4 mirror or turn by half; 5 to 8 are the same on the transposed image."""
+    if orientation >= 5:
+        pixels, orientation = pixels.swapaxes(0, 1), {5: 1, 6: 2, 7: 3, 8: 4}.get(orientation, 1)
+    if orientation in (3, 4):
+        pixels = pixels[::-1]
+    return pixels[:, ::-1] if orientation in (2, 3) else pixels
+
+
+# --- writing -----------------------------------------------------------------------------------
+
+
+def _check_pixels(rgb: np.ndarray, alpha: np.ndarray | None) -> None:
+    if rgb.dtype not in (np.uint8, np.uint16) or not (rgb.ndim == 2 or (rgb.ndim == 3 and rgb.shape[2] == 3)) \
+            or 0 in rgb.shape:
+        raise ImageError(f"image has shape {rgb.shape} and type {rgb.dtype}, "
+                         "expected HxWx3 or HxW, uint8 or uint16, not empty")
+    if alpha is not None and (alpha.shape != rgb.shape[:2] or alpha.dtype != rgb.dtype):
+        raise ImageError(f"alpha has shape {alpha.shape} and type {alpha.dtype}, "
+                         f"expected {rgb.shape[:2]} and {rgb.dtype} like the image")
+
+
+def _to_8_bits(image: np.ndarray) -> np.ndarray:
+    """0..65535 to 0..255, rounded to nearest: 65535 = 257 * 255."""
+    return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    cover = (alpha if rgb.ndim == 2 else alpha[..., None]).astype(np.float32) / 255
+    return np.rint(rgb * cover + 255 * (1 - cover)).astype(np.uint8)
+
+
+def _keeps_grey(format_name: str, dtype: np.dtype, alpha: np.ndarray | None) -> bool:
+    # Pillow, and all that build on it, cannot open a TIFF of 16-bit grey with alpha.
+    return format_name != "WEBP" and not (format_name == "TIFF" and dtype == np.uint16 and alpha is not None)
+
+
+def _stack(rgb: np.ndarray, alpha: np.ndarray | None, *, keeps_grey: bool) -> np.ndarray:
+    planes = [rgb] if rgb.ndim == 3 else [rgb[..., None]] * (1 if keeps_grey else 3)
+    if alpha is not None:
+        planes.append(alpha[..., None])
+    return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
+
+
+def _encode(pixels: np.ndarray, format_name: str, icc_profile: bytes | None, quality: int) -> bytes:
+    """``pixels`` HxWxC with C = 1 to 4 as in :func:`dan_fast.encode16.encode_png16`."""
+    if pixels.dtype == np.uint16:
+        return (encode_png16 if format_name == "PNG" else encode_tiff16)(pixels, icc_profile)
+    options = {
+        "PNG": {},
+        # Without colour subsampling: it would halve the sharpness that was just restored.
+        "JPEG": {"quality": quality, "subsampling": 0},
+        "WEBP": {"quality": quality},
+        "TIFF": {"compression": "tiff_adobe_deflate"},
+    }[format_name]
+    if icc_profile:
+        options["icc_profile"] = icc_profile
+    mode = ("L", "LA", "RGB", "RGBA")[pixels.shape[2] - 1]
+    image = Image.fromarray(np.ascontiguousarray(pixels.squeeze(2) if mode == "L" else pixels))
+    assert image.mode == mode
+    buffer = io.BytesIO()
+    image.save(buffer, format_name, **options)
+    return buffer.getvalue()

@@ -1,0 +1,96 @@
+"""Blur every image with its own kernel and shrink it: (B, C, H, W), (B, k, k) -> (B, C, H/s, W/s).
+
+``torch.ops.dan_fast.blur_downsample`` exists with and without the compiled extension. torch picks by
+device: the C++ code for the CPU, the CUDA code for a GPU, the reference where neither was built.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import dan_fast_kernels
+import torch
+from torch import Tensor
+
+from ..degradation.blur import blur
+from ..degradation.resize import bicubic_resize
+
+NAME = "dan_fast::blur_downsample"
+SCALES = (1, 2, 3, 4)
+
+
+def blur_downsample_ref(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
+    """What the operator computes, in plain PyTorch; same arguments as ``blur_downsample``."""
+    return bicubic_resize(blur(hr, kernel), Fraction(1, scale)).contiguous()
+
+
+if dan_fast_kernels.EXTENSION is None:
+    torch.library.define(NAME, "(Tensor hr, Tensor kernel, int scale) -> Tensor")
+torch.library.impl(NAME, "default", blur_downsample_ref)
+
+
+@torch.library.register_fake(NAME)
+def _fake(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
+    batch, channels, height, width = hr.shape
+    return hr.new_empty(batch, channels, height // scale, width // scale)
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    hr, kernel, ctx.scale = inputs
+    ctx.save_for_backward(hr, kernel)
+
+
+def _backward(ctx, grad: Tensor):
+    # Linear in both arguments; the reference knows both adjoints.
+    _, adjoint = torch.func.vjp(lambda hr, kernel: blur_downsample_ref(hr, kernel, ctx.scale), *ctx.saved_tensors)
+    return *adjoint(grad), None
+
+
+torch.library.register_autograd(NAME, _backward, setup_context=_setup_context)
+
+
+def blur_downsample(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
+    """Correlate every image with its kernel (not flipped), then shrink it as MATLAB's ``imresize`` does.
+
+    The same as ``bicubic_resize(blur(hr, kernel), Fraction(1, scale))`` of ``dan_fast.degradation``,
+    faster. Differentiable in ``hr`` and ``kernel``.
+
+    Args:
+        hr: (B, C, H, W) floating point, any value range; H and W multiples of ``scale`` and larger
+            than ``k // 2``.
+        kernel: (B, k, k) floating point, odd or even, on the device of ``hr``; centred on ``k // 2``.
+        scale: 1, 2, 3 or 4.
+
+    Returns:
+        (B, C, H / scale, W / scale), contiguous, dtype and device of ``hr``; not clamped.
+
+    Raises:
+        ValueError: an argument does not fit; the message says what to do.
+    """
+    _check(hr, kernel, scale)
+    return torch.ops.dan_fast.blur_downsample(hr, kernel.to(hr.dtype), scale)
+
+
+def _check(hr: Tensor, kernel: Tensor, scale: int) -> None:
+    if type(scale) is not int or scale not in SCALES:
+        raise ValueError(f"scale={scale!r}: expected 1, 2, 3 or 4; bicubic_resize takes any other factor")
+    if hr.dim() != 4:
+        raise ValueError(f"hr has shape {tuple(hr.shape)}, expected (B, C, H, W): add a batch dimension with hr[None]")
+    for name, tensor in (("hr", hr), ("kernel", kernel)):
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} is {tensor.dtype}, expected floating point: convert it with .float()")
+    if kernel.dim() != 3 or kernel.shape[1] != kernel.shape[2] or 0 in kernel.shape[1:]:
+        raise ValueError(f"kernel has shape {tuple(kernel.shape)}, expected (B, k, k), one square kernel an image")
+    if kernel.shape[0] != hr.shape[0]:
+        raise ValueError(f"kernel holds {kernel.shape[0]} kernels for {hr.shape[0]} images, expected one for each: "
+                         "repeat a common one with kernel.expand(len(hr), -1, -1)")
+    if kernel.device != hr.device:
+        raise ValueError(f"kernel is on {kernel.device} and hr on {hr.device}, expected the same: kernel.to(hr.device)")
+    height, width = hr.shape[2:]
+    if height % scale or width % scale:
+        raise ValueError(f"hr is {height}x{width}, expected multiples of scale={scale}: crop it to "
+                         f"{height - height % scale}x{width - width % scale}")
+    border = kernel.shape[1] // 2
+    if min(height, width) <= border:
+        raise ValueError(f"hr is {height}x{width}: a {kernel.shape[1]}x{kernel.shape[1]} kernel needs more than {border} "
+                         "pixels a side to reflect: take a larger image or a smaller kernel")

@@ -1,0 +1,60 @@
+"""How a network is trained: everything that changes the result, in one frozen dataclass."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..errors import DanFastError
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Optimiser, schedule and batch. The defaults are v2's published ones (section 4.1).
+
+    Args:
+        steps: optimiser steps in all.
+        batch: patches a step.
+        patch: side of a low-resolution patch, pixels; the HR patch is ``scale`` times as large.
+        learning_rate: Adam's largest; betas are (0.9, 0.99).
+        schedule: ``"halving"``: halved every ``halve_every`` steps; ``"cosine"``: down to 0.
+        halve_every: steps between halvings.
+        warmup: steps over which the learning rate rises from 0.
+        kernel_weight: weight of the kernel's (v1: the code's) L1 loss beside the image's.
+        short_until: share of the steps trained with only 2 iterations, which is faster while
+            the Estimator is still poor. 0: never.
+        clip: largest norm of all gradients together.
+        ema: decay of the averaged weights, which are the ones validated and saved.
+    """
+
+    steps: int = 800_000
+    batch: int = 64
+    patch: int = 64
+    learning_rate: float = 4e-4
+    schedule: str = "halving"
+    halve_every: int = 200_000
+    warmup: int = 0
+    kernel_weight: float = 1.0
+    short_until: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.999
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "patch", "halve_every"):
+            if getattr(self, name) < 1:
+                raise DanFastError(f"{name}={getattr(self, name)}: expected at least 1")
+        if self.schedule not in ("halving", "cosine"):
+            raise DanFastError(f"schedule={self.schedule!r}: expected 'halving' or 'cosine'")
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of step ``step``, counted from 0."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        if self.schedule == "halving":
+            return self.learning_rate * 0.5 ** (step // self.halve_every)
+        progress = (step - self.warmup) / max(self.steps - self.warmup, 1)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
+
+    def iterations_at(self, step: int, iterations: int) -> int:
+        """How many iterations step ``step`` unrolls, of the network's ``iterations``."""
+        return min(2, iterations) if step < self.short_until * self.steps else iterations
