@@ -93,7 +93,8 @@ class DANConfig:
             # The channel attention squeezes by 16 (16 -> 1); fewer channels leave nothing.
             for name in ("channels", "estimator_channels"):
                 if getattr(self, name) < 16:
-                    raise ValueError(f"{name}={getattr(self, name)}: v1's channel attention squeezes by 16, expected at least 16")
+                    raise ValueError(f"{name}={getattr(self, name)}: v1's channel attention squeezes by 16, "
+                                     "expected at least 16")
         else:
             self._positive("groups")
         if self.code_length > self.kernel_size**2:

@@ -92,15 +92,18 @@ class DegradedSet:
 
     @classmethod
     def from_folder(cls, folder: Path | str, scale: int, protocol: str = "gaussian8",
-                    limit: int | None = None) -> DegradedSet:
+                    limit: int | None = None, name: str | None = None) -> DegradedSet:
         """All images below ``folder``, or the first ``limit``, under a protocol of ``PROTOCOLS``.
+
+        The set is called ``name``, by default as its folder.
 
         Raises:
             DanFastError: no such protocol or scale, or no images there.
         """
         if protocol not in PROTOCOLS:
             raise DanFastError(f"protocol={protocol!r}: expected one of {', '.join(PROTOCOLS)}")
-        return cls(Path(folder).name, images_below([Path(folder)])[:limit], scale, PROTOCOLS[protocol])
+        folder = Path(folder)
+        return cls(name or folder.resolve().name, images_below([folder])[:limit], scale, PROTOCOLS[protocol])
 
     def __post_init__(self) -> None:
         if self.scale not in GAUSSIAN8_SIGMA:
@@ -137,6 +140,16 @@ class DegradedSet:
             for kernel_index, (sigma, kernel) in enumerate(zip(sigmas, kernels, strict=True)):
                 lr = degrade(hr, kernel, self.scale, self.noise, generator)
                 yield Degraded(name, kernel_index, sigma, hr, lr, kernel.numpy())
+
+    def check_output_names(self) -> None:
+        """Raises DanFastError if two images would be written under one name."""
+        seen: dict[str, Path] = {}
+        for path, name in self.images:
+            stem = Path(name).with_suffix("").as_posix()
+            if stem in seen:
+                raise DanFastError(f"{seen[stem]} and {path} would both be written as {stem}.png: "
+                                   "rename one, or take one at a time")
+            seen[stem] = path
 
     def _generator(self, index: int) -> torch.Generator:
         # Far apart, so that image 1 of seed 0 is not image 0 of seed 1.
@@ -208,5 +221,14 @@ def image_sets(folders: Iterable[Path]) -> list[Path]:
     for folder in folders:
         below = find_images([folder])
         inside = any(path.parent == folder for path in below)
-        sets += [folder] if inside or folder.is_file() else sorted({folder / path.relative_to(folder).parts[0] for path in below})
+        if inside or folder.is_file():
+            sets.append(folder)
+        else:
+            sets += sorted({folder / path.relative_to(folder).parts[0] for path in below})
     return sets
+
+
+def output_name(case: Degraded, kernels: int) -> str:
+    """The image's name without suffix, and the kernel's index where it has several."""
+    stem = Path(case.image).with_suffix("").as_posix()
+    return stem if kernels == 1 else f"{stem}_{case.kernel_index}"

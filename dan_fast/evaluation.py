@@ -20,8 +20,13 @@ __all__ = ["Degraded", "DegradedSet", "Row", "bicubic", "mean", "mean_psnr_y", "
 class Upscaled(Protocol):
     """What an upscaler returns, for example ``dan_fast.inference.UpscaleResult``."""
 
-    image: np.ndarray  # (H*s, W*s, 3) uint8
-    kernel: np.ndarray  # (k, k)
+    @property
+    def image(self) -> np.ndarray:
+        """(H*s, W*s, 3) uint8 RGB."""
+
+    @property
+    def kernel(self) -> np.ndarray:
+        """(k, k), sum 1."""
 
 
 Upscale = Callable[[np.ndarray], Upscaled]

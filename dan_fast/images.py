@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .encode16 import encode_png16, encode_tiff16
 from .errors import ImageError
@@ -46,6 +46,11 @@ class Photo:
     grey: bool = False
     icc_profile: bytes | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """What the file held: HxW if it is grey, else ``rgb``."""
+        return self.rgb[..., 0] if self.grey else self.rgb
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
@@ -141,7 +146,7 @@ def write_image(path: str | Path, rgb: np.ndarray, alpha: np.ndarray | None = No
     format_name = _WRITERS[path.suffix.lower()][0]
     notes = []
     if format_name in ("JPEG", "WEBP") and rgb.dtype == np.uint16:
-        rgb, alpha = _to_8_bits(rgb), None if alpha is None else _to_8_bits(alpha)
+        rgb, alpha = to_8_bits(rgb), None if alpha is None else to_8_bits(alpha)
         notes.append(f"{format_name} holds 8 bits: reduced from 16")
     if format_name == "JPEG" and alpha is not None:
         rgb, alpha = _on_white(rgb, alpha), None
@@ -159,18 +164,27 @@ def write_image(path: str | Path, rgb: np.ndarray, alpha: np.ndarray | None = No
     return tuple(notes)
 
 
+def to_8_bits(image: np.ndarray) -> np.ndarray:
+    """uint16 to uint8, rounded to nearest (65535 = 257 * 255); uint8 as it is."""
+    if image.dtype == np.uint8:
+        return image
+    return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
 # --- reading -----------------------------------------------------------------------------------
 
 
 @contextmanager
 def _open_header(path: Path) -> Iterator[Image.Image]:
     # Pillow's own limit on pixels is below ours and global; it is only read by Image.open.
-    with warnings.catch_warnings():
+    # A file rather than its path, as Pillow (13) maps files into memory that it opens itself, and
+    # then garbles uncompressed TIFFs that need turning.
+    with warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore")  # broken metadata is not the user's business here
         with _pillow_limit:
             theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
-                image = Image.open(path, formats=_READERS)
+                image = Image.open(file, formats=_READERS)
             finally:
                 Image.MAX_IMAGE_PIXELS = theirs
         with image:
@@ -209,23 +223,24 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _decode_8_bits(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or image.has_transparency_data:
-        rgba = np.asarray(image.convert("RGBA"))
-        return np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
-    return np.array(image.convert("RGB")), None
+    image.load()  # Pillow turns a TIFF upright now, and forgets its orientation
+    has_alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or image.has_transparency_data
+    pixels = _upright(np.array(image.convert("RGBA" if has_alpha else "RGB")), _orientation(image))
+    return np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3]) if has_alpha else None
 
 
 def _decode_16_bits(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    orientation = image.getexif().get(0x0112, 1)
     size = image.size
     # OpenCV returns the rest of a truncated file as grey without a word; Pillow complains.
     image.load()
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or sorted(pixels.shape[:2]) != sorted(size):
         raise ImageError(f"{path}: a 16-bit image of an unsupported kind: convert it to 16-bit RGB PNG")
-    if image.format != "TIFF":  # whose orientation OpenCV applies itself
-        pixels = _upright(pixels, orientation)
+    if image.format != "TIFF":
+        pixels = _upright(pixels, _orientation(image))
+    # OpenCV has turned a TIFF upright, but takes no notice of what its zero means.
+    elif image.tag_v2.get(262) == 0:
+        pixels = 65535 - pixels
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     colours = pixels[..., :1] if pixels.shape[2] < 3 else pixels[..., 2::-1]
@@ -233,10 +248,17 @@ def _decode_16_bits(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndar
     return rgb, np.ascontiguousarray(pixels[..., -1]) if pixels.shape[2] in (2, 4) else None
 
 
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(0x0112, 1)
+    except Exception:  # broken metadata does not make the picture unreadable
+        return 1
+
+
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """EXIF: 2 to 4 mirror or turn by half; 5 to 8 are the same on the transposed image."""
-    if orientation >= 5:
-        pixels, orientation = pixels.swapaxes(0, 1), {5: 1, 6: 2, 7: 3, 8: 4}.get(orientation, 1)
+    if orientation in (5, 6, 7, 8):
+        pixels, orientation = pixels.swapaxes(0, 1), orientation - 4
     if orientation in (3, 4):
         pixels = pixels[::-1]
     return pixels[:, ::-1] if orientation in (2, 3) else pixels
@@ -253,11 +275,6 @@ def _check_pixels(rgb: np.ndarray, alpha: np.ndarray | None) -> None:
     if alpha is not None and (alpha.shape != rgb.shape[:2] or alpha.dtype != rgb.dtype):
         raise ImageError(f"alpha has shape {alpha.shape} and type {alpha.dtype}, "
                          f"expected {rgb.shape[:2]} and {rgb.dtype} like the image")
-
-
-def _to_8_bits(image: np.ndarray) -> np.ndarray:
-    """0..65535 to 0..255, rounded to nearest: 65535 = 257 * 255."""
-    return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:

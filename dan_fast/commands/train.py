@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
         current = _resume(args, options)
     else:
         if (options.out / STATE).exists():
-            raise DanFastError(f"{options.out} already holds a run: --resume goes on with it, another --out starts anew")
+            raise DanFastError(f"{options.out} already holds a run: "
+                               "--resume goes on with it, another --out starts anew")
         current = Run(_changed(get_preset(args.preset or DEFAULT_PRESET), args), args.seed or 0, options)
     preset = current.preset
     validation = args.val and FolderValidation(args.val, preset.config.scale, preset.degradation.irregular)

@@ -22,7 +22,7 @@ def blur(image: Tensor, kernel: Tensor) -> Tensor:
     if image.dim() != 4 or kernel.dim() != 3 or kernel.shape[1] != kernel.shape[2] or len(image) != len(kernel):
         raise ValueError(f"image {tuple(image.shape)} and kernel {tuple(kernel.shape)} do not fit: "
                          "expected (B, C, H, W) and (B, k, k)")
-    batch, channels, height, width = image.shape
+    batch, _, height, width = image.shape
     k = kernel.shape[1]
     if min(height, width) <= k // 2:
         raise ValueError(f"image is {height}x{width}: a {k}x{k} kernel needs more than {k // 2} pixels on each side")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from ..config import DANConfig
 
-# A network may see further than this; what lies beyond changes less than the rounding to 8 bits.
-LARGEST_HALO = 24
+# A published network sees 104 pixels far, but hardly: cut at 24 or 28, no 8-bit value changed by
+# more than 1 (at 16: by 11; random weights). 28 is all that 12 blocks see.
+LARGEST_HALO = 28
 _CELL = 32
 
 
@@ -45,7 +47,7 @@ def _cuts(length: int, side: int, halo: int) -> list[tuple[slice, slice]]:
     count = math.ceil(length / side)
     edges = [length * i // count for i in range(count + 1)]
     return [(slice(a, b), slice(max(0, a - halo), min(length, b + halo)))
-            for a, b in zip(edges[:-1], edges[1:], strict=True)]
+            for a, b in pairwise(edges)]
 
 
 def halo_of(config: DANConfig) -> int:

@@ -47,8 +47,8 @@ class Upscaler:
       kernel of the whole image. The rest of the image is restored once, with the code that the
       crop's last iteration used.
     * The image is restored in tiles with a halo. For v2 this equals one pass over the whole
-      image, to float rounding, if the Restorer sees no further than the halo's 24 pixels (up to
-      10 blocks). A deeper one sees further, and its tiles differ slightly, most where they meet.
+      image, to float rounding, if the Restorer sees no further than the halo's 28 pixels (up to
+      12 blocks). A deeper one sees further, and its tiles differ slightly, most where they meet.
       v1's channel attention averages over the tile, not the image, which differs a little
       everywhere.
 

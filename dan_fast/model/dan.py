@@ -107,6 +107,7 @@ class DAN(nn.Module):
     def _check(self, lr: Tensor) -> None:
         channels = self.config.image_channels
         if lr.dim() != 4 or lr.shape[1] != channels or 0 in lr.shape:
-            raise ValueError(f"lr has shape {tuple(lr.shape)}, expected (batch, {channels}, height, width), none of them 0")
+            raise ValueError(f"lr has shape {tuple(lr.shape)}, expected (batch, {channels}, height, width), "
+                             "none of them 0")
         if not lr.is_floating_point():
             raise ValueError(f"lr is {lr.dtype}, expected floating point in [0, 1]: divide 8-bit images by 255")

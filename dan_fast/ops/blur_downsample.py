@@ -35,15 +35,27 @@ def _fake(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
     return hr.new_empty(batch, channels, height // scale, width // scale)
 
 
+# An operator of its own, because torch.compile cannot trace into the reference.
+@torch.library.custom_op(f"{NAME}_backward", mutates_args=())
+def _adjoint(grad: Tensor, hr: Tensor, kernel: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    # The output is linear in hr and in kernel; autograd knows both adjoints from the reference.
+    adjoint = torch.func.vjp(lambda hr, kernel: blur_downsample_ref(hr, kernel, scale), hr, kernel)[1]
+    grad_hr, grad_kernel = adjoint(grad)
+    return grad_hr.contiguous(), grad_kernel.contiguous()
+
+
+@_adjoint.register_fake
+def _adjoint_fake(grad: Tensor, hr: Tensor, kernel: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    return hr.new_empty(hr.shape), kernel.new_empty(kernel.shape)
+
+
 def _setup_context(ctx, inputs, output) -> None:
     hr, kernel, ctx.scale = inputs
     ctx.save_for_backward(hr, kernel)
 
 
-def _backward(ctx, grad: Tensor):
-    # Linear in both arguments; the reference knows both adjoints.
-    _, adjoint = torch.func.vjp(lambda hr, kernel: blur_downsample_ref(hr, kernel, ctx.scale), *ctx.saved_tensors)
-    return *adjoint(grad), None
+def _backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    return *_adjoint(grad, *ctx.saved_tensors, ctx.scale), None
 
 
 torch.library.register_autograd(NAME, _backward, setup_context=_setup_context)
@@ -90,7 +102,7 @@ def _check(hr: Tensor, kernel: Tensor, scale: int) -> None:
     if height % scale or width % scale:
         raise ValueError(f"hr is {height}x{width}, expected multiples of scale={scale}: crop it to "
                          f"{height - height % scale}x{width - width % scale}")
-    border = kernel.shape[1] // 2
-    if min(height, width) <= border:
-        raise ValueError(f"hr is {height}x{width}: a {kernel.shape[1]}x{kernel.shape[1]} kernel needs more than {border} "
-                         "pixels a side to reflect: take a larger image or a smaller kernel")
+    k = kernel.shape[1]
+    if min(height, width) <= k // 2:
+        raise ValueError(f"hr is {height}x{width}: a {k}x{k} kernel needs more than {k // 2} pixels a side to reflect: "
+                         "take a larger image or a smaller kernel")

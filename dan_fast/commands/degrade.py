@@ -1,0 +1,75 @@
+"""``dan-fast degrade``."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..arguments import whole_number
+from ..config import SCALES
+from ..degraded_set import PROTOCOLS, DegradedSet, images_below, isotropic, output_name
+from ..errors import DanFastError
+from ..files import write_atomically
+from ..images import write_image
+from ..pictures import kernel_picture
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH",
+                        help="sharp images, and folders that are searched for them")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR",
+                        help="its folder lr takes the degraded images, its folder kernel their kernels")
+    parser.add_argument("--scale", type=int, choices=SCALES, default=4, help="how much smaller they become")
+    kernels = parser.add_mutually_exclusive_group()
+    kernels.add_argument("--protocol", choices=tuple(PROTOCOLS), default="gaussian8",
+                         help="gaussian8: 8 isotropic kernels for every image; irregular: one random kernel an image; "
+                              "random: one isotropic kernel of random sigma an image")
+    kernels.add_argument("--sigma", type=float, help="one isotropic kernel of this standard deviation, HR pixels")
+    parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=0, help="of random kernels and noise")
+    parser.add_argument("--noise", type=float, default=0.0,
+                        help="standard deviation of noise on the degraded images, in levels of 255")
+    parser.add_argument("--save-hr", action="store_true",
+                        help="also write the sharp images, cut to a multiple of the scale, to the folder hr")
+
+
+def run(args: argparse.Namespace) -> int:
+    degraded = _degraded_set(args)
+    skipped: list[str] = []
+
+    def skip(why: str) -> None:
+        skipped.append(why)
+        tqdm.write(f"skipped: {why}", file=sys.stderr)
+
+    for case in tqdm(degraded.cases(skip), total=len(degraded), unit="image"):
+        name = output_name(case, degraded.kernels_per_image)
+        write_image(args.out / "lr" / f"{name}.png", case.lr)
+        write_image(args.out / "kernel" / f"{name}.png", kernel_picture(case.kernel))
+        buffer = io.BytesIO()
+        np.save(buffer, case.kernel)
+        write_atomically(args.out / "kernel" / f"{name}.npy", buffer.getvalue())
+        if args.save_hr and case.kernel_index == 0:
+            write_image(args.out / "hr" / f"{output_name(case, 1)}.png", case.hr)
+    return 1 if skipped else 0
+
+
+def _degraded_set(args: argparse.Namespace) -> DegradedSet:
+    if args.sigma is not None and not (0 < args.sigma < math.inf):
+        raise DanFastError(f"--sigma {args.sigma}: expected a positive number")
+    if not 0 <= args.noise < math.inf:
+        raise DanFastError(f"--noise {args.noise}: expected 0 or more")
+    protocol = PROTOCOLS[args.protocol] if args.sigma is None else isotropic(args.sigma)
+    images = images_below(args.paths)
+    for path, _ in images:
+        for folder in ("lr", "kernel", "hr"):
+            if path.resolve().is_relative_to((args.out / folder).resolve()):
+                raise DanFastError(f"{path} lies in {args.out / folder}, where results are written: "
+                                   "give another folder with -o")
+    degraded = DegradedSet("", images, args.scale, protocol, args.seed, args.noise)
+    degraded.check_output_names()
+    return degraded

@@ -1,0 +1,158 @@
+"""``dan-fast evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, fields
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..arguments import whole_number
+from ..checkpoint import load
+from ..degraded_set import Degraded, DegradedSet, image_sets, output_name
+from ..devices import add_device_argument, pick_device
+from ..errors import DanFastError
+from ..evaluation import Row, Upscaled, bicubic, mean, measure
+from ..files import atomic_path
+from ..images import write_image
+from ..inference import Upscaler
+from ..pictures import kernel_picture, side_by_side
+
+# Column of Row and how the table shows it.
+MEASURES = {
+    "bicubic_psnr_y": ("bic PSNR-Y", ".2f"), "psnr_y": ("DAN PSNR-Y", ".2f"),
+    "bicubic_ssim_y": ("bic SSIM-Y", ".4f"), "ssim_y": ("DAN SSIM-Y", ".4f"),
+    "bicubic_psnr_rgb": ("bic PSNR-RGB", ".2f"), "psnr_rgb": ("DAN PSNR-RGB", ".2f"),
+    "bicubic_ssim_rgb": ("bic SSIM-RGB", ".4f"), "ssim_rgb": ("DAN SSIM-RGB", ".4f"),
+    "kernel_error": ("kernel error", ".3f"), "kernel_psnr": ("kernel PSNR", ".2f"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("weights", help="a weights file, or the name of weights that ship")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR",
+                        help="folders of sharp images, one set each; a folder of nothing but folders: each of those")
+    parser.add_argument("--protocol", choices=("gaussian8", "irregular"), default="gaussian8",
+                        help="gaussian8: 8 isotropic kernels for every image; irregular: one random kernel an image")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write evaluation.csv and summary.csv there")
+    parser.add_argument("--pictures", action="store_true", help="also write comparison pictures to --out")
+    parser.add_argument("--limit", type=whole_number(1), metavar="N", help="only the first N images of every set")
+    parser.add_argument("--iterations", type=whole_number(1), default=4, help="of the network")
+    add_device_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.pictures and args.out is None:
+        raise DanFastError("--pictures needs --out, the folder to write them to")
+    model = load(args.weights, device=pick_device(args.device), iterations=args.iterations)
+    sets = [DegradedSet.from_folder(folder, model.config.scale, args.protocol, args.limit, name)
+            for name, folder in _named(image_sets(args.data))]
+    if args.out is not None:
+        # Now rather than after an hour of measuring.
+        _make_folder(args.out)
+    upscaler = Upscaler(model)
+    rows: list[Row] = []
+    skipped: list[str] = []
+    for degraded in sets:
+        write = _PictureWriter(degraded, args.out / "pictures") if args.pictures else None
+        measured = measure(degraded, upscaler, progress=True, on_skip=lambda why: _report(why, skipped),
+                           on_measured=write)
+        print(_table(degraded.name, measured) if measured else f"{degraded.name}: no image could be measured", "\n")
+        rows += measured
+    if args.out is not None:
+        _write_csv(args.out / "evaluation.csv", *_details(rows))
+        _write_csv(args.out / "summary.csv", *_summary(rows))
+    return 1 if skipped else 0
+
+
+def _report(why: str, skipped: list[str]) -> None:
+    skipped.append(why)
+    tqdm.write(f"skipped: {why}", file=sys.stderr)
+
+
+def _named(folders: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Sets are called by their folder, or by its whole path where another one has the same name."""
+    names = [folder.resolve().name for folder in folders]
+    return [(name if names.count(name) == 1 else str(folder), folder)
+            for name, folder in zip(names, folders, strict=True)]
+
+
+def _groups(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """The rows of one set by kernel, where every image has several, and all of them as "mean"."""
+    groups = []
+    indices = sorted({row.kernel for row in rows})
+    if len(indices) > 1:
+        for index in indices:
+            of_kernel = [row for row in rows if row.kernel == index]
+            groups.append((f"{of_kernel[0].sigma:.2f}", of_kernel))
+    return [*groups, ("mean", list(rows))]
+
+
+def _milliseconds(rows: Sequence[Row]) -> float:
+    """Median, as the first call for a size includes the engine's preparations for it."""
+    return 1000 * statistics.median(row.seconds for row in rows)
+
+
+def _table(name: str, rows: Sequence[Row]) -> str:
+    images = len({row.image for row in rows})
+    lines = [f"{name}: {images} image{'s' * (images > 1)}, {_milliseconds(rows):.1f} ms each (median)"]
+    lines.append("  ".join(["sigma", *(title for title, _ in MEASURES.values())]))
+    for label, group in _groups(rows):
+        values = [f"{mean(group, column):>{len(title)}{form}}" for column, (title, form) in MEASURES.items()]
+        lines.append("  ".join([f"{label:>5}", *values]))
+    return "\n".join(lines)
+
+
+def _details(rows: Sequence[Row]) -> tuple[list[str], list[list]]:
+    """One line an image and kernel; without times, so that the same weights write the same file."""
+    columns = [field.name for field in fields(Row)]
+    assert columns[-1] == "seconds"
+    return columns[:-1], [list(astuple(row)[:-1]) for row in rows]
+
+
+def _summary(rows: Sequence[Row]) -> tuple[list[str], list[list]]:
+    lines = []
+    for name in dict.fromkeys(row.set for row in rows):
+        for label, group in _groups([row for row in rows if row.set == name]):
+            lines.append([name, label, len(group), *(mean(group, column) for column in MEASURES), _milliseconds(group)])
+    return ["set", "sigma", "cases", *MEASURES, "median_ms"], lines
+
+
+def _write_csv(path: Path, columns: list[str], lines: Iterable[list]) -> None:
+    try:
+        with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows([f"{value:.6f}" if isinstance(value, float) else value for value in line]
+                             for line in lines)
+    except OSError as error:
+        raise DanFastError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DanFastError(f"--out {path}: cannot be made: {error.strerror}") from None
+
+
+class _PictureWriter:
+    """Writes bicubic, DAN, sharp image and both kernels side by side for every case."""
+
+    def __init__(self, degraded: DegradedSet, folder: Path) -> None:
+        degraded.check_output_names()
+        self.scale = degraded.scale
+        self.kernels = degraded.kernels_per_image
+        self.folder = folder / degraded.name.strip("/").replace("/", "_")
+
+    def __call__(self, case: Degraded, result: Upscaled) -> None:
+        picture = side_by_side(
+            [bicubic(case.lr, self.scale), result.image, case.hr,
+             kernel_picture(result.kernel), kernel_picture(case.kernel)],
+            ["bicubic", "DAN", "sharp", "estimated", "true kernel"])
+        write_image(self.folder / f"{output_name(case, self.kernels)}.png", picture)

@@ -1,0 +1,59 @@
+"""``dan-fast kernel``."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import ImageError
+from ..files import write_atomically
+from ..images import find_images, read_image, write_image
+from ..inference import Upscaler
+from ..kernel_shape import kernel_shape
+from ..pictures import kernel_picture
+from .photos import Job, add_photo_arguments, for_each, load_model, make_folder, plan, refuse_overwriting
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_photo_arguments(parser)
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR",
+                        help="folder for NAME_kernel.png and NAME_kernel.npy; without it the widths are only printed")
+
+
+def run(args: argparse.Namespace) -> int:
+    # Without results there are no names that could clash.
+    jobs = plan(args.paths, args.output) if args.output else [Job(path, path) for path in find_images(args.paths)]
+    upscaler = Upscaler(load_model(args))
+    if args.output:
+        refuse_overwriting(jobs, (path for job in jobs for path in kernel_files(job.target)))
+        make_folder(args.output)
+
+    def estimate(job: Job) -> None:
+        photo = read_image(job.source)
+        kernel = upscaler.estimate_kernel(photo.pixels)
+        if args.output:
+            write_kernel(job.target, kernel)
+        tqdm.write(f"{job.source}: {kernel_shape(kernel)}")
+
+    return for_each(jobs, estimate)
+
+
+def kernel_files(base: Path) -> list[Path]:
+    """The files of a kernel: a picture and the numbers."""
+    return [base.with_name(f"{base.name}_kernel{suffix}") for suffix in (".png", ".npy")]
+
+
+def write_kernel(base: Path, kernel: np.ndarray) -> None:
+    """Write ``kernel`` (k, k) to ``kernel_files(base)``; ``ImageError`` if that fails."""
+    picture, numbers = kernel_files(base)
+    write_image(picture, kernel_picture(kernel))
+    buffer = io.BytesIO()
+    np.save(buffer, kernel)
+    try:
+        write_atomically(numbers, buffer.getvalue())
+    except OSError as error:
+        raise ImageError(f"{numbers}: cannot be written: {error.strerror}") from error

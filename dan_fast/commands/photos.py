@@ -1,0 +1,127 @@
+"""What ``upscale`` and ``kernel`` share: the photos asked for, names for what is made of them, the loop."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ..arguments import whole_number
+from ..checkpoint import load
+from ..devices import add_device_argument, pick_device
+from ..errors import DanFastError
+from ..images import find_images
+from ..model import DAN
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo: where it is, and where its results go, less ``_….png`` and the like."""
+
+    source: Path
+    target: Path
+
+
+def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH",
+                        help="photos, or folders of photos (searched recursively)")
+    parser.add_argument("--weights", default="default", help="weights file, or name of shipped weights")
+    parser.add_argument("--iterations", type=whole_number(1), default=4,
+                        help="how often the network alternates between image and kernel")
+    add_device_argument(parser)
+
+
+def load_model(args: argparse.Namespace) -> DAN:
+    return load(args.weights, device=pick_device(args.device), iterations=args.iterations)
+
+
+def plan(paths: Iterable[Path], out: Path) -> list[Job]:
+    """The photos among ``paths`` with distinct targets in ``out``; folders keep their tree.
+
+    Photos that differ in suffix only keep it in the target's name. Results of an earlier run
+    in ``out`` are not taken for photos when ``out`` lies inside a folder asked for.
+
+    Raises:
+        DanFastError: a path is missing, a folder holds no photo, or two photos from different
+            folders would have the same target.
+    """
+    sources: dict[Path, Path] = {}
+    for path in paths:
+        for source in find_images([path]):
+            inside = path.is_dir()
+            if inside and _within(out, path) and _within(source, out):
+                continue
+            sources.setdefault(source, out / (source.relative_to(path) if inside else source.name))
+    if not sources:
+        raise DanFastError(f"no photo but those in the output folder {out}")
+    # Compared without case: some file systems know none.
+    count = Counter(_key(target.with_suffix("")) for target in sources.values())
+    jobs = [Job(source, target.with_suffix("") if count[_key(target.with_suffix(""))] == 1
+                else target.with_name(f"{target.stem}_{target.suffix[1:]}"))
+            for source, target in sources.items()]
+    taken: dict[str, Path] = {}
+    for job in jobs:
+        other = taken.setdefault(_key(job.target), job.source)
+        if other != job.source:
+            raise DanFastError(f"{other} and {job.source} would both become {job.target}…: run them one after "
+                               "the other, into different folders")
+    return jobs
+
+
+def refuse_overwriting(jobs: Iterable[Job], outputs: Iterable[Path]) -> None:
+    """``DanFastError`` if one of ``outputs`` is one of the photos, by whatever name or link."""
+    inputs = {(stat.st_dev, stat.st_ino) for stat in (job.source.stat() for job in jobs)}
+    for output in outputs:
+        if output.exists() and (output.stat().st_dev, output.stat().st_ino) in inputs:
+            raise DanFastError(f"{output} would be overwritten, but is one of the photos: choose another --output")
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and see that it can be written to; ``DanFastError`` if not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DanFastError(f"{folder}: cannot write to this folder: {error.strerror}") from error
+
+
+def for_each(jobs: list[Job], handle: Callable[[Job], None]) -> int:
+    """``handle`` every job; what fails is said on stderr and the rest goes on.
+
+    Returns:
+        The command's exit code: 0, or 1 if any failed.
+    """
+    failed = 0
+    # disable=None: no bar where nobody watches.
+    for job in tqdm(jobs, unit="photo", disable=None):
+        try:
+            handle(job)
+        except (DanFastError, MemoryError, torch.OutOfMemoryError) as error:
+            failed += 1
+            if not isinstance(error, DanFastError):
+                error = "not enough memory: upscale with a smaller --tile"
+            message = " ".join(str(error).split())
+            say(message if str(job.source) in message else f"{job.source}: {message}")
+    return 1 if failed else 0
+
+
+def say(message: str) -> None:
+    """A line on stderr that does not tear the progress bar."""
+    tqdm.write(message, file=sys.stderr)
+
+
+def _within(path: Path, folder: Path) -> bool:
+    path, folder = path.resolve(), folder.resolve()
+    return path != folder and path.is_relative_to(folder)
+
+
+def _key(path: Path) -> str:
+    return str(path).casefold()

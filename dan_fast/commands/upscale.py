@@ -1,0 +1,111 @@
+"""``dan-fast upscale``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..arguments import whole_number
+from ..images import Photo, check_writable, read_image, to_8_bits, write_image
+from ..inference import Upscaler
+from ..inference.upscaler import SMALLEST_TILE
+from ..pictures import kernel_picture, side_by_side
+from .kernel import kernel_files, write_kernel
+from .photos import Job, add_photo_arguments, for_each, load_model, make_folder, plan, refuse_overwriting, say
+
+FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif"}
+_WRITTEN = (*FORMATS.values(), ".jpeg", ".tiff")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_photo_arguments(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", default=argparse.SUPPRESS,
+                        help="folder for the results, NAME_x4.png and so on; results of an earlier run are "
+                        "replaced, photos never")
+    parser.add_argument("--format", choices=("same", *FORMATS), default="same",
+                        help="file format; same: the photo's, png where that cannot be written")
+    parser.add_argument("--quality", type=whole_number(1, 100), default=95, help="of jpg and webp, 1 to 100")
+    parser.add_argument("--tile", type=_tile, default="auto", metavar="N",
+                        help="side of the tiles that large photos are cut into, pixels of the photo; "
+                        "auto: as memory allows")
+    parser.add_argument("--save-kernel", action="store_true",
+                        help="also write the estimated blur, NAME_x4_kernel.png and .npy")
+    parser.add_argument("--compare", action="store_true",
+                        help="also write NAME_x4_compare.png: bicubic, DAN and the kernel side by side")
+
+
+def run(args: argparse.Namespace) -> int:
+    jobs = plan(args.paths, args.output)
+    upscaler = Upscaler(load_model(args), tile=args.tile)
+    command = _Upscale(args, upscaler)
+    refuse_overwriting(jobs, (path for job in jobs for path in command.outputs(job)))
+    make_folder(args.output)
+    code = for_each(jobs, command)
+    print(f"{command.done} of {len(jobs)} photos upscaled into {args.output}")
+    return code
+
+
+def _tile(text: str) -> int | None:
+    return None if text == "auto" else whole_number(SMALLEST_TILE)(text)
+
+
+class _Upscale:
+    """Upscales one job after the other, as the arguments say."""
+
+    def __init__(self, args: argparse.Namespace, upscaler: Upscaler) -> None:
+        self.args, self.upscaler, self.done = args, upscaler, 0
+
+    def outputs(self, job: Job) -> list[Path]:
+        """Every file that the job writes; the image first."""
+        files = [self._image_path(job)]
+        if self.args.save_kernel:
+            files += kernel_files(self._base(job))
+        if self.args.compare:
+            files.append(self._compare_path(job))
+        return files
+
+    def __call__(self, job: Job) -> None:
+        photo = read_image(job.source)
+        scale = self.upscaler.scale
+        height, width = (scale * side for side in photo.rgb.shape[:2])
+        path = self._image_path(job)
+        check_writable(path, height, width)  # before the long part
+        result = self.upscaler(photo.pixels)
+        alpha = None if photo.alpha is None else _bicubic(photo.alpha, scale)
+        lost = write_image(path, result.image, alpha, grey=photo.grey, icc_profile=photo.icc_profile,
+                           quality=self.args.quality)
+        if self.args.save_kernel:
+            write_kernel(self._base(job), result.kernel)
+        if self.args.compare:
+            write_image(self._compare_path(job), _comparison(photo, result.image, result.kernel, scale))
+        for note in (*photo.notes, *lost):
+            say(f"{job.source}: {note}")
+        self.done += 1
+
+    def _base(self, job: Job) -> Path:
+        return job.target.with_name(f"{job.target.name}_x{self.upscaler.scale}")
+
+    def _image_path(self, job: Job) -> Path:
+        suffix = FORMATS.get(self.args.format, job.source.suffix.lower())
+        base = self._base(job)
+        return base.with_name(base.name + (suffix if suffix in _WRITTEN else ".png"))
+
+    def _compare_path(self, job: Job) -> Path:
+        base = self._base(job)
+        return base.with_name(f"{base.name}_compare.png")
+
+
+def _bicubic(image: np.ndarray, scale: int) -> np.ndarray:
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+
+
+def _comparison(photo: Photo, image: np.ndarray, kernel: np.ndarray, scale: int) -> np.ndarray:
+    ours = to_8_bits(image)
+    if ours.ndim == 2:
+        ours = cv2.cvtColor(ours, cv2.COLOR_GRAY2RGB)
+    plain = _bicubic(to_8_bits(photo.rgb), scale)
+    return side_by_side([plain, ours, kernel_picture(kernel, max(84, min(420, ours.shape[0])))],
+                        ["bicubic", "DAN", "kernel"])

@@ -1,0 +1,117 @@
+"""What this machine has, and which parts of dan_fast are active on it. Data only; the command prints it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import dan_fast_kernels
+import torch
+
+from . import checkpoint
+
+BUILD_AGAIN = "pip install --no-build-isolation . in the source folder"
+
+
+@dataclass(frozen=True)
+class Part:
+    """An optional part: what makes it active, or why it is not and what to do about it."""
+
+    name: str
+    active: bool
+    reason: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        text = f"{'active' if self.active else 'not active'}: {self.reason}"
+        return f"{text}; {self.advice}" if self.advice else text
+
+
+def versions() -> dict[str, str]:
+    """Versions by name; the reason instead where a package does not import."""
+    modules = {"dan_fast": "dan_fast", "torch": "torch", "triton": "triton", "numpy": "numpy", "opencv": "cv2"}
+    return {
+        **{name: version_of(module) for name, module in modules.items()},
+        "Python": platform.python_version(),
+        "OS": platform.platform(),
+    }
+
+
+def version_of(module: str) -> str:
+    """The version of an installed module, or why there is none."""
+    try:
+        return str(getattr(importlib.import_module(module), "__version__", "unknown"))
+    except ModuleNotFoundError as error:
+        return "not installed" if error.name == module else f"does not import: {error}"
+    except (ImportError, OSError) as error:  # a library that it needs is missing
+        return f"does not import: {error}"
+
+
+def cpu() -> dict[str, str]:
+    """Name, threads and the widest instructions that torch uses."""
+    return {
+        "name": _cpu_name(),
+        "threads": f"{torch.get_num_threads()} of {os.cpu_count()}",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(errors="replace").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def gpus() -> list[str]:
+    """One line a GPU that torch sees: name, memory, compute capability."""
+    found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return [f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, capability {gpu.major}.{gpu.minor}" for gpu in found]
+
+
+def weights() -> list[str]:
+    """The names that ``dan_fast.load`` knows."""
+    return checkpoint.available()
+
+
+def parts() -> list[Part]:
+    """Every optional part and its state."""
+    return [_cpp_ops(), _cuda_ops(), _triton_kernels(), _cuda_graphs()]
+
+
+def _cpp_ops() -> Part:
+    extension = dan_fast_kernels.EXTENSION
+    if extension is None:
+        return Part("C++ ops", False, f"{dan_fast_kernels.WHY_NOT}; PyTorch does their work, slower",
+                    f"install a C++ compiler, then {BUILD_AGAIN}")
+    return Part("C++ ops", True, str(extension))
+
+
+def _cuda_ops() -> Part:
+    def inactive(reason: str, advice: str) -> Part:
+        return Part("CUDA ops", False, reason, advice)
+
+    if torch.version.cuda is None:
+        return inactive(f"torch {torch.__version__} has no CUDA",
+                        f"on a machine with an NVIDIA GPU, install a CUDA build of torch, then {BUILD_AGAIN}")
+    if not torch.cuda.is_available():
+        return inactive("torch finds no NVIDIA GPU", "check the driver with nvidia-smi")
+    if dan_fast_kernels.EXTENSION is None:
+        return inactive(dan_fast_kernels.WHY_NOT, f"DAN_FAST_CUDA=1 {BUILD_AGAIN}")
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("dan_fast::blur_downsample", "CUDA"):
+        return inactive("the extension was built without CUDA; PyTorch does their work, slower",
+                        f"install the CUDA toolkit of torch ({torch.version.cuda}), then DAN_FAST_CUDA=1 {BUILD_AGAIN}")
+    return Part("CUDA ops", True, f"CUDA {torch.version.cuda}")
+
+
+def _triton_kernels() -> Part:
+    triton = version_of("triton")
+    state = f"triton {triton} is installed" if triton[0].isdigit() else f"triton: {triton}"
+    return Part("Triton kernels", False, f"none in this version ({state})", "nothing to do")
+
+
+def _cuda_graphs() -> Part:
+    return Part("CUDA graphs", False, "none in this version", "nothing to do")

@@ -1,0 +1,32 @@
+"""The compiled parts of dan_fast; import ``dan_fast``, which uses them, not this.
+
+Attributes:
+    __version__: of the installed kernels; ``dan_fast.__version__`` must be the same.
+    EXTENSION: the extension that was loaded, or None.
+    WHY_NOT: why there is none; empty when there is one.
+"""
+
+from __future__ import annotations
+
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+
+__version__ = "0.1.0"
+
+
+def _load() -> tuple[Path | None, str]:
+    folder = Path(__file__).parent
+    found = [path for suffix in EXTENSION_SUFFIXES if (path := folder / f"_C{suffix}").is_file()]
+    if not found:
+        return None, f"{folder} has no compiled extension (installed with DAN_FAST_EXTENSION=0, or not installed)"
+    try:
+        # It registers operators and is no Python module, so that one build serves every Python.
+        torch.ops.load_library(str(found[0]))
+    except OSError as error:
+        return None, f"{found[0]} does not load with torch {torch.__version__}: {' '.join(str(error).split())}"
+    return found[0], ""
+
+
+EXTENSION, WHY_NOT = _load()

@@ -1,0 +1,47 @@
+"""What several tests share: the data outside the repository, tiny networks, fresh random numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import dan_fast
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Parity files and test images, which are not in the repository."""
+    if not (SHARED / "parity").is_dir():
+        pytest.skip("no ../shared folder with parity files and test images beside the checkout")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """The same random numbers for each test, whatever ran before it."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+def tiny_config(**changes) -> dan_fast.DANConfig:
+    """A v2 of a few thousand parameters."""
+    return dan_fast.DANConfig(**{
+        "channels": 16, "groups": 1, "blocks": 1, "estimator_channels": 16, "estimator_blocks": 1,
+        "upsampler": "direct", "group_residual": "plain", **changes})
+
+
+@pytest.fixture
+def tiny_model() -> dan_fast.DAN:
+    return dan_fast.DAN(tiny_config()).eval()
+
+
+@pytest.fixture
+def tiny_weights(tiny_model, tmp_path) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    dan_fast.save(tiny_model, path)
+    return path

@@ -1,0 +1,191 @@
+import json
+from dataclasses import replace
+
+import pytest
+import safetensors.torch
+import torch
+from conftest import tiny_config
+
+import dan_fast
+from dan_fast import DAN, DANConfig
+from dan_fast.checkpoint import METADATA_KEY, infer_config
+from dan_fast.errors import CheckpointError
+
+SHAPES = [
+    {"scale": 4}, {"scale": 3}, {"scale": 2, "kernel_size": 11}, {"groups": 3, "blocks": 2},
+    {"upsampler": "published", "group_residual": "doubled"}, {"image_channels": 1, "code_length": 15},
+    {"upsampler": "published", "group_residual": "doubled", "scale": 2, "image_channels": 1, "kernel_size": 8},
+    {"version": "v1", "groups": 0, "blocks": 2, "upsampler": "published", "group_residual": "doubled", "scale": 3},
+    {"version": "v1", "groups": 0, "channels": 32, "estimator_blocks": 2},
+]
+
+
+def same(a: DAN, b: DAN) -> bool:
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_config_follows_from_names_and_shapes(shape):
+    config = tiny_config(**shape)
+    assert infer_config(DAN(config).state_dict()) == config
+
+
+@pytest.mark.parametrize("name", ["danv1_x2_aniso", "danv2_x3_iso", "danv2_x4_iso"])
+def test_published_names(shared, name, tmp_path):
+    """A file as the published implementation writes it loads, and goes back to the same tensors."""
+    tensors = safetensors.torch.load_file(shared / "parity" / f"{name}.safetensors")
+    state = {n.removeprefix("state."): t for n, t in tensors.items() if n.startswith("state.")}
+    torch.save(state, tmp_path / "published.pth")
+    model = dan_fast.load(tmp_path / "published.pth")
+    back = dan_fast.to_published(model)
+    assert back.keys() == state.keys() and all(torch.equal(back[k], state[k]) for k in state)
+
+
+def test_round_trip_keeps_everything(tmp_path):
+    model = DAN(tiny_config(group_residual="doubled", gradient="all"))
+    dan_fast.save(model, tmp_path / "m.safetensors")
+    loaded = dan_fast.load(tmp_path / "m.safetensors", iterations=7)
+    assert loaded.config == replace(model.config, iterations=7)
+    assert same(model, loaded) and not loaded.training
+    assert dan_fast.load(tmp_path / "m.safetensors", dtype=torch.bfloat16).encoder.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda s: {f"module.{k}": v for k, v in s.items()},
+    lambda s: {"state_dict": s}, lambda s: {"params": s, "epoch": 3},
+    lambda s: {k: v.half() for k, v in s.items()},
+])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_trainers_make_of_a_state_dict(tiny_model, tmp_path, wrap, legacy):
+    torch.save(wrap(tiny_model.state_dict()), tmp_path / "m.pth", _use_new_zipfile_serialization=not legacy)
+    loaded = dan_fast.load(tmp_path / "m.pth")
+    for name, tensor in tiny_model.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=1e-3, atol=1e-6)
+
+
+def test_a_loaded_network_trains(tiny_weights):
+    model = dan_fast.load(tiny_weights).train()
+    model(torch.rand(1, 3, 8, 8)).sr.mean().backward()
+    assert all(p.grad is not None for p in model.Restorer.parameters())
+
+
+def refused(path, *words):
+    with pytest.raises(CheckpointError) as caught:
+        dan_fast.load(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+
+
+def test_missing_files_and_names(tmp_path):
+    refused(tmp_path / "no.pth", "no.pth", "default")
+    refused("v9-huge", "v9-huge", "default")
+    refused(tmp_path, str(tmp_path))
+
+
+def test_truncated_files(tiny_model, tiny_weights, tmp_path):
+    torch.save(tiny_model.state_dict(), tmp_path / "m.pth")
+    for path in (tmp_path / "m.pth", tiny_weights):
+        whole = path.read_bytes()
+        for share in (0.0, 0.01, 0.5, 0.99):
+            path.write_bytes(whole[:int(len(whole) * share)])
+            refused(path, path.name, "damaged")
+
+
+def test_foreign_files(tmp_path):
+    for name, content in (("a.pth", b"not a checkpoint"), ("b.safetensors", b"\x89PNG\r\n\x1a\n" + b"0" * 64)):
+        (tmp_path / name).write_bytes(content)
+        refused(tmp_path / name, name)
+    torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "c.pth")
+    refused(tmp_path / "c.pth", "not a DAN network", "conv.weight")
+    torch.save([1, 2, 3], tmp_path / "d.pth")
+    refused(tmp_path / "d.pth", "list")
+    torch.save({}, tmp_path / "e.pth")
+    refused(tmp_path / "e.pth", "no tensors")
+
+
+class Evil:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self):
+        return (open, ("evil-was-here", "w"))
+
+
+def test_nothing_is_unpickled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"Restorer.head1.weight": Evil()}, tmp_path / "evil.pth")
+    refused(tmp_path / "evil.pth", "evil.pth")
+    assert not (tmp_path / "evil-was-here").exists()
+
+
+def test_sizes_that_a_file_only_claims(tiny_model, tmp_path):
+    state = dict(tiny_model.state_dict())
+    state["encoder"] = torch.zeros(1).expand(1, 100_000**2, 10)
+    torch.save(state, tmp_path / "bomb.pth")
+    refused(tmp_path / "bomb.pth", "claim")
+
+
+CONTRADICTIONS = {
+    "missing tensor": (lambda s: s.pop("Restorer.fusion.bias"), "Restorer.fusion.bias"),
+    "missing encoder": (lambda s: s.pop("encoder"), "encoder"),
+    "unknown tensor": (lambda s: s.update(extra=torch.zeros(1)), "extra"),
+    "odd encoder": (lambda s: s.update(encoder=torch.zeros(1, 440, 10)), "encoder"),
+    "other kernel size": (lambda s: s.update(encoder=torch.zeros(1, 121, 10)), "contradict"),
+    "other code length": (lambda s: s.update({"Restorer.head2.weight": torch.zeros(16, 9, 1, 1)}), "head2"),
+    "no channels": (lambda s: s.update({"Restorer.head1.weight": torch.zeros(0, 3, 3, 3)}), "head1"),
+    "flat head": (lambda s: s.update({"Restorer.head1.weight": torch.zeros(16)}), "dimensions"),
+    "impossible scale": (lambda s: s.update({"Restorer.upscale.0.weight": torch.zeros(75, 16, 3, 3)}), "scale"),
+    "unknown upsampler": (lambda s: s.update({"Restorer.upscale.7.weight": torch.zeros(1)}), "upscale"),
+    "stray block": (lambda s: s.update({"Restorer.body.0.body.999999999.body1.0.weight": torch.zeros(1)}), "block"),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_contradictions_are_named(tiny_model, tmp_path, case, kind):
+    change, word = CONTRADICTIONS[case]
+    state = dan_fast.to_published(tiny_model)
+    change(state)
+    path = tmp_path / f"m.{kind}"
+    torch.save(state, path) if kind == "pth" else safetensors.torch.save_file(state, path)
+    refused(path, path.name, word)
+
+
+@pytest.mark.parametrize(("metadata", "word"), [
+    ("{", "metadata"), ('{"scale": 9}', "scale"), ('{"speed": 9}', "speed"), ("[]", "metadata"),
+    (json.dumps({"channels": 48}), "channels"),
+])
+def test_metadata_that_lies(tiny_model, tmp_path, metadata, word):
+    path = tmp_path / "m.safetensors"
+    safetensors.torch.save_file(dan_fast.to_published(tiny_model), path, {METADATA_KEY: metadata})
+    refused(path, word)
+
+
+def test_saving_is_whole_or_not_at_all(tiny_model, tiny_weights, monkeypatch):
+    before = tiny_weights.read_bytes()
+
+    def fail(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        dan_fast.save(tiny_model, tiny_weights)
+    assert tiny_weights.read_bytes() == before
+    assert list(tiny_weights.parent.iterdir()) == [tiny_weights]
+    with pytest.raises(CheckpointError, match="safetensors"):
+        dan_fast.save(tiny_model, tiny_weights.with_suffix(".pth"))
+
+
+@pytest.mark.parametrize("name", dan_fast.available())
+def test_shipped_weights_load(name):
+    model = dan_fast.load(name)
+    out = model(torch.rand(1, 3, 16, 16))
+    assert out.sr.isfinite().all() and name in (*dan_fast.available(), "default")
+
+
+def test_default_is_an_x4():
+    assert dan_fast.load("default").config.scale == 4
+    assert isinstance(dan_fast.load("default").config, DANConfig)

@@ -1,0 +1,38 @@
+import dataclasses
+
+import pytest
+
+from dan_fast import DANConfig
+
+
+def test_defaults_are_the_published_networks():
+    v2, v1 = DANConfig(), DANConfig(version="v1")
+    assert (v2.groups, v2.blocks, v2.channels, v2.kernel_size, v2.code_length, v2.iterations) == (5, 10, 64, 21, 10, 4)
+    assert v2.group_residual == "doubled" and v2.gradient == "last"
+    assert (v1.groups, v1.blocks) == (0, 40)
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("version", "v3"), ("scale", 5), ("scale", 4.0), ("scale", True), ("image_channels", 2), ("channels", 0),
+    ("groups", -1), ("groups", 1.5), ("blocks", "many"), ("kernel_size", 0), ("code_length", 442),
+    ("iterations", 0), ("group_residual", "triple"), ("upsampler", "nearest"), ("gradient", "first"),
+    ("estimator_channels", -3), ("estimator_blocks", 0), ("chanels", 64),
+])
+def test_impossible_values_name_their_field(field, value):
+    with pytest.raises(ValueError, match=field):
+        DANConfig(**{field: value})
+
+
+def test_v1_has_no_groups_and_needs_channels_to_squeeze():
+    with pytest.raises(ValueError, match="groups"):
+        DANConfig(version="v1", groups=5)
+    with pytest.raises(ValueError, match="channels"):
+        DANConfig(version="v1", channels=8)
+
+
+def test_is_frozen_and_replaceable():
+    config = DANConfig()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.scale = 2
+    assert dataclasses.replace(config, scale=2).scale == 2
+    assert DANConfig(**dataclasses.asdict(config)) == config
