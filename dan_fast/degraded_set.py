@@ -13,7 +13,7 @@ from torch import Tensor
 from .degradation import gaussian_kernels
 from .degradation.pipeline import Degradation, round_8bit
 from .errors import DanFastError, ImageError
-from .images import find_images, read_image
+from .images import find_images, read_image, to_8_bits
 from .ops import blur_downsample
 
 GAUSSIAN8_SIGMA = {2: (0.80, 1.60), 3: (1.35, 2.40), 4: (1.80, 3.20)}
@@ -157,7 +157,7 @@ class DegradedSet:
 
     def _read(self, path: Path, kernel_size: int) -> np.ndarray:
         """The image in 8 bit, cut at the bottom and right to a multiple of the scale."""
-        rgb = as_8bit(read_image(path).rgb)
+        rgb = to_8_bits(read_image(path).rgb)
         height, width = (side - side % self.scale for side in rgb.shape[:2])
         if min(height, width) < kernel_size:
             raise ImageError(f"{path} has {rgb.shape[1]}x{rgb.shape[0]} pixels: "
@@ -191,11 +191,6 @@ def to_tensor(image: np.ndarray) -> Tensor:
 def from_tensor(image: Tensor) -> np.ndarray:
     """(1, 3, H, W) float -> (H, W, 3) uint8; clamped to [0, 1] and rounded."""
     return np.ascontiguousarray(round_8bit(image)[0].permute(1, 2, 0).mul(255).round().byte().numpy())
-
-
-def as_8bit(rgb: np.ndarray) -> np.ndarray:
-    """uint8 as it is; uint16 rounded to 8 bit."""
-    return rgb if rgb.dtype == np.uint8 else ((rgb.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def images_below(roots: Iterable[Path]) -> tuple[tuple[Path, str], ...]:

@@ -14,8 +14,6 @@ from .degradation import bicubic_resize
 from .degraded_set import Degraded, DegradedSet, from_tensor, to_tensor
 from .metrics import kernel_error, kernel_psnr, psnr, ssim
 
-__all__ = ["Degraded", "DegradedSet", "Row", "bicubic", "mean", "mean_psnr_y", "measure"]
-
 
 class Upscaled(Protocol):
     """What an upscaler returns, for example ``dan_fast.inference.UpscaleResult``."""
@@ -88,12 +86,6 @@ def measure(degraded: DegradedSet, upscale: Upscale, *, progress: bool = False,
         if on_measured is not None:
             on_measured(case, result)
     return rows
-
-
-def mean_psnr_y(degraded: DegradedSet, upscale: Upscale) -> float:
-    """Mean PSNR on Y in dB: the one figure that training's validation follows."""
-    values = [psnr(upscale(case.lr).image, case.hr, crop=degraded.scale, y_channel=True) for case in degraded]
-    return float(np.mean(values))
 
 
 def mean(rows: Iterable[Row], column: str) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,9 +14,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import tifffile
 from PIL import Image
 
-from .encode16 import encode_png16, encode_tiff16
 from .errors import ImageError
 from .files import write_atomically
 
@@ -129,8 +131,8 @@ def write_image(path: str | Path, rgb: np.ndarray, alpha: np.ndarray | None = No
     Args:
         rgb: HxWx3, or HxW for grey; uint8 or uint16.
         alpha: HxW of the same type.
-        grey: write the brightness of ``rgb`` as a grey image (where the format can: WebP cannot,
-            nor TIFF 16-bit grey with alpha).
+        grey: write the brightness of ``rgb`` as a grey image (where it can be: not as WebP, and
+            not 16-bit grey with alpha).
         icc_profile: colour profile to embed.
         quality: of JPEG and WebP, 1 to 100.
 
@@ -283,8 +285,8 @@ def _on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def _keeps_grey(format_name: str, dtype: np.dtype, alpha: np.ndarray | None) -> bool:
-    # Pillow, and all that build on it, cannot open a TIFF of 16-bit grey with alpha.
-    return format_name != "WEBP" and not (format_name == "TIFF" and dtype == np.uint16 and alpha is not None)
+    # OpenCV cannot write 16-bit grey with alpha as PNG, and Pillow cannot open it as TIFF.
+    return format_name != "WEBP" and not (dtype == np.uint16 and alpha is not None)
 
 
 def _stack(rgb: np.ndarray, alpha: np.ndarray | None, *, keeps_grey: bool) -> np.ndarray:
@@ -295,9 +297,9 @@ def _stack(rgb: np.ndarray, alpha: np.ndarray | None, *, keeps_grey: bool) -> np
 
 
 def _encode(pixels: np.ndarray, format_name: str, icc_profile: bytes | None, quality: int) -> bytes:
-    """``pixels`` HxWxC with C = 1 to 4 as in :func:`dan_fast.encode16.encode_png16`."""
+    """``pixels`` HxWxC: C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha."""
     if pixels.dtype == np.uint16:
-        return (encode_png16 if format_name == "PNG" else encode_tiff16)(pixels, icc_profile)
+        return (_encode_png16 if format_name == "PNG" else _encode_tiff16)(pixels, icc_profile)
     options = {
         "PNG": {},
         # Without colour subsampling: it would halve the sharpness that was just restored.
@@ -312,4 +314,28 @@ def _encode(pixels: np.ndarray, format_name: str, icc_profile: bytes | None, qua
     assert image.mode == mode
     buffer = io.BytesIO()
     image.save(buffer, format_name, **options)
+    return buffer.getvalue()
+
+
+# Pillow writes no 16-bit colour.
+
+
+def _encode_png16(pixels: np.ndarray, icc_profile: bytes | None) -> bytes:
+    bgr = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]] if pixels.shape[2] >= 3 else pixels
+    png = cv2.imencode(".png", bgr)[1].tobytes()
+    if not icc_profile:
+        return png
+    # OpenCV can embed profiles since 4.12, but refuses to write the image if one is not perfect.
+    chunk = b"iCCP" + b"ICC profile\0\0" + zlib.compress(icc_profile)
+    chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    header = 8 + 25  # the signature and the header chunk, which must come first
+    return png[:header] + chunk + png[header:]
+
+
+def _encode_tiff16(pixels: np.ndarray, icc_profile: bytes | None) -> bytes:
+    buffer = io.BytesIO()
+    grey = pixels.shape[2] == 1
+    tifffile.imwrite(buffer, pixels[..., 0] if grey else pixels, photometric="minisblack" if grey else "rgb",
+                     extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
+                     compression="zlib", predictor=True, iccprofile=icc_profile)
     return buffer.getvalue()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -25,7 +24,6 @@ def shared() -> Path:
 def seeded() -> None:
     """The same random numbers for each test, whatever ran before it."""
     torch.manual_seed(0)
-    np.random.seed(0)
 
 
 def tiny_config(**changes) -> dan_fast.DANConfig:

@@ -259,7 +259,7 @@ def test_writes_losslessly(tmp_path, suffix, grey, has_alpha, dtype):
     path = tmp_path / "new" / "folder" / f"a.{suffix}"
     notes = write_image(path, rgb, alpha, icc_profile=profile)
     photo = read_image(path)
-    as_colour = grey and has_alpha and suffix == "tif" and dtype == np.uint16
+    as_colour = grey and has_alpha and dtype == np.uint16
     assert photo.grey is (grey and not as_colour)
     assert np.array_equal(photo.rgb[..., 0] if grey else photo.rgb, rgb) and photo.rgb.dtype == dtype
     assert photo.alpha is None if alpha is None else np.array_equal(photo.alpha, alpha)

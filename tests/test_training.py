@@ -83,22 +83,20 @@ def test_it_learns(photos, tmp_path):
     assert train(run, [photos])
     values = list(scalars(tmp_path / "run").values())
     assert np.mean(values[-10:]) < 0.7 * np.mean(values[:10])
-    assert dan_fast.load(tmp_path / "run" / "weights.safetensors").config == preset.config
+    assert dan_fast.load(tmp_path / "run" / "weights.safetensors", iterations=2).config == preset.config
 
 
-def test_resume_gives_the_losses_of_an_unbroken_run(photos, tmp_path):
+def test_resume_gives_the_losses_of_an_unbroken_run(photos, tmp_path, monkeypatch):
     train(Run(TINY, 3, options(tmp_path / "whole")), [photos])
-    half = Run(replace(TINY, training=replace(TINY.training, steps=6)), 3, options(tmp_path / "halves"))
-    # Stopped in the middle, not at its own end: the schedule is that of 12 steps.
-    half.preset = TINY
-    original, half.train_step = half.train_step, None
+    half = Run(TINY, 3, options(tmp_path / "halves"))
+    train_step = half.train_step
 
-    def stop_after_six(hr):
+    def interrupt_the_sixth(hr):
         if half.step == 5:
             os.kill(os.getpid(), signal.SIGINT)
-        return original(hr)
+        return train_step(hr)
 
-    half.train_step = stop_after_six
+    monkeypatch.setattr(half, "train_step", interrupt_the_sixth)
     assert train(half, [photos]) is False and half.step == 6
     assert train(Run.resume(options(tmp_path / "halves")), [photos])
     whole, halves = scalars(tmp_path / "whole"), scalars(tmp_path / "halves")

@@ -62,5 +62,5 @@ def test_nothing_to_train_on_is_an_error(tmp_path):
     with pytest.raises(ImageError, match=str(tmp_path)):
         PatchDataset([tmp_path], 16)
     (tmp_path / "broken.png").write_bytes(b"")
-    with pytest.warns(UserWarning), pytest.raises(ImageError, match="broken.png"):
+    with pytest.warns(UserWarning), pytest.raises(ImageError, match=r"broken\.png"):
         PatchDataset([tmp_path], 16)[0]

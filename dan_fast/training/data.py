@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import ImageError
-from ..images import find_images, read_image
+from ..images import find_images, read_image, to_8_bits
 
 CACHE_BYTES = 1 << 30
 
@@ -68,9 +68,7 @@ class PatchDataset(Dataset):
         if path in self._cache:
             self._cache.move_to_end(path)
             return self._cache[path]
-        image = read_image(path).rgb
-        if image.dtype == np.uint16:
-            image = (image >> 8).astype(np.uint8)
+        image = to_8_bits(read_image(path).rgb)
         if self.channels == 1:
             image = image.mean(2, keepdims=True).round().astype(np.uint8)
         missing = [(0, max(0, self.size - length)) for length in image.shape[:2]]

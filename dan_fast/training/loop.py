@@ -171,7 +171,7 @@ def train(run: Run, data: list[Path], validation: Validation | None = None) -> b
              run.step, settings.steps, options.device, "bfloat16" if options.bf16 else "float32")
     if run.step == 0:
         run.save()  # something to roll back to
-    with (SummaryWriter(str(options.out), purge_step=run.step) as writer, _StopSignal() as stop,
+    with (SummaryWriter(str(options.out), purge_step=run.step + 1) as writer, _StopSignal() as stop,
           tqdm(initial=run.step, total=settings.steps, unit="step", dynamic_ncols=True, smoothing=0.05) as bar):
         for hr in loader:
             loss = run.train_step(hr)
