@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from .errors import DanFastError
 
 COMMANDS = {
+    "demo": "blur, shrink and upscale the photos that ship, and show what it gains",
     "upscale": "upscale photos of unknown blur",
     "kernel": "estimate the blur kernel of a photo",
     "degrade": "blur and shrink sharp images, to make test sets",

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from .degradation import bicubic_resize
 from .degraded_set import Degraded, DegradedSet, from_tensor, to_tensor
 from .metrics import kernel_error, kernel_psnr, psnr, ssim
+from .pictures import kernel_picture, side_by_side
 
 
 class Upscaled(Protocol):
@@ -96,6 +97,13 @@ def mean(rows: Iterable[Row], column: str) -> float:
 def bicubic(lr: np.ndarray, scale: int) -> np.ndarray:
     """(h, w, 3) uint8 -> (h*s, w*s, 3) uint8, upscaled as MATLAB's ``imresize`` does."""
     return from_tensor(bicubic_resize(to_tensor(lr), scale))
+
+
+def comparison(case: Degraded, result: Upscaled, scale: int) -> np.ndarray:
+    """A picture (HxWx3 uint8) of bicubic, DAN, the sharp image, and the estimated and true kernel."""
+    return side_by_side(
+        [bicubic(case.lr, scale), result.image, case.hr, kernel_picture(result.kernel), kernel_picture(case.kernel)],
+        ["bicubic", "DAN", "sharp", "estimated", "true kernel"])
 
 
 def _fidelity(image: np.ndarray, hr: np.ndarray, crop: int, prefix: str) -> dict[str, float]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+
+from .errors import DanFastError
 
 # Photos that ship with the package, CC0.
 SAMPLES = Path(__file__).parent / "samples"
@@ -39,3 +45,20 @@ def write_atomically(path: Path | str, data: bytes) -> None:
     """Write ``data`` to ``path``: the whole of it, or nothing. Raises OSError as ``atomic_path``."""
     with atomic_path(path) as part:
         part.write_bytes(data)
+
+
+def write_npy(path: Path | str, array: np.ndarray) -> None:
+    """Write ``array`` as NumPy's ``.npy``: the whole of it, or nothing. Raises OSError."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    write_atomically(path, buffer.getvalue())
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and see that it can be written to; ``DanFastError`` if not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DanFastError(f"{folder}: cannot write to this folder: {error.strerror}") from error

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, ImageFile
 
 from .errors import ImageError
 from .files import write_atomically
@@ -27,7 +28,7 @@ MAX_PIXELS = 200_000_000
 _WRITERS = {".png": ("PNG", 2**31 - 1), ".jpg": ("JPEG", 65_500), ".jpeg": ("JPEG", 65_500),
             ".webp": ("WEBP", 16_383), ".tif": ("TIFF", 2**31 - 1), ".tiff": ("TIFF", 2**31 - 1)}
 _READERS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-_GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
+_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _pillow_limit = threading.Lock()
 
 
@@ -177,7 +178,7 @@ def to_8_bits(image: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _open_header(path: Path) -> Iterator[Image.Image]:
+def _open_header(path: Path) -> Iterator[ImageFile.ImageFile]:
     # Pillow's own limit on pixels is below ours and global; it is only read by Image.open.
     # A file rather than its path, as Pillow (13) maps files into memory that it opens itself, and
     # then garbles uncompressed TIFFs that need turning.
@@ -193,14 +194,15 @@ def _open_header(path: Path) -> Iterator[Image.Image]:
             yield image
 
 
-def _decode(path: Path, image: Image.Image) -> Photo:
+def _decode(path: Path, image: ImageFile.ImageFile) -> Photo:
     notes = []
     bits = _bits(image)
-    if bits not in (8, 16) or image.mode in ("F", "I"):
+    # "I" is 32 bits, but also what Pillow before 12 makes of 16-bit grey PNGs.
+    if bits not in (8, 16) or image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         raise ImageError(f"{path}: its samples are not whole numbers of 8 or 16 bits: convert it")
     # An MPO's further pictures are other views and gain maps, nothing that anyone misses.
     if getattr(image, "is_animated", False) and image.format != "MPO":
-        notes.append(f"only the first of {image.n_frames} frames is used")
+        notes.append(f"only the first of {getattr(image, 'n_frames', 'many')} frames is used")
     profile = image.info.get("icc_profile") or None
     if image.mode == "CMYK":
         notes.append("CMYK converted to RGB" + (" without its colour profile" if profile else ""))
@@ -211,27 +213,31 @@ def _decode(path: Path, image: Image.Image) -> Photo:
     return Photo(rgb, alpha, grey, profile, tuple(notes))
 
 
-def _bits(image: Image.Image) -> int:
+def _bits(image: ImageFile.ImageFile) -> int:
     """Bits of a sample in the file; Pillow's mode does not tell: it reads 16-bit colour as 8-bit."""
     if image.format == "PNG":
         return 16 if "16" in _raw_mode(image) else 8
     if image.format == "TIFF":
-        return max(8, *image.tag_v2.get(258, (1,)))
+        return max(8, *_tiff_tag(image, 258, (1,)))
     return 8
 
 
-def _raw_mode(image: Image.Image) -> str:
+def _tiff_tag(image: ImageFile.ImageFile, number: int, default: Any) -> Any:
+    return getattr(image, "tag_v2", {}).get(number, default)
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
     return str(image.tile[0].args) if image.tile else ""
 
 
-def _decode_8_bits(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+def _decode_8_bits(image: ImageFile.ImageFile) -> tuple[np.ndarray, np.ndarray | None]:
     image.load()  # Pillow turns a TIFF upright now, and forgets its orientation
     has_alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or image.has_transparency_data
     pixels = _upright(np.array(image.convert("RGBA" if has_alpha else "RGB")), _orientation(image))
     return np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3]) if has_alpha else None
 
 
-def _decode_16_bits(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+def _decode_16_bits(image: ImageFile.ImageFile, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     size = image.size
     # OpenCV returns the rest of a truncated file as grey without a word; Pillow complains.
     image.load()
@@ -241,7 +247,7 @@ def _decode_16_bits(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndar
     if image.format != "TIFF":
         pixels = _upright(pixels, _orientation(image))
     # OpenCV has turned a TIFF upright, but takes no notice of what its zero means.
-    elif image.tag_v2.get(262) == 0:
+    elif _tiff_tag(image, 262, None) == 0:
         pixels = 65535 - pixels
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -250,7 +256,7 @@ def _decode_16_bits(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndar
     return rgb, np.ascontiguousarray(pixels[..., -1]) if pixels.shape[2] in (2, 4) else None
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: ImageFile.ImageFile) -> int:
     try:
         return image.getexif().get(0x0112, 1)
     except Exception:  # broken metadata does not make the picture unreadable
@@ -300,13 +306,14 @@ def _encode(pixels: np.ndarray, format_name: str, icc_profile: bytes | None, qua
     """``pixels`` HxWxC: C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha."""
     if pixels.dtype == np.uint16:
         return (_encode_png16 if format_name == "PNG" else _encode_tiff16)(pixels, icc_profile)
-    options = {
+    formats: dict[str, dict[str, Any]] = {
         "PNG": {},
         # Without colour subsampling: it would halve the sharpness that was just restored.
         "JPEG": {"quality": quality, "subsampling": 0},
         "WEBP": {"quality": quality},
         "TIFF": {"compression": "tiff_adobe_deflate"},
-    }[format_name]
+    }
+    options = formats[format_name]
     if icc_profile:
         options["icc_profile"] = icc_profile
     mode = ("L", "LA", "RGB", "RGBA")[pixels.shape[2] - 1]

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import io
 import math
 import sys
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from ..arguments import whole_number
 from ..config import SCALES
 from ..degraded_set import PROTOCOLS, DegradedSet, images_below, isotropic, output_name
 from ..errors import DanFastError
-from ..files import write_atomically
+from ..files import make_folder, write_npy
 from ..images import write_image
 from ..pictures import kernel_picture
 
@@ -40,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     degraded = _degraded_set(args)
+    make_folder(args.out)
     skipped: list[str] = []
 
     def skip(why: str) -> None:
@@ -50,9 +49,7 @@ def run(args: argparse.Namespace) -> int:
         name = output_name(case, degraded.kernels_per_image)
         write_image(args.out / "lr" / f"{name}.png", case.lr)
         write_image(args.out / "kernel" / f"{name}.png", kernel_picture(case.kernel))
-        buffer = io.BytesIO()
-        np.save(buffer, case.kernel)
-        write_atomically(args.out / "kernel" / f"{name}.npy", buffer.getvalue())
+        write_npy(args.out / "kernel" / f"{name}.npy", case.kernel)
         if args.save_hr and case.kernel_index == 0:
             write_image(args.out / "hr" / f"{output_name(case, 1)}.png", case.hr)
     return 1 if skipped else 0

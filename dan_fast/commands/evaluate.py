@@ -17,11 +17,10 @@ from ..checkpoint import load
 from ..degraded_set import Degraded, DegradedSet, image_sets, output_name
 from ..devices import add_device_argument, pick_device
 from ..errors import DanFastError
-from ..evaluation import Row, Upscaled, bicubic, mean, measure
-from ..files import atomic_path
+from ..evaluation import Row, Upscaled, comparison, mean, measure
+from ..files import atomic_path, make_folder
 from ..images import write_image
 from ..inference import Upscaler
-from ..pictures import kernel_picture, side_by_side
 
 # Column of Row and how the table shows it.
 MEASURES = {
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             for name, folder in _named(image_sets(args.data))]
     if args.out is not None:
         # Now rather than after an hour of measuring.
-        _make_folder(args.out)
+        make_folder(args.out)
     upscaler = Upscaler(model)
     rows: list[Row] = []
     skipped: list[str] = []
@@ -134,13 +133,6 @@ def _write_csv(path: Path, columns: list[str], lines: Iterable[list]) -> None:
         raise DanFastError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DanFastError(f"--out {path}: cannot be made: {error.strerror}") from None
-
-
 class _PictureWriter:
     """Writes bicubic, DAN, sharp image and both kernels side by side for every case."""
 
@@ -151,8 +143,5 @@ class _PictureWriter:
         self.folder = folder / degraded.name.strip("/").replace("/", "_")
 
     def __call__(self, case: Degraded, result: Upscaled) -> None:
-        picture = side_by_side(
-            [bicubic(case.lr, self.scale), result.image, case.hr,
-             kernel_picture(result.kernel), kernel_picture(case.kernel)],
-            ["bicubic", "DAN", "sharp", "estimated", "true kernel"])
+        picture = comparison(case, result, self.scale)
         write_image(self.folder / f"{output_name(case, self.kernels)}.png", picture)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import io
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from ..errors import ImageError
-from ..files import write_atomically
+from ..files import make_folder, write_npy
 from ..images import find_images, read_image, write_image
 from ..inference import Upscaler
 from ..kernel_shape import kernel_shape
 from ..pictures import kernel_picture
-from .photos import Job, add_photo_arguments, for_each, load_model, make_folder, plan, refuse_overwriting
+from .photos import Job, add_photo_arguments, for_each, load_model, plan, refuse_overwriting
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,9 +50,7 @@ def write_kernel(base: Path, kernel: np.ndarray) -> None:
     """Write ``kernel`` (k, k) to ``kernel_files(base)``; ``ImageError`` if that fails."""
     picture, numbers = kernel_files(base)
     write_image(picture, kernel_picture(kernel))
-    buffer = io.BytesIO()
-    np.save(buffer, kernel)
     try:
-        write_atomically(numbers, buffer.getvalue())
+        write_npy(numbers, kernel)
     except OSError as error:
         raise ImageError(f"{numbers}: cannot be written: {error.strerror}") from error

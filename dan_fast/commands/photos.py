@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -83,16 +82,6 @@ def refuse_overwriting(jobs: Iterable[Job], outputs: Iterable[Path]) -> None:
             raise DanFastError(f"{output} would be overwritten, but is one of the photos: choose another --output")
 
 
-def make_folder(folder: Path) -> None:
-    """Make ``folder`` and see that it can be written to; ``DanFastError`` if not."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise DanFastError(f"{folder}: cannot write to this folder: {error.strerror}") from error
-
-
 def for_each(jobs: list[Job], handle: Callable[[Job], None]) -> int:
     """``handle`` every job; what fails is said on stderr and the rest goes on.
 
@@ -106,9 +95,8 @@ def for_each(jobs: list[Job], handle: Callable[[Job], None]) -> int:
             handle(job)
         except (DanFastError, MemoryError, torch.OutOfMemoryError) as error:
             failed += 1
-            if not isinstance(error, DanFastError):
-                error = "not enough memory: upscale with a smaller --tile"
-            message = " ".join(str(error).split())
+            known = isinstance(error, DanFastError)
+            message = " ".join(str(error).split()) if known else "not enough memory: upscale with a smaller --tile"
             say(message if str(job.source) in message else f"{job.source}: {message}")
     return 1 if failed else 0
 

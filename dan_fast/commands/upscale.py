@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 
 from ..arguments import whole_number
+from ..files import make_folder
 from ..images import Photo, check_writable, read_image, to_8_bits, write_image
 from ..inference import Upscaler
 from ..inference.upscaler import SMALLEST_TILE
 from ..pictures import kernel_picture, side_by_side
 from .kernel import kernel_files, write_kernel
-from .photos import Job, add_photo_arguments, for_each, load_model, make_folder, plan, refuse_overwriting, say
+from .photos import Job, add_photo_arguments, for_each, load_model, plan, refuse_overwriting, say
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif"}
 _WRITTEN = (*FORMATS.values(), ".jpeg", ".tiff")

@@ -70,7 +70,7 @@ class Degradation:
         kernel = self.kernels(len(hr), generator).to(hr.device)
         lr = blur_downsample(hr, kernel, self.scale)
         if self.noise:
-            draw = {"generator": generator, "device": generator.device if generator else hr.device}
-            level = self.noise * torch.rand(len(hr), 1, 1, 1, **draw)
-            lr = lr + (level * torch.randn(lr.shape, **draw)).to(lr)
+            device = generator.device if generator else hr.device
+            level = self.noise * torch.rand(len(hr), 1, 1, 1, generator=generator, device=device)
+            lr = lr + (level * torch.randn(lr.shape, generator=generator, device=device)).to(lr)
         return round_8bit(lr), kernel

@@ -58,7 +58,7 @@ def resize_taps(length: int, factor: Fraction) -> tuple[Tensor, Tensor]:
     """
     out_length = math.ceil(length * factor)
     # Shrinking stretches the cubic, so that it averages over what it drops.
-    stretch = float(max(1 / factor, 1))
+    stretch = float(max(1 / factor, Fraction(1)))
     width = 4 * stretch
     centre = (torch.arange(out_length, dtype=torch.float64) + 0.5) / float(factor) - 0.5
     first = torch.floor(centre - width / 2).long() + 1

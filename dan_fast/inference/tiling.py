@@ -29,12 +29,14 @@ class Tile(NamedTuple):
 
     def core_in_window(self, scale: int) -> tuple[slice, slice]:
         """Where the core lies in the network's output for the window, in HR pixels."""
-        return tuple(slice((c.start - w.start) * scale, (c.stop - w.start) * scale)
-                     for c, w in zip(self.core, self.window, strict=True))
+        rows, columns = (slice((c.start - w.start) * scale, (c.stop - w.start) * scale)
+                         for c, w in zip(self.core, self.window, strict=True))
+        return rows, columns
 
     def core_in_output(self, scale: int) -> tuple[slice, slice]:
         """Where the core lies in the whole output, in HR pixels."""
-        return tuple(slice(c.start * scale, c.stop * scale) for c in self.core)
+        rows, columns = (slice(c.start * scale, c.stop * scale) for c in self.core)
+        return rows, columns
 
 
 def tiles(height: int, width: int, side: int, halo: int) -> list[Tile]:
@@ -79,9 +81,13 @@ def most_textured(image: np.ndarray, side: int) -> tuple[slice, slice]:
     window = tuple(min(side // _CELL, n) for n in cells.shape)
     sums = np.lib.stride_tricks.sliding_window_view(cells, window).sum((2, 3))
     row, column = np.unravel_index(sums.argmax(), sums.shape)
-    return tuple(slice(start, min(start + side, length)) for start, length in
-                 ((max(0, min(int(i) * _CELL, length - side)), length)
-                  for i, length in ((row, height), (column, width))))
+    return _cut(int(row) * _CELL, side, height), _cut(int(column) * _CELL, side, width)
+
+
+def _cut(start: int, side: int, length: int) -> slice:
+    """``side`` pixels from about ``start`` on, within ``length``."""
+    start = max(0, min(start, length - side))
+    return slice(start, min(start + side, length))
 
 
 def _cell_energies(strip: np.ndarray) -> np.ndarray:

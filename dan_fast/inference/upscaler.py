@@ -73,8 +73,8 @@ class Upscaler:
             raise DanFastError(f"dtype={dtype}: expected a floating-point type")
         self.device = torch.device(device) if device is not None else model.encoder.device
         self.dtype = dtype if dtype is not None else model.encoder.dtype
-        self.model = copy.deepcopy(model).eval().requires_grad_(False).to(
-            device=self.device, dtype=self.dtype, memory_format=torch.channels_last)
+        self.model = copy.deepcopy(model).eval().requires_grad_(False).to(self.device, self.dtype)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.scale = model.config.scale
         self.tile = tile if tile is not None else tile_side(model.config, BUDGET.get(self.device.type, BUDGET["cpu"]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ class PatchDataset(Dataset):
         ImageError: a path does not exist, or there is no readable image at all.
     """
 
-    def __init__(self, paths: list[Path | str], size: int, *, channels: int = 3, seed: int = 0) -> None:
+    def __init__(self, paths: Sequence[Path | str], size: int, *, channels: int = 3, seed: int = 0) -> None:
         self.files = find_images(paths)
         self.size, self.channels, self.seed = size, channels, seed
         self._broken: set[Path] = set()
@@ -46,7 +46,7 @@ class PatchDataset(Dataset):
         image = self._image(rng)
         top, left = (rng.integers(length - self.size + 1) for length in image.shape[:2])
         patch = image[top:top + self.size, left:left + self.size]
-        patch = np.rot90(patch, rng.integers(4))
+        patch = np.rot90(patch, int(rng.integers(4)))
         if rng.integers(2):
             patch = patch[:, ::-1]
         return torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1)))

@@ -9,10 +9,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..degraded_set import Degraded, DegradedSet
 from ..errors import DanFastError
-from ..evaluation import Upscaled, bicubic, mean, measure
+from ..evaluation import Upscaled, comparison, mean, measure
 from ..inference import Upscaler
 from ..model import DAN
-from ..pictures import kernel_picture, side_by_side
 
 SAMPLES = 3
 log = logging.getLogger("dan_fast.train")
@@ -37,9 +36,7 @@ class FolderValidation:
 
         def show(case: Degraded, result: Upscaled) -> None:
             if (case.image, case.kernel_index) in self.samples:
-                picture = side_by_side([bicubic(case.lr, self.degraded.scale), result.image, case.hr,
-                                        kernel_picture(result.kernel), kernel_picture(case.kernel)],
-                                       ["bicubic", "DAN", "sharp", "estimated", "true kernel"])
+                picture = comparison(case, result, self.degraded.scale)
                 writer.add_image(f"sample/{case.image}", picture, step, dataformats="HWC")
 
         rows = measure(self.degraded, Upscaler(model), on_measured=show,

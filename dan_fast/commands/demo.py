@@ -1,0 +1,68 @@
+"""``dan-fast demo``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..checkpoint import load
+from ..degradation import gaussian_kernels
+from ..degraded_set import GAUSSIAN8_SIGMA, KERNEL_SIZE, degrade
+from ..devices import add_device_argument, pick_device
+from ..evaluation import bicubic
+from ..files import SAMPLES, make_folder
+from ..images import find_images, read_image, write_image
+from ..inference import Upscaler
+from ..metrics import kernel_error, psnr
+from ..pictures import kernel_picture, side_by_side
+
+# Shown at their real size, so that a picture fits on a screen.
+SHOWN = 288
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", default="default", help="weights file, or name of shipped weights")
+    parser.add_argument("-o", "--output", type=Path, default=Path("demo-output"), metavar="DIR",
+                        help="folder for the pictures")
+    add_device_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    upscaler = Upscaler(load(args.weights, device=pick_device(args.device)))
+    scale = upscaler.scale
+    make_folder(args.output)
+    photos = find_images([SAMPLES])
+    sigmas = np.linspace(*GAUSSIAN8_SIGMA[scale], len(photos))
+    rows, lines = [], []
+    for path, sigma in zip(tqdm(photos, unit="photo"), sigmas, strict=True):
+        hr = read_image(path).rgb
+        hr = hr[:hr.shape[0] // scale * scale, :hr.shape[1] // scale * scale]
+        kernel = gaussian_kernels(torch.tensor([sigma]).float(), KERNEL_SIZE)[0]
+        lr = degrade(hr, kernel, scale)
+        result, plain = upscaler(lr), bicubic(lr, scale)
+        before, after = (psnr(image, hr, crop=scale, y_channel=True) for image in (plain, result.image))
+        error = kernel_error(result.kernel, kernel.numpy())
+        lines.append(f"{path.stem:>10} {sigma:>6.2f} {before:>10.2f} {after:>8.2f} {after - before:>+7.2f} "
+                     f"{error:>13.3f}")
+        write_image(args.output / f"{path.stem}_lr.png", lr)
+        write_image(args.output / f"{path.stem}_x{scale}.png", result.image)
+        kernels = np.concatenate([kernel_picture(k, SHOWN // 2) for k in (result.kernel, kernel.numpy())])
+        rows.append(side_by_side([*(_middle(image) for image in (plain, result.image, hr)), kernels],
+                                 ["bicubic", "DAN", "sharp original", "kernel: DAN, true"]))
+        write_image(args.output / f"{path.stem}_compare.png", rows[-1])
+    write_image(args.output / "demo.png", np.concatenate(rows))
+    print(f"\n{len(photos)} photos blurred by a Gaussian of sigma (pixels), shrunk x{scale}, and upscaled again; "
+          "PSNR on Y in dB:\n")
+    print(f"{'photo':>10} {'sigma':>6} {'bicubic':>10} {'DAN':>8} {'gain':>7} {'kernel error':>13}")
+    print("\n".join(lines))
+    print(f"\nkernel error: sum of absolute differences to the true kernel, 0 to 2\nlook at {args.output / 'demo.png'}")
+    return 0
+
+
+def _middle(image: np.ndarray) -> np.ndarray:
+    top, left = (max(0, (side - SHOWN) // 2) for side in image.shape[:2])
+    return image[top:top + SHOWN, left:left + SHOWN]
