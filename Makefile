@@ -1,0 +1,41 @@
+# make demo   install, then blur, shrink and upscale the photos that ship
+# make test   install with what the tests need, then run them
+# make lint   ruff and mypy
+# make clean  remove what the others made
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py $(shell find dan_fast kernels csrc -type f -not -name '*.pyc' -not -name '*.so')
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/installed
+	$(BIN)/dan-fast doctor
+	$(BIN)/dan-fast demo
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Each is one build; the larger ones contain the smaller.
+$(VENV)/installed: $(SOURCES) | $(VENV)/bin/python
+	$(BIN)/pip install .
+	touch $@
+
+$(VENV)/installed-test: $(SOURCES) | $(VENV)/bin/python
+	$(BIN)/pip install '.[test]'
+	touch $(VENV)/installed $@
+
+$(VENV)/installed-dev: $(SOURCES) | $(VENV)/bin/python
+	$(BIN)/pip install '.[test,dev]'
+	touch $(VENV)/installed $(VENV)/installed-test $@
+
+clean:
+	rm -rf $(VENV) build demo-output *.egg-info kernels/_C*.so
