@@ -84,7 +84,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tiny_weights, data, tmp_path, cap
         ([tiny_weights, "--data", tmp_path / "missing"], "missing"),
         ([tmp_path / "file", "--data", data], "cannot be read as weights"),
         ([tiny_weights, "--data", data, "--pictures"], "--out"),
-        ([tiny_weights, "--data", data, "--out", tmp_path / "file"], "--out"),
+        ([tiny_weights, "--data", data, "--out", tmp_path / "file"], "cannot write"),
     ]:
         assert main(["evaluate", *map(str, arguments)]) == 2
         errors = capsys.readouterr().err

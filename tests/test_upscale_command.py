@@ -70,11 +70,14 @@ def test_format(tmp_path, dan_fast, suffix):
 def test_depth_alpha_grey_and_profile_are_kept(tmp_path, dan_fast):
     alpha = np.zeros((12, 10), np.uint16)
     alpha[:, 5:] = 65535
-    image(tmp_path / "a.png", dtype=np.uint16, alpha=alpha, grey=True, icc_profile=bytes(16) + b"GRAY" + b"p" * 200)
-    assert dan_fast("upscale", tmp_path / "a.png", "-o", tmp_path / "out") == 0
-    photo = read_image(tmp_path / "out" / "a_x4.png")
-    assert photo.grey and photo.rgb.dtype == np.uint16 and photo.icc_profile[-200:] == b"p" * 200
-    assert np.array_equal(photo.alpha, cv2.resize(alpha, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC))
+    image(tmp_path / "a.png", dtype=np.uint16, alpha=alpha, icc_profile=bytes(16) + b"RGB " + b"p" * 200)
+    image(tmp_path / "b.tif", dtype=np.uint16, grey=True, icc_profile=bytes(16) + b"GRAY" + b"p" * 200)
+    assert dan_fast("upscale", tmp_path / "a.png", tmp_path / "b.tif", "-o", tmp_path / "out") == 0
+    colour, grey = (read_image(tmp_path / "out" / name) for name in ("a_x4.png", "b_x4.tif"))
+    assert grey.grey and not colour.grey
+    for photo in (colour, grey):
+        assert photo.rgb.dtype == np.uint16 and photo.icc_profile[-200:] == b"p" * 200
+    assert np.array_equal(colour.alpha, cv2.resize(alpha, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC))
 
 
 def test_kernel_and_comparison(tmp_path, dan_fast):

@@ -1,0 +1,35 @@
+import subprocess
+import sys
+
+import pytest
+
+from dan_fast.cli import COMMANDS, main
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_defaults(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert command in text and ("default" in text or command == "doctor")
+
+
+@pytest.mark.parametrize("arguments", [[], ["sharpen"], ["upscale"], ["upscale", "x.png", "-o", "y", "--tile", "0"]])
+def test_bad_usage_exits_2(arguments):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+
+
+def test_help_lists_the_commands(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in ("upscale", "train", "evaluate", "degrade", "kernel", "bench", "doctor"))
+
+
+def test_the_documented_module_trains():
+    result = subprocess.run([sys.executable, "-m", "dan_fast.train", "--help"], capture_output=True, text=True)
+    assert result.returncode == 0 and "--preset" in result.stdout
