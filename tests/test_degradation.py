@@ -16,7 +16,7 @@ from dan_fast.degradation import (
     random_isotropic_kernels,
 )
 from dan_fast.degradation.pipeline import Degradation, round_8bit
-from dan_fast.presets import PRESETS
+from dan_fast.training.presets import PRESETS
 
 
 @pytest.fixture(params=["0", "1", "2"])

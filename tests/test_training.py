@@ -19,10 +19,10 @@ import dan_fast
 from dan_fast.cli import main
 from dan_fast.degradation.pipeline import Degradation
 from dan_fast.errors import DanFastError
-from dan_fast.presets import PRESETS, Preset, get_preset
 from dan_fast.training import loop
 from dan_fast.training.guard import DivergenceGuard
 from dan_fast.training.loop import Run, RunOptions, train
+from dan_fast.training.presets import PRESETS, Preset, get_preset
 from dan_fast.training.settings import TrainingSettings
 from dan_fast.training.step import update_average
 

@@ -14,8 +14,8 @@ from ..config import GRADIENTS
 from ..devices import add_device_argument, pick_device
 from ..errors import DanFastError
 from ..files import SAMPLES
-from ..presets import PRESETS, Preset, get_preset
 from ..training.loop import STATE, Run, RunOptions, read_state, saved_preset, train
+from ..training.presets import PRESETS, Preset, get_preset
 from ..training.validation import FolderValidation
 
 DEFAULT_PRESET = "v2-0.3M-x4"
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--patch", type=int, help="side of a low-resolution patch, pixels (default: the preset's)")
     parser.add_argument("--gradient", choices=GRADIENTS, help="which iterations learn (default: the preset's, last)")
     parser.add_argument("--seed", type=int, help="of weights, patches and degradations (default: 0)")
-    parser.add_argument("--val", type=Path, metavar="DIR", help="sharp images to validate on (default: none)")
+    parser.add_argument("--val", type=Path, metavar="DIR", default=SAMPLES, help="sharp images to validate on")
     parser.add_argument("--validate-every", type=int, default=2000, metavar="STEPS", help="steps between validations")
     parser.add_argument("--save-every", type=int, default=1000, metavar="STEPS", help="steps between checkpoints")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
                                "--resume goes on with it, another --out starts anew")
         current = Run(_changed(get_preset(args.preset or DEFAULT_PRESET), args), args.seed or 0, options)
     preset = current.preset
-    validation = args.val and FolderValidation(args.val, preset.config.scale, preset.degradation.irregular)
+    validation = FolderValidation(args.val, preset.config.scale, preset.degradation.irregular)
     with logging_redirect_tqdm():
         finished = train(current, args.data, validation)
     return 0 if finished else 130

@@ -21,9 +21,9 @@ from ..degradation.pipeline import Degradation
 from ..errors import DanFastError
 from ..files import atomic_path
 from ..model import DAN
-from ..presets import Preset
 from .data import PatchDataset, patch_loader
 from .guard import DivergenceGuard
+from .presets import Preset
 from .settings import TrainingSettings
 from .step import Losses, losses, update_average
 

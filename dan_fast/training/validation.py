@@ -39,7 +39,7 @@ class FolderValidation:
                 picture = comparison(case, result, self.degraded.scale)
                 writer.add_image(f"sample/{case.image}", picture, step, dataformats="HWC")
 
-        rows = measure(self.degraded, Upscaler(model), on_measured=show,
+        rows = measure(self.degraded, Upscaler(model), progress=True, on_measured=show,
                        on_skip=lambda why: log.warning("validation skipped %s", why))
         if not rows:
             raise DanFastError(f"no image in {self.degraded.name} can be validated on")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .config import DANConfig
-from .degradation.pipeline import Degradation
-from .errors import DanFastError
-from .training.settings import TrainingSettings
+from ..config import DANConfig
+from ..degradation.pipeline import Degradation
+from ..errors import DanFastError
+from .settings import TrainingSettings
 
 
 @dataclass(frozen=True)
