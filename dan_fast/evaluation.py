@@ -71,7 +71,7 @@ def measure(degraded: DegradedSet, upscale: Upscale, *, progress: bool = False,
     """
     rows = []
     cases = degraded.cases(on_skip)
-    for case in tqdm(cases, degraded.name, len(degraded), leave=None, disable=not progress, unit="image"):
+    for case in tqdm(cases, degraded.name, len(degraded), disable=not progress, unit="image"):
         start = time.perf_counter()
         result = upscale(case.lr)
         seconds = time.perf_counter() - start

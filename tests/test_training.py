@@ -170,8 +170,8 @@ def command(*arguments) -> int:
 
 def test_command_trains_validates_and_resumes(photos, tmp_path):
     out = tmp_path / "run"
-    common = ("--data", photos, "--out", out, "--precision", "fp32")
-    assert command(*common, "--val", photos, "--validate-every", 6, "--steps", 6) == 0
+    common = ("--data", photos, "--val", photos, "--out", out, "--precision", "fp32")
+    assert command(*common, "--validate-every", 6, "--steps", 6) == 0
     assert len(scalars(out, "validation/psnr_y")) == 1
     images = EventAccumulator(str(out))
     images.Reload()
@@ -187,7 +187,7 @@ def test_command_without_data_trains_on_the_samples(tmp_path):
 
 def test_command_says_what_is_wrong(photos, tmp_path, capsys):
     out = tmp_path / "run"
-    good = ("--data", photos, "--out", out, "--steps", 2)
+    good = ("--data", photos, "--val", photos, "--out", out, "--steps", 2)
     bad = [
         (("--data", tmp_path / "nowhere", "--out", out), "nowhere"),
         (("--resume", "--out", out), "no run"),
@@ -230,7 +230,7 @@ def test_interrupt_saves_and_resume_goes_on(photos, tmp_path):
     assert process.returncode == 130 and "--resume" in error and "Traceback" not in error
     state = torch.load(out / "state.pt", weights_only=True)
     assert state["step"] > 0
-    assert main(["train", "--resume", "--data", str(photos), "--out", str(out), "--device", "cpu",
+    assert main(["train", "--resume", "--data", str(photos), "--val", str(photos), "--out", str(out), "--device", "cpu",
                  "--steps", str(state["step"] + 1)]) == 0
 
 
