@@ -36,18 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
     args = parser.parse_args(argv)
-    return report_errors(args.run, args, f"dan-fast {args.command}")
-
-
-def report_errors(run, args: argparse.Namespace, name: str) -> int:
-    """``run(args)``, with the user's errors on one line and exit code 2."""
     try:
-        return run(args)
-    except DanFastError as error:
-        print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return args.run(args)
+    except (DanFastError, OSError) as error:  # an OSError names its file and the reason
+        print(f"dan-fast {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
+        print(f"dan-fast {args.command}: interrupted", file=sys.stderr)
         return 130
 
 

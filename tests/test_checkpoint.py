@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_config
 
 import dan_fast
-from dan_fast import DAN, DANConfig
+from dan_fast import DAN
 from dan_fast.checkpoint import METADATA_KEY, infer_config
 from dan_fast.errors import CheckpointError
 
@@ -177,15 +177,3 @@ def test_saving_is_whole_or_not_at_all(tiny_model, tiny_weights, monkeypatch):
     assert list(tiny_weights.parent.iterdir()) == [tiny_weights]
     with pytest.raises(CheckpointError, match="safetensors"):
         dan_fast.save(tiny_model, tiny_weights.with_suffix(".pth"))
-
-
-@pytest.mark.parametrize("name", dan_fast.available())
-def test_shipped_weights_load(name):
-    model = dan_fast.load(name)
-    out = model(torch.rand(1, 3, 16, 16))
-    assert out.sr.isfinite().all() and name in (*dan_fast.available(), "default")
-
-
-def test_default_is_an_x4():
-    assert dan_fast.load("default").config.scale == 4
-    assert isinstance(dan_fast.load("default").config, DANConfig)

@@ -188,6 +188,8 @@ def test_command_without_data_trains_on_the_samples(tmp_path):
 def test_command_says_what_is_wrong(photos, tmp_path, capsys):
     out = tmp_path / "run"
     good = ("--data", photos, "--val", photos, "--out", out, "--steps", 2)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
     bad = [
         (("--data", tmp_path / "nowhere", "--out", out), "nowhere"),
         (("--resume", "--out", out), "no run"),
@@ -198,6 +200,8 @@ def test_command_says_what_is_wrong(photos, tmp_path, capsys):
         ((*good, "--workers", -1), "workers"),
         ((*good, "--save-every", 0), "save-every"),
         ((*good, "--val", tmp_path / "nothing"), "nothing"),
+        (("--data", broken, "--out", out, "--workers", 1), "none of the 1 images"),
+        (("--data", photos, "--val", photos, "--out", broken), "cannot write"),
     ]
     for arguments, word in bad:
         assert command(*arguments) == 2, arguments

@@ -43,16 +43,14 @@ def test_every_turn_and_flip_comes_up(tmp_path):
     assert len(seen) == 8
 
 
-def test_unreadable_files_are_reported_and_skipped(folder):
+def test_unreadable_files_are_reported_and_skipped(folder, caplog):
     (folder / "broken.png").write_bytes(b"not an image")
     (folder / "cut.jpg").write_bytes((folder / "deep/b.jpg").read_bytes()[:300])
     dataset = PatchDataset([folder], 16)
-    with pytest.warns(UserWarning) as caught:
-        for index in range(60):
-            dataset[index]
-    messages = [str(w.message) for w in caught]
+    for index in range(60):
+        dataset[index]
     for name in ("broken.png", "cut.jpg"):
-        assert sum(name in m for m in messages) == 1
+        assert sum(name in record.message for record in caplog.records) == 1
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path):
@@ -62,5 +60,5 @@ def test_nothing_to_train_on_is_an_error(tmp_path):
     with pytest.raises(ImageError, match=str(tmp_path)):
         PatchDataset([tmp_path], 16)
     (tmp_path / "broken.png").write_bytes(b"")
-    with pytest.warns(UserWarning), pytest.raises(ImageError, match=r"broken\.png"):
+    with pytest.raises(ImageError, match=r"broken\.png"):
         PatchDataset([tmp_path], 16)[0]

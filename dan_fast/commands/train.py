@@ -13,7 +13,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ..config import GRADIENTS
 from ..devices import add_device_argument, pick_device
 from ..errors import DanFastError
-from ..files import SAMPLES
+from ..files import SAMPLES, make_folder
 from ..training.loop import STATE, Run, RunOptions, read_state, saved_preset, train
 from ..training.presets import PRESETS, Preset, get_preset
 from ..training.validation import FolderValidation
@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         current = Run(_changed(get_preset(args.preset or DEFAULT_PRESET), args), args.seed or 0, options)
     preset = current.preset
     validation = FolderValidation(args.val, preset.config.scale, preset.degradation.irregular)
+    make_folder(options.out)
     with logging_redirect_tqdm():
         finished = train(current, args.data, validation)
     return 0 if finished else 130

@@ -43,8 +43,11 @@ def gaussian_kernels(sigma: Tensor, size: int, angle: Tensor | None = None) -> T
         raise ValueError("sigma must be positive everywhere")
     if sigma.dim() == 1:
         sigma = sigma[:, None].expand(-1, 2)
-    if angle is None:
-        angle = sigma.new_zeros(len(sigma))
+    return _density(sigma, size, sigma.new_zeros(len(sigma)) if angle is None else angle)
+
+
+def _density(sigma: Tensor, size: int, angle: Tensor) -> Tensor:
+    """``gaussian_kernels`` of ``sigma`` (B, 2) without its checks, which would wait for a GPU."""
     axis = torch.arange(size, device=sigma.device, dtype=sigma.dtype) - size // 2
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
@@ -67,7 +70,8 @@ def random_isotropic_kernels(count: int, size: int, sigma: tuple[float, float],
                              generator: torch.Generator | None = None,
                              device: torch.device | str | None = None) -> Tensor:
     """(count, size, size): isotropic Gaussians, sigma uniform in the given range (setting 1)."""
-    return gaussian_kernels(uniform(count, *sigma, generator, device), size)
+    sigmas = uniform(count, *sigma, generator, device)
+    return _density(sigmas[:, None].expand(-1, 2), size, torch.zeros_like(sigmas))
 
 
 def random_irregular_kernels(count: int, size: int, sigma: tuple[float, float],
@@ -80,7 +84,7 @@ def random_irregular_kernels(count: int, size: int, sigma: tuple[float, float],
     ``1 + uniform(0, disturbance)``, then normalised to sum 1.
     """
     sigmas = torch.stack([uniform(count, *sigma, generator, device) for _ in range(2)], 1)
-    kernels = gaussian_kernels(sigmas, size, uniform(count, -math.pi, math.pi, generator, device))
+    kernels = _density(sigmas, size, uniform(count, -math.pi, math.pi, generator, device))
     taps = uniform(kernels.numel(), 0, disturbance, generator, device).view_as(kernels)
     kernels = kernels * (1 + taps)
     return kernels / kernels.sum((1, 2), keepdim=True)

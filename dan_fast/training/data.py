@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..errors import ImageError
 from ..images import find_images, read_image, to_8_bits
 
 CACHE_BYTES = 1 << 30
+log = logging.getLogger("dan_fast.train")
 
 
 class PatchDataset(Dataset):
@@ -27,7 +28,7 @@ class PatchDataset(Dataset):
         channels: 3 (RGB) or 1 (the mean of RGB).
         seed: another seed, another stream.
 
-    Unreadable files are reported by a warning and skipped.
+    Unreadable files are reported in the log and skipped.
 
     Raises:
         ImageError: a path does not exist, or there is no readable image at all.
@@ -61,7 +62,7 @@ class PatchDataset(Dataset):
                 return self._read(path)
             except ImageError as error:
                 self._broken.add(path)
-                warnings.warn(f"skipped: {error}", stacklevel=2)
+                log.warning("skipped: %s", error)
         raise ImageError(f"none of the {len(self.files)} images can be read, the first is {self.files[0]}")
 
     def _read(self, path: Path) -> np.ndarray:

@@ -166,6 +166,7 @@ def train(run: Run, data: list[Path], validation: Validation | None = None) -> b
     settings, options = run.preset.training, run.options
     scale = run.preset.config.scale
     dataset = PatchDataset(data, settings.patch * scale, channels=run.preset.config.image_channels, seed=run.seed)
+    _ = dataset[run.step * settings.batch]  # says here, rather than in a worker, if nothing can be read
     loader = patch_loader(dataset, settings.batch, run.step, settings.steps, options.workers)
     parameters = sum(p.numel() for p in run.model.parameters())
     log.info("%d images, %.3f M parameters, steps %d to %d on %s in %s", len(dataset.files), parameters / 1e6,
