@@ -65,8 +65,9 @@ class Run:
         self.preset, self.seed, self.options = preset, seed, options
         torch.manual_seed(seed)
         encoder = preset.degradation.encoder(preset.config.code_length).matrix
+        model = DAN(preset.config, encoder).to(options.device)
         # The convolutions are fastest on channels_last, on CPUs as on GPUs.
-        self.model = DAN(preset.config, encoder).to(options.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.model.parameters(), betas=(0.9, 0.99), fused=True)
         self.guard = DivergenceGuard()
@@ -106,7 +107,7 @@ class Run:
         if self.rollbacks >= MAX_ROLLBACKS:
             raise DanFastError(f"training diverged {MAX_ROLLBACKS + 1} times, at last in step {self.step}; "
                                "a lower learning rate or a larger batch may help")
-        state = self._read()
+        state = read_state(self.options.out)
         self._restore_weights(state)
         self.rollbacks += 1
         log.warning("step %d: diverged (loss %.4g): back to the weights of step %d, learning rate halved",
@@ -133,9 +134,6 @@ class Run:
         run.step, run.rollbacks = state["step"], state["rollbacks"]
         run.guard.load_state_dict(state["guard"])
         return run
-
-    def _read(self) -> dict:
-        return read_state(self.options.out)
 
     def _restore_weights(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
