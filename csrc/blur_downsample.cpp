@@ -40,7 +40,7 @@ template <typename T>
 class Parts {
  public:
   Parts(const Axis& down, const Axis& across)
-      : down_(down), blocks_(blocks(down)), separable_(down, across), direct_(down, across), across_(across) {}
+      : down_(down), across_(across), blocks_(blocks(down)), separable_(down, across), direct_(down, across) {}
 
   static int blocks(const Axis& down) { return (down.end - down.begin + kBlock - 1) / kBlock; }
   static int count(const Axis& down) { return blocks(down) + 4; }
@@ -75,10 +75,10 @@ class Parts {
   }
 
   const Axis& down_;
+  const Axis& across_;
   int blocks_;
   Separable<T> separable_;
   Direct<T> direct_;
-  const Axis& across_;
 };
 
 // images (B, C, H, W), kernels (B, k, k) -> out (B, C, H / scale, W / scale), all contiguous.

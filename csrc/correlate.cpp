@@ -8,15 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
-#if defined(__GNUC__)
-#define DAN_FAST_INLINE inline __attribute__((always_inline))
-#define DAN_FAST_UNROLL _Pragma("GCC unroll 16")
-#define DAN_FAST_PREFETCH(address) __builtin_prefetch(address)
-#else
-#define DAN_FAST_INLINE inline
-#define DAN_FAST_UNROLL
-#define DAN_FAST_PREFETCH(address)
-#endif
+#include "compiler.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define DAN_FAST_X86

@@ -1,22 +1,10 @@
+// split() for every instruction set.
+
 #include "rows.h"
 
 #include <algorithm>
 
-// One build for every x86-64 machine: the loader picks the widest vectors that the machine has.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
-#if __GNUC__ >= 12
-#define DAN_FAST_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
-#endif
-#endif
-#ifndef DAN_FAST_CLONES
-#define DAN_FAST_CLONES
-#endif
-
-#if defined(__GNUC__)
-#define DAN_FAST_INLINE inline __attribute__((always_inline))
-#else
-#define DAN_FAST_INLINE inline
-#endif
+#include "compiler.h"
 
 namespace dan_fast {
 namespace {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "blur_downsample.h"
+#include "compiler.h"
 #include "correlate.h"
 
 namespace dan_fast {
@@ -30,7 +31,7 @@ class Rows {
   void load(const Plane<T>& plane, int y, int rows, int x, int columns, int scale) {
     shape(rows, columns, scale);
     // The whole groups of `scale` columns inside the plane.
-    const int low = std::min(x < 0 ? (scale - 1 - x) / scale : 0, quotient_);
+    const int low = std::min(x < 0 ? (scale - 1 - x) / scale : 0, columns / scale);
     const int high = std::max(std::min((plane.width - x) / scale, columns / scale), low);
     for (int r = 0; r < rows; ++r) {
       const T* in = plane.pixels + int64_t{reflected(y + r, plane.height)} * plane.width;
@@ -49,10 +50,20 @@ class Rows {
     shape(rows, columns, scale);
     from_.resize(rows);
     for (int r = 0; r < rows; ++r) from_[r] = reflected(y + r, plane.width);
-    for (int c = 0; c < columns; ++c) {
-      const T* in = plane.pixels + int64_t{reflected(x + c, plane.height)} * plane.width;
-      T* out = data_.data() + offsets_[c];
-      for (int r = 0; r < rows; ++r) out[r * pitch_] = in[from_[r]];
+    const auto row = [&](int c) { return plane.pixels + int64_t{reflected(x + c, plane.height)} * plane.width; };
+    for (int phase = 0; phase < std::min(scale, columns); ++phase) {
+      T* out = data_.data() + offsets_[phase];
+      const int count = (columns - phase + scale - 1) / scale;
+      int i = 0;
+      for (; i + 4 <= count; i += 4) {  // four at a time write one piece of memory
+        const int c = i * scale + phase;
+        const T* in[] = {row(c), row(c + scale), row(c + 2 * scale), row(c + 3 * scale)};
+        for (int r = 0; r < rows; ++r) {
+          for (int n = 0; n < 4; ++n) out[r * pitch_ + i + n] = in[n][from_[r]];
+        }
+      }
+      for (; i < count; ++i)
+        for (int r = 0; r < rows; ++r) out[r * pitch_ + i] = row(i * scale + phase)[from_[r]];
     }
   }
 
@@ -62,6 +73,9 @@ class Rows {
     for (int r = 0; r < rows; ++r)
       pointers_[r] = plane.pixels + int64_t{reflected(y + r, plane.height)} * plane.width;
     offsets_.assign(1, 0);
+    // correlate() goes down many rows at once, which no machine foresees.
+    for (const T* row : pointers_)
+      for (int64_t x = 0; x < plane.width; x += 64 / sizeof(T)) DAN_FAST_PREFETCH_2(row + x);
   }
 
   // For correlate(): the rows, and where tap u of a filter is in them.

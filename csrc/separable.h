@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "axis.h"
@@ -17,9 +18,9 @@ struct Factors {
 };
 
 // How far the factors may be from a kernel of T: the sum of all differences over the sum of all taps, both
-// absolute. Four roundings of T and far from visible: it changes an output by at most 1.5 times this (the
-// downsampling's weights have an absolute sum of at most 1.21 an axis) times that sum of taps, 1 for a
-// blur, times the brightest pixel.
+// absolute. A few roundings of T and far from visible: it changes an output by at most 1.5 times this (the
+// downsampling's weights have an absolute sum of at most 1.19 an axis) times that sum of taps, 1 for a
+// blur, times the brightest pixel: 6e-7 of it in float.
 template <typename T>
 constexpr double kRank1Tolerance = sizeof(T) == 4 ? 4e-7 : 1e-15;
 
