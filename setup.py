@@ -54,7 +54,8 @@ def extension():
     sources = sorted(map(str, Path("csrc").glob("*.cpp")))
     cuda = cuda_to_build_with()
     # The headers, so that a change to one of them compiles again.
-    common = {"py_limited_api": True, "depends": sorted(map(str, Path("csrc").glob("*.h")))}
+    headers = sorted(str(path) for path in Path("csrc").rglob("*.*h"))
+    common = {"py_limited_api": True, "depends": headers}
     print(f"dan_fast: {'C++ and CUDA' if cuda else 'C++'} operators, torch {torch.__version__}")
     if not cuda:
         return cpp_extension.CppExtension("dan_fast_kernels._C", sources, define_macros=MACROS,

@@ -4,133 +4,114 @@
 #include "blur_downsample.h"
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include <torch/csrc/stable/library.h>
 
-// One build for every x86-64 machine: the loader picks the widest vectors that the machine has.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
-#if __GNUC__ >= 12
-#define DAN_FAST_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
-#endif
-#endif
-#ifndef DAN_FAST_CLONES
-#define DAN_FAST_CLONES
-#endif
-
-#if defined(__GNUC__)
-#define DAN_FAST_INLINE inline __attribute__((always_inline))
-// GCC would unroll the loop over the taps around the loop over x, and then not vectorise either
-// (six times slower): this it does not unroll.
-#define DAN_FAST_KEEP_LOOP(pointer) __asm__ volatile("" : "+r"(pointer))
-#else
-#define DAN_FAST_INLINE inline
-#define DAN_FAST_KEEP_LOOP(pointer)
-#endif
+#include "axis.h"
+#include "direct.h"
+#include "separable.h"
 
 namespace dan_fast {
 namespace {
 
-// out[x] = sum over t of weights[t] * in[offsets[t] + x], for `width` values of x. Unless the rows are
-// short, the compiler knows `width`, and keeps the sums in vector registers.
+// The filters of one image: one of the two.
 template <typename T>
-DAN_FAST_INLINE void weighted_sum_block(const T* in, const int64_t* offsets, const T* weights, int64_t count, T* out,
-                                        int64_t width) {
-  T sums[256 / sizeof(T)] = {};
-  for (int64_t t = 0; t < count; ++t) {
-    const T weight = weights[t];
-    const T* row = in + offsets[t];
-    DAN_FAST_KEEP_LOOP(row);
-    for (int64_t x = 0; x < width; ++x) sums[x] += weight * row[x];
-  }
-  std::copy_n(sums, width, out);
-}
+struct Filters {
+  std::optional<SeparableFilters<T>> separable;
+  std::optional<DirectFilters<T>> direct;
 
-template <typename T>
-DAN_FAST_INLINE void weighted_sum_any(const T* in, const int64_t* offsets, const T* weights, int64_t count, T* out,
-                                      int64_t width) {
-  constexpr int64_t block = 256 / sizeof(T);
-  if (width < block) return weighted_sum_block(in, offsets, weights, count, out, width);
-  for (int64_t x = 0; x < width; x += block) {
-    const int64_t start = std::min(x, width - block);  // the last block overlaps the one before
-    weighted_sum_block(in + start, offsets, weights, count, out + start, block);
-  }
-}
-
-// Templates cannot be cloned, hence one function a type.
-DAN_FAST_CLONES void weighted_sum(const float* in, const int64_t* offsets, const float* weights, int64_t count,
-                                  float* out, int64_t width) {
-  weighted_sum_any(in, offsets, weights, count, out, width);
-}
-DAN_FAST_CLONES void weighted_sum(const double* in, const int64_t* offsets, const double* weights, int64_t count,
-                                  double* out, int64_t width) {
-  weighted_sum_any(in, offsets, weights, count, out, width);
-}
-
-// Rows for one thread at least, so that starting it pays.
-int64_t grain(int64_t multiply_adds_a_row) { return std::max<int64_t>(1, 65536 / multiply_adds_a_row); }
-
-// images (B, C, H, W), kernels (B, k, k), contiguous -> (B, C, H, W).
-template <typename T>
-Tensor blur(const Tensor& images, const Tensor& kernels) {
-  const int64_t channels = images.size(1), height = images.size(2), width = images.size(3), k = kernels.size(1);
-  const int64_t before = k / 2, after = (k - 1) / 2;
-  const int64_t borders[] = {before, after, before, after};
-  const Tensor padded = torch::stable::contiguous(torch::stable::pad(images, {borders, 4}, "reflect"));
-  const int64_t pitch = width + k - 1, padded_height = height + k - 1;
-  std::vector<int64_t> offsets;
-  for (int64_t i = 0; i < k; ++i)
-    for (int64_t j = 0; j < k; ++j) offsets.push_back(i * pitch + j);
-
-  Tensor out = torch::stable::new_empty(images, images.sizes());
-  const T* in = static_cast<const T*>(padded.const_data_ptr());
-  const T* weights = static_cast<const T*>(kernels.const_data_ptr());
-  T* to = static_cast<T*>(out.mutable_data_ptr());
-  torch::stable::parallel_for(0, images.size(0) * channels * height, grain(k * k * width), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t plane = row / height, y = row % height;
-      weighted_sum(in + (plane * padded_height + y) * pitch, offsets.data(), weights + plane / channels * k * k, k * k,
-                   to + row * width, width);
+  void compose(const T* kernel, int k, const Axis& down, const Axis& across) {
+    const Factors factors = factorise(kernel, k);
+    if (!factors.down.empty()) {
+      separable.emplace(factors, down, across);
+      return;
     }
-  });
-  return out;
-}
+    Matrix<T> matrix(k, k);
+    std::copy_n(kernel, k * k, matrix.row(0));
+    direct.emplace(matrix, down, across);
+  }
+};
 
-// blurred (B, C, H, W) -> out (B, C, H / scale, W / scale), both contiguous.
+// An output plane is computed in parts that any thread may take: blocks of rows inside, and what is at the
+// borders. They do not depend on the number of threads, hence neither do the results.
 template <typename T>
-void downsample(const Tensor& blurred, int scale, Tensor& out) {
-  const int height = blurred.size(2), width = blurred.size(3), out_height = height / scale, out_width = width / scale;
-  const Taps<T> taps = downsample_taps<T>(scale);
-  const T* in = static_cast<const T*>(blurred.const_data_ptr());
+class Parts {
+ public:
+  Parts(const Axis& down, const Axis& across)
+      : down_(down), across_(across), blocks_(blocks(down)), separable_(down, across), direct_(down, across) {}
+
+  static int blocks(const Axis& down) { return (down.end - down.begin + kBlock - 1) / kBlock; }
+  static int count(const Axis& down) { return blocks(down) + 4; }
+
+  void compute(const Filters<T>& filters, const Plane<T>& plane, int part, T* out) {
+    if (part < blocks_) {
+      const int64_t rows = down_.end - down_.begin;
+      const int begin = down_.begin + static_cast<int>(rows * part / blocks_);
+      const int end = down_.begin + static_cast<int>(rows * (part + 1) / blocks_);
+      if (filters.separable) separable_.inside(*filters.separable, plane, begin, end, out);
+      else direct_.inside(*filters.direct, plane, begin, end, out);
+    } else if (filters.separable) {
+      const auto& f = *filters.separable;
+      if (part == blocks_) separable_.border_rows(f, f.down.low, plane, down_.low, out);
+      if (part == blocks_ + 1) separable_.border_rows(f, f.down.high, plane, down_.high, out);
+    } else {
+      const auto& f = *filters.direct;
+      if (part == blocks_) top_or_bottom(f.top, f.k, plane, down_.low, out);
+      if (part == blocks_ + 1) top_or_bottom(f.bottom, f.k, plane, down_.high, out);
+      if (part == blocks_ + 2) direct_.border_columns(f.left, f.k, plane, across_.low, out);
+      if (part == blocks_ + 3) direct_.border_columns(f.right, f.k, plane, across_.high, out);
+    }
+  }
+
+ private:
+  static constexpr int kBlock = 30;  // rows
+
+  void top_or_bottom(const BorderFilters<T>& filters, int k, const Plane<T>& plane, const Border& border, T* out) {
+    direct_.border_rows(filters, k, plane, border, out);
+    direct_.corner(filters, k, plane, border, across_.low, out);
+    direct_.corner(filters, k, plane, border, across_.high, out);
+  }
+
+  const Axis& down_;
+  const Axis& across_;
+  int blocks_;
+  Separable<T> separable_;
+  Direct<T> direct_;
+};
+
+// images (B, C, H, W), kernels (B, k, k) -> out (B, C, H / scale, W / scale), all contiguous.
+template <typename T>
+void blur_downsample(const Tensor& images, const Tensor& kernels, int scale, Tensor& out) {
+  const int64_t batch = images.size(0), channels = images.size(1);
+  const int height = images.size(2), width = images.size(3), k = kernels.size(1);
+  const Axis down = make_axis(height, scale), across = make_axis(width, scale);
+  const T* in = static_cast<const T*>(images.const_data_ptr());
+  const T* kernel = static_cast<const T*>(kernels.const_data_ptr());
   T* to = static_cast<T*>(out.mutable_data_ptr());
-  const int64_t rows = out.size(0) * out.size(1) * out_height;
-  torch::stable::parallel_for(0, rows, grain(int64_t{taps.count} * width), [&](int64_t begin, int64_t end) {
-    // One row shrunk vertically, with a mirrored border that reaches as far as the taps do.
-    const int left = -taps.first, border_width = width - scale + taps.count;
-    std::vector<T> shrunk(std::max(border_width, left + width));
-    std::vector<int64_t> offsets(taps.count);
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t plane = row / out_height;
-      const int first = static_cast<int>(row % out_height) * scale + taps.first;
-      for (int t = 0; t < taps.count; ++t) offsets[t] = int64_t{mirrored(first + t, height)} * width;
-      T* line = shrunk.data() + left;
-      weighted_sum(in + plane * height * width, offsets.data(), taps.weights, taps.count, line, width);
-      for (int x = 1; x <= left; ++x) line[-x] = line[mirrored(-x, width)];
-      for (int x = width; x < border_width - left; ++x) line[x] = line[mirrored(x, width)];
-      for (int j = 0; j < out_width; ++j) {
-        T sum = 0;
-        for (int t = 0; t < taps.count; ++t) sum += taps.weights[t] * shrunk[j * scale + t];
-        to[row * out_width + j] = sum;
-      }
+
+  std::vector<Filters<T>> filters(batch);
+  torch::stable::parallel_for(0, batch, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) filters[b].compose(kernel + b * k * k, k, down, across);
+  });
+
+  const int parts = Parts<T>::count(down);
+  torch::stable::parallel_for(0, batch * channels * parts, 1, [&](int64_t begin, int64_t end) {
+    Parts<T> worker(down, across);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t plane = i / parts;
+      worker.compute(filters[plane / channels], {in + plane * height * width, height, width},
+                     static_cast<int>(i % parts), to + plane * down.outputs() * across.outputs());
     }
   });
 }
 
 Tensor blur_downsample_cpu(const Tensor& hr, const Tensor& kernel, int64_t scale) {
   STD_TORCH_CHECK(hr.is_cpu() && kernel.is_cpu(), "blur_downsample: expected hr and kernel on the CPU");
-  return with_checked(hr, kernel, scale, [](auto zero, const Tensor& images, const Tensor& kernels, int s, Tensor& out) {
-    using T = decltype(zero);
-    downsample<T>(blur<T>(images, kernels), s, out);
+  return with_checked(hr, kernel, scale, [](auto zero, const Tensor& images, const Tensor& kernels, int s,
+                                                    Tensor& out) {
+    blur_downsample<decltype(zero)>(images, kernels, s, out);
   });
 }
 

@@ -1,10 +1,11 @@
-// dan_fast::blur_downsample on CUDA: the two steps of ../blur_downsample.cpp, one thread a pixel, float or
-// double. The tests compile it for sm_80, sm_90a and PTX (tests/test_cuda_compiles.py) wherever there is
-// nvcc; they run it only on a machine with a GPU.
+// dan_fast::blur_downsample on CUDA, and its gradient of hr: checks, memory and launches around the kernels of
+// blur_downsample_kernels.cuh. Everything runs on the current stream; nothing waits, and all memory is torch's, so
+// both can be captured into a CUDA graph.
 
 #include "../blur_downsample.h"
+#include "blur_downsample_kernels.cuh"
 
-#include <algorithm>
+#include <limits>
 
 #include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -15,82 +16,81 @@
 namespace dan_fast {
 namespace {
 
-// A block is a tile of one plane; blockIdx.z strides over the planes (B * C, image by image).
-const dim3 kTile(32, 8);
+struct Launch {
+  cudaStream_t stream;
 
-dim3 grid_of(int64_t planes, int height, int width) {
-  return dim3((width + kTile.x - 1) / kTile.x, (height + kTile.y - 1) / kTile.y,
-              static_cast<unsigned>(std::min<int64_t>(planes, 65535)));
-}
-
-// in (planes, height, width), kernels (planes / channels, k, k) -> out, of the shape of in.
-template <typename T>
-__global__ void blur(const T* __restrict__ in, const T* __restrict__ kernels, T* __restrict__ out, int64_t planes,
-                     int channels, int height, int width, int k) {
-  const int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
-  if (x >= width || y >= height) return;
-  for (int64_t plane = blockIdx.z; plane < planes; plane += gridDim.z) {
-    const T* image = in + plane * height * width;
-    const T* weights = kernels + plane / channels * k * k;
-    T sum = 0;
-    for (int i = 0; i < k; ++i) {
-      const T* row = image + int64_t{reflected(y + i - k / 2, height)} * width;
-      for (int j = 0; j < k; ++j) sum += weights[i * k + j] * row[reflected(x + j - k / 2, width)];
-    }
-    out[(plane * height + y) * width + x] = sum;
+  explicit Launch(const Tensor& tensor) {
+    void* current = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &current));
+    stream = static_cast<cudaStream_t>(current);
   }
-}
 
-// in (planes, height * scale, width * scale) -> out (planes, height, width).
-template <typename T>
-__global__ void downsample(const T* __restrict__ in, T* __restrict__ out, int64_t planes, int height, int width,
-                           int scale, Taps<T> taps) {
-  const int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
-  if (x >= width || y >= height) return;
-  const int in_height = height * scale, in_width = width * scale;
-  for (int64_t plane = blockIdx.z; plane < planes; plane += gridDim.z) {
-    T sum = 0;
-    for (int i = 0; i < taps.count; ++i) {
-      const T* row = in + (plane * in_height + mirrored(y * scale + taps.first + i, in_height)) * in_width;
-      T row_sum = 0;
-      for (int j = 0; j < taps.count; ++j)
-        row_sum += taps.weights[j] * row[mirrored(x * scale + taps.first + j, in_width)];
-      sum += taps.weights[i] * row_sum;
-    }
-    out[(plane * height + y) * width + x] = sum;
+  template <typename Kernel, typename... Args>
+  void operator()(Kernel kernel, int64_t blocks, int threads, int shared, Args... args) const {
+    STD_TORCH_CHECK(blocks <= std::numeric_limits<int>::max(), "blur_downsample: too many images for one call");
+    if (shared > 48 * 1024)  // more than this is to be asked for
+      STD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared));
+    kernel<<<static_cast<unsigned>(blocks), threads, shared, stream>>>(args...);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
-}
+};
 
-cudaStream_t current_stream(const Tensor& tensor) {
-  void* stream = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
-  return static_cast<cudaStream_t>(stream);
+// in: the images or, backward, the gradients of the result; contiguous, as are kernels and out.
+template <typename T>
+void run(bool backward, const Tensor& in, const Tensor& kernels, int scale, int64_t height, int64_t width,
+         Tensor& out) {
+  const Taps<T> taps = downsample_taps<T>(scale);
+  const device::Task<T> task(in.size(0), static_cast<int>(in.size(1)), static_cast<int>(height),
+                             static_cast<int>(width), static_cast<int>(kernels.size(1)), scale, taps.first, taps.count,
+                             taps.weights);
+  const int64_t room[] = {task.problem.filters()};
+  Tensor filters = torch::stable::new_empty(in, {room, 1});
+  device::run(Launch(in), backward, static_cast<const T*>(in.const_data_ptr()),
+              static_cast<const T*>(kernels.const_data_ptr()), static_cast<T*>(filters.mutable_data_ptr()),
+              static_cast<T*>(out.mutable_data_ptr()), task);
 }
 
 Tensor blur_downsample_cuda(const Tensor& hr, const Tensor& kernel, int64_t scale) {
   STD_TORCH_CHECK(hr.is_cuda() && kernel.is_cuda() && hr.get_device_index() == kernel.get_device_index(),
                   "blur_downsample: expected hr and kernel on the same GPU");
   const torch::stable::accelerator::DeviceGuard guard(hr.get_device_index());
-  return with_checked(hr, kernel, scale, [](auto zero, const Tensor& images, const Tensor& kernels, int s, Tensor& out) {
-    using T = decltype(zero);
-    const int64_t planes = images.size(0) * images.size(1);
-    const int height = images.size(2), width = images.size(3);
-    const cudaStream_t stream = current_stream(images);
-    Tensor blurred = torch::stable::new_empty(images, images.sizes());
-    T* middle = static_cast<T*>(blurred.mutable_data_ptr());
-    blur<T><<<grid_of(planes, height, width), kTile, 0, stream>>>(
-        static_cast<const T*>(images.const_data_ptr()), static_cast<const T*>(kernels.const_data_ptr()), middle, planes,
-        static_cast<int>(images.size(1)), height, width, static_cast<int>(kernels.size(1)));
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
-    downsample<T><<<grid_of(planes, height / s, width / s), kTile, 0, stream>>>(
-        middle, static_cast<T*>(out.mutable_data_ptr()), planes, height / s, width / s, s, downsample_taps<T>(s));
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
-  });
+  const auto forward = [](auto zero, const Tensor& images, const Tensor& kernels, int s, Tensor& out) {
+    run<decltype(zero)>(false, images, kernels, s, images.size(2), images.size(3), out);
+  };
+  return with_checked(hr, kernel, scale, forward);
+}
+
+// The gradient of hr (B, C, height, width) from that of the result (B, C, height / scale, width / scale).
+Tensor backward_hr_cuda(const Tensor& grad, const Tensor& kernel, int64_t scale, int64_t height, int64_t width) {
+  STD_TORCH_CHECK(grad.is_cuda() && kernel.is_cuda() && grad.get_device_index() == kernel.get_device_index(),
+                  "blur_downsample_backward_hr: expected grad and kernel on the same GPU");
+  STD_TORCH_CHECK(grad.dim() == 4, "blur_downsample_backward_hr: grad has ", grad.dim(), " dimensions, expected 4");
+  const torch::stable::accelerator::DeviceGuard guard(grad.get_device_index());
+  const ScalarType dtype = grad.scalar_type();
+  const ScalarType compute = dtype == ScalarType::Double ? dtype : ScalarType::Float;
+  const int64_t shape[] = {grad.size(0), grad.size(1), height, width};
+  Tensor grad_hr = torch::stable::new_empty(grad, {shape, 4}, compute);
+  check_blur_downsample(grad_hr, torch::stable::to(kernel, compute), scale);
+  STD_TORCH_CHECK(grad.size(2) * scale == height && grad.size(3) * scale == width,
+                  "blur_downsample_backward_hr: a gradient of ", grad.size(2), "x", grad.size(3), " is not that of ",
+                  height, "x", width, " at scale ", scale);
+  const Tensor from = torch::stable::contiguous(torch::stable::to(grad, compute));
+  const Tensor kernels = torch::stable::contiguous(torch::stable::to(kernel, compute));
+  if (grad_hr.numel() > 0) {
+    if (compute == ScalarType::Float) run<float>(true, from, kernels, static_cast<int>(scale), height, width, grad_hr);
+    else run<double>(true, from, kernels, static_cast<int>(scale), height, width, grad_hr);
+  }
+  return compute == dtype ? grad_hr : torch::stable::to(grad_hr, dtype);
 }
 
 }  // namespace
 }  // namespace dan_fast
 
+STABLE_TORCH_LIBRARY_FRAGMENT(dan_fast, m) {
+  m.def("blur_downsample_backward_hr(Tensor grad, Tensor kernel, int scale, int height, int width) -> Tensor");
+}
+
 STABLE_TORCH_LIBRARY_IMPL(dan_fast, CUDA, m) {
   m.impl("blur_downsample", TORCH_BOX(&dan_fast::blur_downsample_cuda));
+  m.impl("blur_downsample_backward_hr", TORCH_BOX(&dan_fast::backward_hr_cuda));
 }

@@ -35,18 +35,26 @@ def _fake(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
     return hr.new_empty(batch, channels, height // scale, width // scale)
 
 
-# An operator of its own, because torch.compile cannot trace into the reference.
+# An operator of its own, because torch.compile cannot trace into the reference. A gradient that is not
+# needed comes back empty.
 @torch.library.custom_op(f"{NAME}_backward", mutates_args=())
-def _adjoint(grad: Tensor, hr: Tensor, kernel: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+def _adjoint(grad: Tensor, hr: Tensor, kernel: Tensor, scale: int, for_hr: bool, for_kernel: bool
+             ) -> tuple[Tensor, Tensor]:
     # The output is linear in hr and in kernel; autograd knows both adjoints from the reference.
-    adjoint = torch.func.vjp(lambda hr, kernel: blur_downsample_ref(hr, kernel, scale), hr, kernel)[1]
-    grad_hr, grad_kernel = adjoint(grad)
-    return grad_hr.contiguous(), grad_kernel.contiguous()
+    grad_hr, grad_kernel = grad.new_empty(0), grad.new_empty(0)
+    if for_hr and grad.is_cuda and hasattr(torch.ops.dan_fast, "blur_downsample_backward_hr"):
+        grad_hr = torch.ops.dan_fast.blur_downsample_backward_hr(grad, kernel, scale, *hr.shape[2:])
+    elif for_hr:
+        grad_hr = torch.func.vjp(lambda hr: blur_downsample_ref(hr, kernel, scale), hr)[1](grad)[0].contiguous()
+    if for_kernel:
+        grad_kernel = torch.func.vjp(lambda kernel: blur_downsample_ref(hr, kernel, scale), kernel)[1](grad)[0]
+    return grad_hr, grad_kernel.contiguous()
 
 
 @_adjoint.register_fake
-def _adjoint_fake(grad: Tensor, hr: Tensor, kernel: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-    return hr.new_empty(hr.shape), kernel.new_empty(kernel.shape)
+def _adjoint_fake(grad: Tensor, hr: Tensor, kernel: Tensor, scale: int, for_hr: bool, for_kernel: bool
+                  ) -> tuple[Tensor, Tensor]:
+    return (hr.new_empty(hr.shape if for_hr else 0), kernel.new_empty(kernel.shape if for_kernel else 0))
 
 
 def _setup_context(ctx, inputs, output) -> None:
@@ -54,8 +62,10 @@ def _setup_context(ctx, inputs, output) -> None:
     ctx.save_for_backward(hr, kernel)
 
 
-def _backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-    return *_adjoint(grad, *ctx.saved_tensors, ctx.scale), None
+def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    for_hr, for_kernel, _ = ctx.needs_input_grad
+    grad_hr, grad_kernel = _adjoint(grad, *ctx.saved_tensors, ctx.scale, for_hr, for_kernel)
+    return grad_hr if for_hr else None, grad_kernel if for_kernel else None, None
 
 
 torch.library.register_autograd(NAME, _backward, setup_context=_setup_context)

@@ -1,0 +1,153 @@
+"""``blur_downsample`` on the CPU against the best that PyTorch and OpenCV do, and against its floor.
+
+    pytest benchmarks/bench_degradation.py --benchmark-json=out.json       # the cases that we quote
+    DAN_FAST_BENCH=all pytest benchmarks/bench_degradation.py -k torch     # every size, scale and kernel
+
+Ratios are in ``extra_info``: of the medians, both timed in turn (above 1: ``blur_downsample`` is faster).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache, partial
+
+import cv2
+import dan_fast_kernels
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dan_fast.degradation import gaussian_kernels, random_irregular_kernels
+from dan_fast.degradation.resize import resize_taps
+from dan_fast.ops import blur_downsample
+
+SIZES = {"1x256x256": (1, 256, 256), "16x256x256": (16, 256, 256), "64x256x256": (64, 256, 256),
+         "1x1356x2040": (1, 1356, 2040)}
+# size, scale, k, kind of kernel
+QUOTED = [(size, scale, k, kind) for size in ("16x256x256", "1x1356x2040") for scale, k in ((4, 21), (2, 11))
+          for kind in ("irregular", "isotropic")]
+ALL = [(size, scale, k, kind) for size in SIZES for scale in (2, 3, 4) for k in (11, 21, 31)
+       for kind in ("irregular", "isotropic")]
+
+cases = pytest.mark.parametrize("size, scale, k, kind", ALL if os.environ.get("DAN_FAST_BENCH") == "all" else QUOTED)
+
+
+@lru_cache(maxsize=8)
+def resize_matrix(length: int, scale: int) -> Tensor:
+    """(length / scale, length): the bicubic filter of one axis as a matrix."""
+    weights, indices = resize_taps(length, Fraction(1, scale))
+    return torch.zeros(length // scale, length, dtype=torch.float64).scatter_add_(1, indices, weights).float()
+
+
+def blur_per_image(padded: Tensor, kernel: Tensor) -> Tensor:
+    """One group an image, its channels in the batch's place."""
+    return F.conv2d(padded.transpose(0, 1), kernel[:, None], groups=len(kernel)).transpose(0, 1)
+
+
+def blur_per_plane(padded: Tensor, kernel: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """One group an image and channel."""
+    batch, channels, height, width = padded.shape
+    planes = padded.reshape(1, batch * channels, height, width).contiguous(memory_format=memory_format)
+    out = F.conv2d(planes, kernel.repeat_interleave(channels, 0)[:, None], groups=batch * channels)
+    return out.contiguous().view(batch, channels, *out.shape[2:])
+
+
+BLURS = (blur_per_image, partial(blur_per_plane, memory_format=torch.contiguous_format),
+         partial(blur_per_plane, memory_format=torch.channels_last))
+
+
+def blur_then_resize(hr: Tensor, kernel: Tensor, scale: int, blur: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """A grouped convolution over every pixel, then a matrix product an axis."""
+    before, after = kernel.shape[1] // 2, (kernel.shape[1] - 1) // 2
+    blurred = blur(F.pad(hr, (before, after, before, after), mode="reflect"), kernel)
+    down, across = (resize_matrix(length, scale) for length in hr.shape[2:])
+    return down @ (blurred @ across.T)
+
+
+def best_in_torch(hr: Tensor, kernel: Tensor, scale: int) -> Callable[[], Tensor]:
+    """``blur_then_resize`` in the layout that is the fastest here for these arguments."""
+    def seconds(run: Callable[[], Tensor]) -> float:
+        run()
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+
+    with torch.inference_mode():
+        return min((partial(blur_then_resize, hr, kernel, scale, blur) for blur in BLURS), key=seconds)
+
+
+def opencv(images: list[np.ndarray], kernels: list[np.ndarray], scale: int) -> list[np.ndarray]:
+    """Not the same resize, for speed only: INTER_AREA antialiases by averaging boxes."""
+    out = []
+    for image, kernel in zip(images, kernels, strict=True):
+        blurred = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+        height, width = image.shape[0] // scale, image.shape[1] // scale
+        out.append(cv2.resize(blurred, (width, height), interpolation=cv2.INTER_AREA))
+    return out
+
+
+def peak_flops() -> Callable[[], object]:
+    """2 * 1024^3 floating point operations, about as fast as this machine does any."""
+    a, b = torch.rand(1024, 1024), torch.rand(1024, 1024)
+    return lambda: a @ b
+
+
+def draw(size: str, scale: int, k: int, kind: str) -> tuple[Tensor, Tensor]:
+    batch, height, width = SIZES[size]
+    hr = torch.rand(batch, 3, height // scale * scale, width // scale * scale)
+    if kind == "isotropic":
+        return hr, gaussian_kernels(torch.rand(batch) * 3 + 1, k)
+    return hr, random_irregular_kernels(batch, k, (0.6, 5.0))
+
+
+def skip_without_extension() -> None:
+    if dan_fast_kernels.EXTENSION is None:
+        pytest.skip(f"the extension is not built: {dan_fast_kernels.WHY_NOT}")
+
+
+def facts(hr: Tensor, scale: int, k: int, kind: str, against: str) -> dict[str, object]:
+    return {"shape": list(hr.shape), "scale": scale, "kernel_size": k, "kernels": kind, "against": against,
+            "dtype": str(hr.dtype), "device": "cpu"}
+
+
+@cases
+def test_against_torch(compare, size, scale, k, kind):
+    skip_without_extension()
+    hr, kernel = draw(size, scale, k, kind)
+    reference = best_in_torch(hr, kernel, scale)
+    with torch.inference_mode():
+        assert (blur_downsample(hr, kernel, scale) - reference()).abs().max() <= 1e-5
+    compare(lambda: blur_downsample(hr, kernel, scale), reference, rounds=15 if hr.numel() < 2**22 else 3,
+            **facts(hr, scale, k, kind, "grouped conv2d, then matrix-form bicubic"))
+
+
+@pytest.mark.parametrize("scale, k", [(4, 21), (2, 11)])
+def test_against_opencv(compare, scale, k):
+    skip_without_extension()
+    cv2.setNumThreads(torch.get_num_threads())
+    hr, kernel = draw("16x256x256", scale, k, "irregular")
+    images = [np.ascontiguousarray(image) for image in hr.permute(0, 2, 3, 1).numpy()]
+    compare(lambda: blur_downsample(hr, kernel, scale), lambda: opencv(images, list(kernel.numpy()), scale),
+            **facts(hr, scale, k, "irregular", "OpenCV filter2D, then INTER_AREA"))
+
+
+@pytest.mark.parametrize("scale, k", [(4, 21), (2, 11)])
+def test_against_floor(compare, benchmark, scale, k):
+    """``of_floor`` in ``extra_info``: how many times the time of its arithmetic the operator takes.
+
+    The floor is the composed filter's multiply-adds, (k + 4 * scale - 1)^2 a pixel, at the speed of a
+    large matrix product timed in turn.
+    """
+    skip_without_extension()
+    hr, kernel = draw("16x256x256", scale, k, "irregular")
+    compare(lambda: blur_downsample(hr, kernel, scale), peak_flops(),
+            **facts(hr, scale, k, "irregular", "a matrix product of 1024^3 multiply-adds"))
+    if not benchmark.disabled:
+        flops = 2 * hr.numel() // scale**2 * (k + 4 * scale - 1)**2
+        floor = benchmark.extra_info["reference_median_s"] * flops / (2 * 1024**3)
+        benchmark.extra_info.update(flops=flops, floor_s=floor, of_floor=benchmark.stats.stats.median / floor)

@@ -1,0 +1,38 @@
+// split() for every instruction set.
+
+#include "rows.h"
+
+#include <algorithm>
+
+#include "compiler.h"
+
+namespace dan_fast {
+namespace {
+
+// The compiler knows the scale, and shuffles whole vectors.
+template <int Scale, typename T>
+DAN_FAST_INLINE void split_by(const T* __restrict in, int64_t count, T* __restrict out, int64_t pitch) {
+  for (int64_t i = 0; i < count; ++i)
+    for (int phase = 0; phase < Scale; ++phase) out[phase * pitch + i] = in[i * Scale + phase];
+}
+
+template <typename T>
+DAN_FAST_INLINE void split_any(int scale, const T* in, int64_t count, T* out, int64_t pitch) {
+  if (scale == 1) std::copy_n(in, count, out);
+  else if (scale == 2) split_by<2>(in, count, out, pitch);
+  else if (scale == 3) split_by<3>(in, count, out, pitch);
+  else split_by<4>(in, count, out, pitch);
+}
+
+}  // namespace
+
+// Templates cannot be cloned, hence one function a type.
+DAN_FAST_CLONES void split(int scale, const float* in, int64_t count, float* out, int64_t pitch) {
+  split_any(scale, in, count, out, pitch);
+}
+
+DAN_FAST_CLONES void split(int scale, const double* in, int64_t count, double* out, int64_t pitch) {
+  split_any(scale, in, count, out, pitch);
+}
+
+}  // namespace dan_fast
