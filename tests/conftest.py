@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,12 @@ def shared() -> Path:
     if not (SHARED / "parity").is_dir():
         pytest.skip("no ../shared folder with parity files and test images beside the checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fresh_compiler_cache(tmp_path_factory) -> None:
+    """torch.compile's cache of another version of the operators must not serve this one."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path_factory.mktemp("inductor"))
 
 
 @pytest.fixture(autouse=True)
