@@ -64,6 +64,8 @@ def run(program: Path, images: Tensor, kernel: Tensor, scale: int, size: tuple[i
                          width, kernel.shape[1], scale, first, len(taps))
     data = b"".join(x.to(images.dtype).contiguous().numpy().tobytes() for x in (taps, kernel, images))
     result = subprocess.run([str(program)], input=header + data, capture_output=True)
+    if b"unexpected memory mapping" in result.stderr:
+        pytest.skip("this kernel's address layout is not for g++'s thread sanitizer")
     assert result.returncode == 0, result.stderr.decode()
     out = torch.frombuffer(bytearray(result.stdout), dtype=images.dtype)
     return out.view(*images.shape[:2], *(size or (height // scale, width // scale)))
