@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .config import DANConfig
 from .errors import CheckpointError
-from .files import atomic_path
+from .files import write_atomically
 from .model import DAN
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -66,8 +66,8 @@ def save(model: DAN, path: str | Path) -> None:
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{path}: expected a name that ends in .safetensors")
     metadata = {"format": "pt", METADATA_KEY: json.dumps(asdict(model.config))}
-    with atomic_path(path) as temporary:
-        safetensors.torch.save_file(to_published(model), temporary, metadata)
+    # Not save_file, whose files only their owner can read.
+    write_atomically(path, safetensors.torch.save(to_published(model), metadata))
 
 
 def to_published(model: DAN) -> dict[str, Tensor]:
