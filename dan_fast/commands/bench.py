@@ -9,11 +9,11 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from .. import doctor
 from ..arguments import whole_number
 from ..checkpoint import load
 from ..devices import add_device_argument, pick_device
@@ -73,7 +73,4 @@ def _size(text: str) -> tuple[int, int]:
 def _machine(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
-    cpuinfo = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
-    name = models[0] if models else platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads"
+    return f"{doctor.cpu()['name']}, {torch.get_num_threads()} threads"

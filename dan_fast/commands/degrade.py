@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,6 +15,7 @@ from ..errors import DanFastError
 from ..files import make_folder, write_npy
 from ..images import write_image
 from ..pictures import kernel_picture
+from .photos import skip_into
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,11 +41,7 @@ def run(args: argparse.Namespace) -> int:
     make_folder(args.out)
     skipped: list[str] = []
 
-    def skip(why: str) -> None:
-        skipped.append(why)
-        tqdm.write(f"skipped: {why}", file=sys.stderr)
-
-    for case in tqdm(degraded.cases(skip), total=len(degraded), unit="image"):
+    for case in tqdm(degraded.cases(skip_into(skipped)), total=len(degraded), unit="image"):
         name = output_name(case, degraded.kernels_per_image)
         write_image(args.out / "lr" / f"{name}.png", case.lr)
         write_image(args.out / "kernel" / f"{name}.png", kernel_picture(case.kernel))

@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 import csv
 import statistics
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
-
-from tqdm import tqdm
 
 from ..arguments import whole_number
 from ..checkpoint import load
@@ -21,6 +18,7 @@ from ..evaluation import Row, Upscaled, comparison, mean, measure
 from ..files import atomic_path, make_folder
 from ..images import write_image
 from ..inference import Upscaler
+from .photos import skip_into
 
 # Column of Row and how the table shows it.
 MEASURES = {
@@ -59,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     skipped: list[str] = []
     for degraded in sets:
         write = _PictureWriter(degraded, args.out / "pictures") if args.pictures else None
-        measured = measure(degraded, upscaler, progress=True, on_skip=lambda why: _report(why, skipped),
+        measured = measure(degraded, upscaler, progress=True, on_skip=skip_into(skipped),
                            on_measured=write)
         print(_table(degraded.name, measured) if measured else f"{degraded.name}: no image could be measured", "\n")
         rows += measured
@@ -67,11 +65,6 @@ def run(args: argparse.Namespace) -> int:
         _write_csv(args.out / "evaluation.csv", *_details(rows))
         _write_csv(args.out / "summary.csv", *_summary(rows))
     return 1 if skipped else 0
-
-
-def _report(why: str, skipped: list[str]) -> None:
-    skipped.append(why)
-    tqdm.write(f"skipped: {why}", file=sys.stderr)
 
 
 def _named(folders: Sequence[Path]) -> list[tuple[str, Path]]:

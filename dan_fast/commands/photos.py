@@ -1,4 +1,4 @@
-"""What ``upscale`` and ``kernel`` share: the photos asked for, names for what is made of them, the loop."""
+"""What commands over many images share: the photos asked for, names for what is made of them, the loop."""
 
 from __future__ import annotations
 
@@ -104,6 +104,14 @@ def for_each(jobs: list[Job], handle: Callable[[Job], None]) -> int:
 def say(message: str) -> None:
     """A line on stderr that does not tear the progress bar."""
     tqdm.write(message, file=sys.stderr)
+
+
+def skip_into(skipped: list[str]) -> Callable[[str], None]:
+    """A function that says why an image is skipped, and notes it in ``skipped``."""
+    def skip(why: str) -> None:
+        skipped.append(why)
+        say(f"skipped: {why}")
+    return skip
 
 
 def _within(path: Path, folder: Path) -> bool:

@@ -27,7 +27,7 @@ def _published(version: str, scale: int, irregular: bool = False) -> Preset:
 
 
 def _small(scale: int) -> Preset:
-    """A third of a million parameters: fit for CPUs, and trained on one in about an hour."""
+    """A third of a million parameters: fit for CPUs, and trained on one in an hour or two."""
     config = DANConfig(scale=scale, channels=32, groups=3, blocks=4, estimator_channels=16, estimator_blocks=3,
                        group_residual="plain", upsampler="direct")
     training = TrainingSettings(steps=30_000, batch=8, patch=32, learning_rate=1e-3, schedule="cosine", warmup=500,
