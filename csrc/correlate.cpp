@@ -36,6 +36,10 @@ struct Block {
     });
   }
 
+  static DAN_FAST_INLINE void prefetch_next(const T* in) {
+    for (int64_t ahead = 0; ahead < width; ahead += 64 / sizeof(T)) DAN_FAST_PREFETCH(in + width + ahead);
+  }
+
   // Of the input rows `step` apart, output row r reads those from number r on: at first only row 0 reads, then 0
   // and 1, ... up to all ...
   template <int Reading>
@@ -63,6 +67,9 @@ struct Block {
     for (int phase = 0; phase < std::min(step, filter.height); ++phase) {
       const int count = (filter.height - phase + step - 1) / step;
       const T* const* in = rows + phase;
+      // What the next block reads here: a filter of one column would wait for the memory otherwise.
+      if (filter.width == 1)
+        for (int n = 0; n < count + R - 1; ++n) prefetch_next(in[int64_t{n} * step] + x);
       for (int u = 0; u < filter.width; ++u) {
         const T* taps = filter.taps + (int64_t{phase} * filter.width + u) * most;
         const int64_t at = x + filter.offsets[u];
@@ -102,8 +109,6 @@ struct Block {
     } else {
       const int most = (filter.height + step - 1) / step;
       for (int v = 0; v < filter.height; ++v) {
-        // What the next block reads here: a filter of one row would wait for the memory otherwise.
-        for (int64_t ahead = 0; ahead < width; ahead += 64 / sizeof(T)) DAN_FAST_PREFETCH(rows[v] + x + width + ahead);
         for (int u = 0; u < filter.width; ++u)
           own_rows<0>(filter, rows, step, v, u,
                       filter.taps + (int64_t{v % step} * filter.width + u) * most + v / step, x, sums);

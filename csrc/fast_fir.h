@@ -51,27 +51,28 @@ struct FastFilters {
         {false, false, true, true}, {false, false, true, false}, {false, false, false, true}};
     for (int j = 0; j < kProducts; ++j) {
       Product& product = products[j];
+      std::vector<int> adds;  // where the taps of `sums` come from, in turn
       for (int column = 0; column < across; ++column)
         for (int place = 0; place < places; ++place) {
-          bool any = false;
+          std::array<int, kPhases> from;
+          int count = 0;
           for (int e = 0; e < kPhases; ++e)
-            any = any || (kAdds[j][e] && (place * kPhases + e) * across + column < filter.width);
-          if (!any) continue;
+            if (const int tap = (place * kPhases + e) * across + column; kAdds[j][e] && tap < filter.width)
+              from[count++] = tap;
+          if (count == 0) continue;
           product.column.push_back(column);
           product.place.push_back(place);
+          adds.push_back(count);
+          adds.insert(adds.end(), from.begin(), from.begin() + count);
         }
       product.width = static_cast<int>(product.column.size());
-      Matrix<T> taps(height, product.width);
-      for (int v = 0; v < height; ++v)
-        for (int u = 0; u < product.width; ++u) {
-          T sum = 0;
-          for (int e = 0; e < kPhases; ++e) {
-            const int tap = (product.place[u] * kPhases + e) * across + product.column[u];
-            if (kAdds[j][e] && tap < filter.width) sum += filter.row(v)[tap];
-          }
-          taps.row(v)[u] = sum;
-        }
-      product.taps = by_phase(taps.row(0), height, product.width, down);
+      Matrix<T> sums(height, product.width);
+      for (int v = 0; v < height; ++v) {
+        const int* from = adds.data();
+        for (int u = 0; u < product.width; ++u)
+          for (int count = *from++; count > 0; --count) sums.row(v)[u] += filter.row(v)[*from++];
+      }
+      product.taps = by_phase(sums.row(0), height, product.width, down);
     }
   }
 };

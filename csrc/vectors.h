@@ -1,6 +1,7 @@
 // Vectors as compilers offer them for every machine: arithmetic by element, in as many instructions as it takes.
 #pragma once
 
+#include <cstdint>
 #include <cstring>
 #include <type_traits>
 #include <utility>
@@ -48,6 +49,29 @@ DAN_FAST_INLINE void broadcast(Vector& vector, const T* from) {
   }
 #endif
   vector = *from - Vector{};
+}
+
+// out[n * pitch + m] = in[m][n] for m, n < 4.
+template <typename T>
+DAN_FAST_INLINE void transpose_4x4(const T* const* in, T* out, int64_t pitch) {
+#ifdef DAN_FAST_SHUFFLE
+  if constexpr (sizeof(T) == 4) {
+    typename VectorOf<T, 16>::Type a, b, c, d;
+    load(a, in[0]);
+    load(b, in[1]);
+    load(c, in[2]);
+    load(d, in[3]);
+    const auto ab_01 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_23 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    const auto cd_01 = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_23 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    store(out, __builtin_shufflevector(ab_01, cd_01, 0, 1, 4, 5));
+    store(out + pitch, __builtin_shufflevector(ab_01, cd_01, 2, 3, 6, 7));
+    store(out + 2 * pitch, __builtin_shufflevector(ab_23, cd_23, 0, 1, 4, 5));
+    store(out + 3 * pitch, __builtin_shufflevector(ab_23, cd_23, 2, 3, 6, 7));
+    return;
+  }
+#endif
+  for (int n = 0; n < 4; ++n)
+    for (int m = 0; m < 4; ++m) out[n * pitch + m] = in[m][n];
 }
 
 // run(0), run(1), ... run(Count - 1), each number a constant: arrays that only such numbers index stay in registers.
