@@ -212,12 +212,12 @@ def test_nothing_in_nothing_out(native, shape):
 ])
 def test_compiled_code_guards_itself(native, hr, kernel, scale, says):
     with pytest.raises(RuntimeError, match=says):
-        torch.ops.dan_fast.blur_downsample(torch.rand(hr), torch.rand(kernel), scale)
+        torch.ops.dan_fast.blur_downsample_cpp(torch.rand(hr), torch.rand(kernel), scale)
 
 
 def test_compiled_code_refuses_whole_numbers(native):
     with pytest.raises(RuntimeError, match="float32 or float64"):
-        torch.ops.dan_fast.blur_downsample(torch.ones(1, 3, 8, 8).int(), torch.ones(1, 3, 3).int(), 4)
+        torch.ops.dan_fast.blur_downsample_cpp(torch.ones(1, 3, 8, 8).int(), torch.ones(1, 3, 3).int(), 4)
 
 
 # With or without the compiled code

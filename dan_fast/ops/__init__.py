@@ -1,5 +1,7 @@
-"""One operator a file: reference, registration, public function. The compiled ones are used where they exist."""
+"""One operator a file: reference, registration, public function; ``backend`` says what computes them."""
 
+from .backend import backend
 from .blur_downsample import blur_downsample
+from .modulate import modulate
 
-__all__ = ["blur_downsample"]
+__all__ = ["backend", "blur_downsample", "modulate"]

@@ -1,0 +1,12 @@
+"""What every backend of an operator must agree on: how its result lies in memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def laid_out_like(result: Tensor, x: Tensor) -> Tensor:
+    """``result`` with the strides of ``torch.empty_like(x)``, copied only if it has others; shapes are the same."""
+    wanted = torch.empty_like(x, dtype=result.dtype)
+    return result if result.stride() == wanted.stride() else wanted.copy_(result)
