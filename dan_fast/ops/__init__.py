@@ -2,6 +2,7 @@
 
 from .backend import backend
 from .blur_downsample import blur_downsample
+from .condition_path import ConditionWeights, condition_path, condition_weights
 from .modulate import modulate
 
-__all__ = ["backend", "blur_downsample", "modulate"]
+__all__ = ["ConditionWeights", "backend", "blur_downsample", "condition_path", "condition_weights", "modulate"]
