@@ -62,7 +62,7 @@ def remember(ctx) -> None:
 
 
 def recalled(ctx) -> AbstractContextManager[None]:
-    """For ``backward``: what ``remember`` kept. On a GPU autograd runs in a thread of its own, which was asked nothing."""
+    """For ``backward``: what ``remember`` kept. On a GPU autograd runs in another thread, which was asked nothing."""
     return backend(*ctx.asked) if ctx.asked else nullcontext()
 
 
