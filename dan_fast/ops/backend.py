@@ -37,10 +37,10 @@ _ASKED: ContextVar[tuple[str, ...]] = ContextVar("dan_fast backend", default=())
 
 @contextmanager
 def backend(*names: str) -> Iterator[None]:
-    """Inside, and only in this thread: the operators' backend by name; for the backward passes of what ran there too.
+    """The operators' backend by name: inside, in this thread, and in the backward passes of what ran there.
 
-    That of a compiled function asks for itself: it follows the context that ``backward()`` is called in, on a GPU as
-    of torch 2.13.
+    The backward pass of a compiled function follows the context that ``backward()`` is called in instead (on a GPU
+    only as of torch 2.13).
 
     Args:
         names: of ``auto``, ``torch``, ``cpp`` and ``triton``, in order of preference.
