@@ -121,9 +121,9 @@ Tensor blur_downsample_cpu(const Tensor& hr, const Tensor& kernel, int64_t scale
 }  // namespace dan_fast
 
 STABLE_TORCH_LIBRARY(dan_fast, m) {
-  m.def("blur_downsample(Tensor hr, Tensor kernel, int scale) -> Tensor");
+  m.def("blur_downsample_cpp(Tensor hr, Tensor kernel, int scale) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dan_fast, CPU, m) {
-  m.impl("blur_downsample", TORCH_BOX(&dan_fast::blur_downsample_cpu));
+  m.impl("blur_downsample_cpp", TORCH_BOX(&dan_fast::blur_downsample_cpu));
 }

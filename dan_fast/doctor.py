@@ -12,6 +12,7 @@ import dan_fast_kernels
 import torch
 
 from . import checkpoint
+from .ops.backend import OLDEST_GPU, why_no_triton
 
 BUILD_AGAIN = "pip install --no-build-isolation . in the source folder"
 
@@ -101,16 +102,23 @@ def _cuda_ops() -> Part:
         return inactive("torch finds no NVIDIA GPU", "check the driver with nvidia-smi")
     if dan_fast_kernels.EXTENSION is None:
         return inactive(dan_fast_kernels.WHY_NOT, f"DAN_FAST_CUDA=1 {BUILD_AGAIN}")
-    if not torch._C._dispatch_has_kernel_for_dispatch_key("dan_fast::blur_downsample", "CUDA"):
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("dan_fast::blur_downsample_cpp", "CUDA"):
         return inactive("the extension was built without CUDA; PyTorch does their work, slower",
                         f"install the CUDA toolkit of torch ({torch.version.cuda}), then DAN_FAST_CUDA=1 {BUILD_AGAIN}")
     return Part("CUDA ops", True, f"CUDA {torch.version.cuda}")
 
 
 def _triton_kernels() -> Part:
-    triton = version_of("triton")
-    state = f"triton {triton} is installed" if triton[0].isdigit() else f"triton: {triton}"
-    return Part("Triton kernels", False, f"none in this version ({state})", "nothing to do")
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        return Part("Triton kernels", False, "no GPU; other code does their work",
+                    "see CUDA ops" if torch.version.cuda else "they need an NVIDIA GPU and a CUDA build of torch")
+    if reason := why_no_triton():
+        return Part("Triton kernels", False, reason, "PyTorch does their work, slower")
+    capability = torch.cuda.get_device_capability()
+    if capability < OLDEST_GPU:
+        return Part("Triton kernels", False, f"the GPU has capability {'.'.join(map(str, capability))}",
+                    "they need 8.0 or newer; PyTorch does their work, slower")
+    return Part("Triton kernels", True, f"triton {version_of('triton')} on {torch.cuda.get_device_name()}")
 
 
 def _cuda_graphs() -> Part:

@@ -54,8 +54,26 @@ def test_cuda_ops_name_what_is_missing(monkeypatch, cuda, available, extension, 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     monkeypatch.setattr(dan_fast_kernels, "EXTENSION", extension)
     monkeypatch.setattr(torch._C, "_dispatch_has_kernel_for_dispatch_key", lambda name, key: compiled)
+    monkeypatch.setattr(doctor, "why_no_triton", lambda: "not here")
     assert says in str(part("CUDA ops"))
     assert part("CUDA ops").active == compiled
+
+
+@pytest.mark.parametrize("cuda, available, triton, capability, says", [
+    (None, False, "", None, "not active: no GPU"),
+    ("13.0", False, "", None, "not active: no GPU"),
+    ("13.0", True, "triton is not installed", None, "not active: triton is not installed"),
+    ("13.0", True, "", (7, 5), "not active: the GPU has capability 7.5"),
+    ("13.0", True, "", (9, 0), "active: triton 3.6.1 on NVIDIA H200"),
+])
+def test_triton_kernels_need_triton_and_a_gpu(monkeypatch, cuda, available, triton, capability, says):
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    monkeypatch.setattr(doctor, "why_no_triton", lambda: triton)
+    monkeypatch.setattr(doctor, "version_of", lambda module: "3.6.1")
+    assert str(part("Triton kernels")).startswith(says)
 
 
 def test_a_package_that_is_missing_or_broken_is_named(monkeypatch, tmp_path):

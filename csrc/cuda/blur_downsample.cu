@@ -91,6 +91,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dan_fast, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dan_fast, CUDA, m) {
-  m.impl("blur_downsample", TORCH_BOX(&dan_fast::blur_downsample_cuda));
+  m.impl("blur_downsample_cpp", TORCH_BOX(&dan_fast::blur_downsample_cuda));
   m.impl("blur_downsample_backward_hr", TORCH_BOX(&dan_fast::backward_hr_cuda));
 }

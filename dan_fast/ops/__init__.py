@@ -1,5 +1,8 @@
-"""One operator a file: reference, registration, public function. The compiled ones are used where they exist."""
+"""One operator a file: reference, registration, public function; ``backend`` says what computes them."""
 
+from .backend import backend
 from .blur_downsample import blur_downsample
+from .condition_path import ConditionWeights, condition_path, condition_weights
+from .modulate import modulate
 
-__all__ = ["blur_downsample"]
+__all__ = ["ConditionWeights", "backend", "blur_downsample", "condition_path", "condition_weights", "modulate"]

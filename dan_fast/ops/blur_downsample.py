@@ -1,21 +1,22 @@
 """Blur every image with its own kernel and shrink it: (B, C, H, W), (B, k, k) -> (B, C, H/s, W/s).
 
-``torch.ops.dan_fast.blur_downsample`` exists with and without the compiled extension. torch picks by
-device: the C++ code for the CPU, the CUDA code for a GPU, the reference where neither was built.
+The compiled extension computes it, in C++ on the CPU and in CUDA on a GPU; the reference where neither was built.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
-import dan_fast_kernels
 import torch
 from torch import Tensor
 
 from ..degradation.blur import blur
 from ..degradation.resize import bicubic_resize
+from .backend import choose, recalled, remember
 
 NAME = "dan_fast::blur_downsample"
+HAS = ("torch", "cpp")
 SCALES = (1, 2, 3, 4)
 
 
@@ -24,12 +25,15 @@ def blur_downsample_ref(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
     return bicubic_resize(blur(hr, kernel), Fraction(1, scale)).contiguous()
 
 
-if dan_fast_kernels.EXTENSION is None:
-    torch.library.define(NAME, "(Tensor hr, Tensor kernel, int scale) -> Tensor")
-torch.library.impl(NAME, "default", blur_downsample_ref)
+@torch.library.custom_op(NAME, mutates_args=())
+def _op(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
+    if choose("blur_downsample", HAS, hr, kernel) == "cpp":
+        return torch.ops.dan_fast.blur_downsample_cpp(hr, kernel, scale)
+    with torch.autocast(hr.device.type, enabled=False):
+        return blur_downsample_ref(hr, kernel, scale)
 
 
-@torch.library.register_fake(NAME)
+@_op.register_fake
 def _fake(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
     batch, channels, height, width = hr.shape
     return hr.new_empty(batch, channels, height // scale, width // scale)
@@ -42,13 +46,19 @@ def _adjoint(grad: Tensor, hr: Tensor, kernel: Tensor, scale: int, for_hr: bool,
              ) -> tuple[Tensor, Tensor]:
     # The output is linear in hr and in kernel; autograd knows both adjoints from the reference.
     grad_hr, grad_kernel = grad.new_empty(0), grad.new_empty(0)
-    if for_hr and grad.is_cuda and hasattr(torch.ops.dan_fast, "blur_downsample_backward_hr"):
+    # The extension has an adjoint of its own only for hr, and only in CUDA.
+    if for_hr and grad.is_cuda and choose("blur_downsample", HAS, grad, kernel) == "cpp":
         grad_hr = torch.ops.dan_fast.blur_downsample_backward_hr(grad, kernel, scale, *hr.shape[2:])
     elif for_hr:
-        grad_hr = torch.func.vjp(lambda hr: blur_downsample_ref(hr, kernel, scale), hr)[1](grad)[0].contiguous()
+        grad_hr = _vjp(lambda hr: blur_downsample_ref(hr, kernel, scale), hr, grad).contiguous()
     if for_kernel:
-        grad_kernel = torch.func.vjp(lambda kernel: blur_downsample_ref(hr, kernel, scale), kernel)[1](grad)[0]
+        grad_kernel = _vjp(lambda kernel: blur_downsample_ref(hr, kernel, scale), kernel, grad)
     return grad_hr, grad_kernel.contiguous()
+
+
+def _vjp(function: Callable[[Tensor], Tensor], at: Tensor, grad: Tensor) -> Tensor:
+    with torch.autocast(grad.device.type, enabled=False):
+        return torch.func.vjp(function, at)[1](grad)[0]
 
 
 @_adjoint.register_fake
@@ -59,16 +69,18 @@ def _adjoint_fake(grad: Tensor, hr: Tensor, kernel: Tensor, scale: int, for_hr: 
 
 def _setup_context(ctx, inputs, output) -> None:
     hr, kernel, ctx.scale = inputs
+    remember(ctx)
     ctx.save_for_backward(hr, kernel)
 
 
 def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
     for_hr, for_kernel, _ = ctx.needs_input_grad
-    grad_hr, grad_kernel = _adjoint(grad, *ctx.saved_tensors, ctx.scale, for_hr, for_kernel)
+    with recalled(ctx):
+        grad_hr, grad_kernel = _adjoint(grad, *ctx.saved_tensors, ctx.scale, for_hr, for_kernel)
     return grad_hr if for_hr else None, grad_kernel if for_kernel else None, None
 
 
-torch.library.register_autograd(NAME, _backward, setup_context=_setup_context)
+_op.register_autograd(_backward, setup_context=_setup_context)
 
 
 def blur_downsample(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
@@ -90,7 +102,7 @@ def blur_downsample(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
         ValueError: an argument does not fit; the message says what to do.
     """
     _check(hr, kernel, scale)
-    return torch.ops.dan_fast.blur_downsample(hr, kernel.to(hr.dtype), scale)
+    return _op(hr, kernel.to(hr.dtype), scale)
 
 
 def _check(hr: Tensor, kernel: Tensor, scale: int) -> None:

@@ -1,0 +1,170 @@
+"""Which code computes an operator: PyTorch, the compiled C++/CUDA extension, or Triton.
+
+=========  ================================================================================
+``auto``   the default: Triton for tensors on a GPU, else the extension, else PyTorch; of these
+           the first that the operator has and that can run here
+``torch``  the operator's reference
+``cpp``    the compiled extension
+``triton`` the kernels of ``dan_fast_kernels``; on CPU tensors too under ``TRITON_INTERPRET=1``
+=========  ================================================================================
+
+``DAN_FAST_BACKEND`` holds one of these names or several with commas, ``with backend(…)`` takes them as arguments.
+The first that an operator has by design is the one that computes it, or the call is an error: nothing else is
+used silently. The choice is made at each call, so a function that was compiled or exported follows it too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from functools import cache
+
+import dan_fast_kernels
+import torch
+from torch import Tensor
+
+from ..errors import DanFastError
+
+BACKENDS = ("torch", "cpp", "triton")
+NAMES = ("auto", *BACKENDS)
+VARIABLE = "DAN_FAST_BACKEND"
+OLDEST_TRITON = (3, 6)
+OLDEST_GPU = (8, 0)  # bfloat16 begins there
+_ASKED: ContextVar[tuple[str, ...]] = ContextVar("dan_fast backend", default=())
+
+
+@contextmanager
+def backend(*names: str) -> Iterator[None]:
+    """The operators' backend by name: inside, in this thread, and in the backward passes of what ran there.
+
+    The backward pass of a compiled function follows the context that ``backward()`` is called in instead (on a GPU
+    only as of torch 2.13).
+
+    Args:
+        names: of ``auto``, ``torch``, ``cpp`` and ``triton``, in order of preference.
+
+    Raises:
+        DanFastError: there is no such name. That an operator lacks the backend, or that it cannot run here,
+            is an error of the operator's call.
+    """
+    token = _ASKED.set(_checked(names, "backend(…)"))
+    try:
+        yield
+    finally:
+        _ASKED.reset(token)
+
+
+def remember(ctx) -> None:
+    """For ``setup_context``: keeps what the forward pass was asked for."""
+    ctx.asked = _ASKED.get()
+
+
+def recalled(ctx) -> AbstractContextManager[None]:
+    """For ``backward``: what ``remember`` kept. On a GPU autograd runs in another thread, which was asked nothing."""
+    return backend(*ctx.asked) if ctx.asked else nullcontext()
+
+
+def choose(op: str, has: Sequence[str], *tensors: Tensor | None, triton_refuses: str = "") -> str:
+    """The backend for one call of ``op``.
+
+    Args:
+        op: name of the operator; its compiled version is ``torch.ops.dan_fast.<op>_cpp``.
+        has: the backends that it has by design; ``torch`` is one of them.
+        tensors: its floating point arguments, all on one device.
+        triton_refuses: why its Triton kernel does not take these arguments; empty if it does.
+
+    Raises:
+        DanFastError: a backend was asked for by name that the operator does not have or that cannot run here.
+    """
+    given = [tensor for tensor in tensors if tensor is not None]
+    asked = _ASKED.get()
+    source = f"backend({', '.join(map(repr, asked))})"
+    if not asked:
+        value = os.environ.get(VARIABLE, "").strip()
+        source = f"{VARIABLE}={value}"
+        asked = _checked(tuple(name.strip() for name in value.split(",")), source) if value else ("auto",)
+
+    for name in asked:
+        if name == "auto":
+            return _automatic(op, has, given, triton_refuses)
+        if name in has:
+            if reason := _why_not(name, op, given, triton_refuses):
+                raise DanFastError(f"{source}: {op} cannot be computed by {name} here: {reason}. "
+                                   f"It has {', '.join(has)}; auto takes what can run")
+            return name
+    raise DanFastError(f"{source}: {op} has {', '.join(has)}. Name one of these as well, or auto: "
+                       f"{','.join((*asked, 'auto'))}")
+
+
+def interpreting() -> bool:
+    """Whether Triton's kernels run in its interpreter (``TRITON_INTERPRET=1``)."""
+    if why_no_triton():
+        return False
+    from triton import knobs
+
+    return bool(knobs.runtime.interpret)
+
+
+@cache
+def why_no_triton() -> str:
+    """Why Triton cannot be imported here, with what to do about it; empty if it can."""
+    install = 'pip install "triton>=3.6"'
+    try:
+        import triton
+    except ModuleNotFoundError as error:
+        if error.name == "triton":
+            return f"triton is not installed ({install}, on Linux)"
+        return f"triton does not import: {error}"
+    except (ImportError, OSError) as error:
+        return f"triton does not import: {error}"
+    if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST_TRITON:
+        return f"triton {triton.__version__} is too old ({install})"
+    return ""
+
+
+def _checked(names: tuple[str, ...], source: str) -> tuple[str, ...]:
+    for name in names:
+        if name not in NAMES:
+            raise DanFastError(f"{source}: there is no backend {name!r}; expected one or several of {', '.join(NAMES)}")
+    if not names:
+        raise DanFastError(f"{source}: names no backend; expected one or several of {', '.join(NAMES)}")
+    return names
+
+
+def _automatic(op: str, has: Sequence[str], tensors: list[Tensor], triton_refuses: str) -> str:
+    on_gpu = all(tensor.device.type == "cuda" for tensor in tensors)
+    for name in ("triton", "cpp"):
+        if name in has and (name != "triton" or on_gpu) and not _why_not(name, op, tensors, triton_refuses):
+            return name
+    return "torch"
+
+
+def _why_not(name: str, op: str, tensors: list[Tensor], triton_refuses: str) -> str:
+    if name == "cpp":
+        return _why_no_cpp(op, tensors)
+    return _why_no_triton_for(tensors) or triton_refuses if name == "triton" else ""
+
+
+def _why_no_cpp(op: str, tensors: list[Tensor]) -> str:
+    if dan_fast_kernels.EXTENSION is None:
+        return dan_fast_kernels.WHY_NOT
+    for device in {tensor.device.type for tensor in tensors}:
+        if not torch._C._dispatch_has_kernel_for_dispatch_key(f"dan_fast::{op}_cpp", device.upper()):
+            return f"the extension {dan_fast_kernels.EXTENSION} was built without code for {device} tensors"
+    return ""
+
+
+def _why_no_triton_for(tensors: list[Tensor]) -> str:
+    if reason := why_no_triton():
+        return reason
+    for tensor in tensors:
+        if tensor.dtype == torch.float64:
+            return "an argument is float64 and the kernels compute in float32"
+        if tensor.device.type != "cuda":
+            if not interpreting():
+                return f"an argument is on {tensor.device} and Triton needs a GPU"
+        elif (capability := torch.cuda.get_device_capability(tensor.device)) < OLDEST_GPU:
+            return f"the GPU has capability {'.'.join(map(str, capability))} and the kernels need 8.0"
+    return ""

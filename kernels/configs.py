@@ -1,0 +1,62 @@
+"""The configurations that kernels are launched with: nobody waits for autotuning.
+
+A kernel file lists, for each generation of GPUs, the ``Candidates`` that ship; the first is the default. ``tuned.json``
+beside this file, if there is one, holds the better ones that measurements found::
+
+    {"<device name>": {"<kernel>": {"<shape class>": {"BLOCK": 4096, "num_warps": 4, …}}}}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+Config = dict[str, int]
+"""Keyword arguments of a launch: block sizes, num_warps, num_stages."""
+
+Candidates = Mapping[int, Sequence[Config]]
+"""By the oldest compute capability that they are for (80, 90, …)."""
+
+TUNED = Path(__file__).with_name("tuned.json")
+
+
+def candidates_for(candidates: Candidates, capability: int) -> Sequence[Config]:
+    """Those of the newest generation that is not newer than ``capability``, or the oldest of all."""
+    return candidates[max((c for c in candidates if c <= capability), default=min(candidates))]
+
+
+def shape_class(x: Tensor) -> str:
+    """What shapes of (B, C, H, W) share a choice: dtype, channels, and whether one wave of programs is enough."""
+    pixels = x.shape[0] * x.shape[2] * x.shape[3]
+    size = "small" if pixels <= 2**14 else "medium" if pixels <= 2**18 else "large"
+    return f"{str(x.dtype).removeprefix('torch.')} C{x.shape[1]} {size}"
+
+
+def choose(kernel: str, shape_class: str, candidates: Candidates, device: torch.device) -> Config:
+    """What ``kernel`` is launched with on ``device``: the tuned choice, or the default of the device's generation.
+
+    Args:
+        kernel: the name that ``tuned.json`` knows it by.
+        device: a GPU, or the CPU when Triton interprets, which counts as the oldest generation.
+    """
+    if device.type != "cuda":
+        return candidates_for(candidates, 0)[0]
+    name, capability = _properties(device.index if device.index is not None else torch.cuda.current_device())
+    tuned = _tuned().get(name, {}).get(kernel, {}).get(shape_class)
+    return tuned or candidates_for(candidates, capability)[0]
+
+
+@cache
+def _properties(index: int) -> tuple[str, int]:
+    properties = torch.cuda.get_device_properties(index)
+    return properties.name, 10 * properties.major + properties.minor
+
+
+@cache
+def _tuned() -> dict[str, dict[str, dict[str, Config]]]:
+    return json.loads(TUNED.read_text()) if TUNED.is_file() else {}

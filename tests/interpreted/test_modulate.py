@@ -1,0 +1,104 @@
+"""The Triton kernels of ``modulate`` against the reference in float64, values and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dan_fast.ops import modulate
+from dan_fast.ops.modulate import modulate_ref
+
+SHAPES = [(1, 16, 1, 1), (2, 32, 3, 5), (3, 64, 13, 16), (2, 5, 13, 17), (1, 100, 7, 2)]
+
+
+def case(shape, x_dtype=torch.float32, f1_dtype=torch.float32, f2_dtype=torch.float32):
+    x, f1 = (torch.randn(shape).to(memory_format=torch.channels_last).to(dtype) for dtype in (x_dtype, f1_dtype))
+    return x, f1, torch.randn(shape[:2]).to(f2_dtype), torch.randn(shape[1]).to(f1_dtype)
+
+
+def with_gradients(function, arguments, weight):
+    arguments = [argument.detach().clone().requires_grad_() for argument in arguments]
+    out = function(*arguments)
+    return out.detach(), *torch.autograd.grad((out * weight.to(out.dtype)).sum(), arguments)
+
+
+def assert_right(arguments, weight):
+    """Every result at most twice as far from float64 as the rounding to its dtype and a float32 sum are."""
+    exact = with_gradients(modulate_ref, [argument.double() for argument in arguments], weight.double())
+    torchs = with_gradients(modulate_ref, arguments, weight)
+    found = with_gradients(modulate, arguments, weight)
+    for name, a, b, e in zip(("out", "x", "f1", "f2", "bias"), found, torchs, exact, strict=False):
+        assert a.shape == b.shape and a.dtype == b.dtype, name
+        allowed = 2 * (b - e).abs().max() + 1e-6 * (1 + e.abs().max())
+        assert (a - e).abs().max() <= allowed, f"{name}: {(a - e).abs().max()} > {allowed}"
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_matches_reference(shape, with_bias):
+    x, f1, f2, bias = case(shape)
+    assert_right((x, f1, f2, bias) if with_bias else (x, f1, f2), torch.randn(shape))
+
+
+@pytest.mark.parametrize("dtypes", [
+    (torch.float16, torch.float16, torch.float16),
+    (torch.bfloat16, torch.bfloat16, torch.bfloat16),
+    (torch.bfloat16, torch.bfloat16, torch.float32),
+    (torch.float32, torch.bfloat16, torch.float32),
+], ids=str)
+def test_16_bit_values(dtypes):
+    shape = (2, 32, 7, 9)
+    # What is multiplied with the gradient must itself be exact in 16 bits.
+    assert_right(case(shape, *dtypes), torch.randint(-4, 5, shape).float())
+
+
+@pytest.mark.parametrize("candidate", range(3))
+def test_every_configuration(candidate):
+    from dan_fast_kernels import modulate as kernels
+
+    x, f1, f2, bias = case((2, 64, 13, 16))
+    for capability in kernels.FORWARD:
+        config = kernels.FORWARD[capability][candidate]
+        assert (kernels.forward(x, f1, f2, bias, config) - modulate_ref(x, f1, f2, bias)).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("programs", [1, 6, 10, 1024])
+def test_any_division_of_the_sums(programs):
+    from dan_fast_kernels import modulate as kernels
+
+    x, f1, f2, bias = case((3, 16, 13, 16))
+    config = {"BLOCK": 256, "num_warps": 4, "PROGRAMS": programs}
+    grad_f1, grad_f2, grad_bias = kernels.backward(x, f1, f2, bias, config)
+    products = (x.double() * (f1 + bias[:, None, None]).double()).sum((2, 3))
+    assert torch.equal(grad_f1, x * f2[:, :, None, None])
+    assert (grad_f2 - products).abs().max() <= 1e-4
+    assert (grad_bias - (x.double().sum((2, 3)) * f2).sum(0)).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("of", [
+    lambda x: x.contiguous(),
+    lambda x: x.transpose(2, 3),
+    lambda x: x[:, :, 1:, ::2],
+    lambda x: x[:1].expand_as(x),
+], ids=["contiguous", "transposed", "sliced", "expanded"])
+def test_any_strides(of):
+    x, f1, f2, bias = case((2, 16, 8, 8))
+    x, other = of(x), of(f1)
+    for value in (other, other.contiguous(memory_format=torch.channels_last)):
+        out = modulate(x, value, f2.T.contiguous().T, bias)
+        assert (out - modulate_ref(x, value, f2, bias)).abs().max() <= 1e-6
+        assert out.stride() == torch.empty_like(x).stride()
+
+
+def test_gradients_that_nobody_needs():
+    x, f1, f2, bias = case((1, 16, 3, 5))
+    grad, = torch.autograd.grad(modulate(x.requires_grad_(), f1, f2, bias).sum(), x)
+    assert torch.equal(grad, torch.ones_like(x))
+    grad, = torch.autograd.grad(modulate(x.detach(), f1, f2.requires_grad_(), bias).sum(), f2)
+    torch.testing.assert_close(grad, (f1 + bias[:, None, None]).sum((2, 3)))
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 3, 3), (2, 8, 0, 3)], ids=str)
+def test_nothing_in_nothing_out(shape):
+    out, *grads = with_gradients(modulate, case(shape), torch.zeros(shape))
+    assert out.shape == shape and all(not grad.any() for grad in grads)
