@@ -51,11 +51,12 @@ class Degradation:
         """Irregular kernels as in DIV2KRK: two sigmas from 0.6 to 5, disturbed (v2, section 4.1)."""
         return cls(scale, IRREGULAR_SIZE[scale], (0.6, 5.0), irregular=True)
 
-    def kernels(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """(count, k, k) random kernels on the generator's device."""
+    def kernels(self, count: int, generator: torch.Generator | None = None,
+                device: torch.device | str | None = None) -> Tensor:
+        """(count, k, k) random kernels on ``device``, by default the generator's."""
         if self.irregular:
-            return random_irregular_kernels(count, self.kernel_size, self.sigma, self.disturbance, generator)
-        return random_isotropic_kernels(count, self.kernel_size, self.sigma, generator)
+            return random_irregular_kernels(count, self.kernel_size, self.sigma, self.disturbance, generator, device)
+        return random_isotropic_kernels(count, self.kernel_size, self.sigma, generator, device)
 
     def encoder(self, code_length: int) -> PCAEncoder:
         """The PCA basis of this setting's kernels, from 30,000 of them; the same every time."""
@@ -64,13 +65,16 @@ class Degradation:
     def __call__(self, hr: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Degrade ``hr`` (B, C, H, W) in [0, 1], H and W multiples of the scale.
 
+        Nothing waits for a GPU, and a CUDA graph can capture it, if ``generator`` is on the device of ``hr`` (and
+        registered with the graph) or None. A generator on the CPU gives the same kernels on every device.
+
         Returns:
             lr (B, C, H/s, W/s), rounded to 8 bit, and the kernels (B, k, k) that blurred it.
         """
-        kernel = self.kernels(len(hr), generator).to(hr.device)
+        device = generator.device if generator else hr.device
+        kernel = self.kernels(len(hr), generator, device).to(hr.device)
         lr = blur_downsample(hr, kernel, self.scale)
         if self.noise:
-            device = generator.device if generator else hr.device
             level = self.noise * torch.rand(len(hr), 1, 1, 1, generator=generator, device=device)
             lr = lr + (level * torch.randn(lr.shape, generator=generator, device=device)).to(lr)
         return round_8bit(lr), kernel
