@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "axis.h"
@@ -96,11 +97,11 @@ class FastFir {
     const int groups = (columns + kPhases - 1) / kPhases;
     const int lanes = (groups + kLanes - 1) / kLanes * kLanes;
     shape(filters, lanes, down, across);
-    const int inputs = (columns - 1) * across + filter_width;
+    plan_row(plane.width, x, (columns - 1) * across + filter_width, across);
     int loaded = 0;
     for (int done = 0; done < rows; done += kRows) {
       const int count = std::min(kRows, rows - done), first = done * down, last = first + (count - 1) * down;
-      for (; loaded < last + filters.height; ++loaded) load(plane, y + loaded, x, inputs, across, loaded % slots_);
+      for (; loaded < last + filters.height; ++loaded) load(plane, y + loaded, x, across, loaded % slots_);
       for (int r = first; r < last + filters.height; ++r) pointers_[r - first] = input(0, r % slots_);
       for (int j = 0; j < kProducts; ++j) {
         const auto& product = filters.products[j];
@@ -146,21 +147,23 @@ class FastFir {
 
   T* input(int product, int slot) { return inputs_.data() + (int64_t{product} * slots_ + slot) * width_; }
 
-  // One row. What lies outside the plane is reflected; what follows `count` columns is 0.
-  void load(const Plane<T>& plane, int y, int x, int count, int across, int slot) {
-    const T* in = plane.pixels + int64_t{reflected(y, plane.height)} * plane.width;
-    // Whole groups of `across` columns inside the plane, and those before and after.
+  // Which columns of a row are copied whole, and from where the others come: what lies outside the plane is
+  // reflected, what follows `count` columns is 0.
+  void plan_row(int width, int x, int count, int across) {
     const int groups = (count + across - 1) / across;
-    const int low = std::min(x < 0 ? (across - 1 - x) / across : 0, groups);
-    const int high = std::max(std::min((plane.width - x) / across, count / across), low);
-    const auto reflect = [&](int from, int to) {
-      for (int group = from; group < to; ++group)
-        for (int phase = 0, c = group * across; phase < across && c < count; ++phase, ++c)
-          columns_[phase * kPhases * pitch_ + group] = in[reflected(x + c, plane.width)];
-    };
-    reflect(0, low);
-    split(across, in + x + low * across, high - low, columns_.data() + low, kPhases * pitch_);
-    reflect(high, groups);
+    low_ = std::min(x < 0 ? (across - 1 - x) / across : 0, groups);
+    high_ = std::max(std::min((width - x) / across, count / across), low_);
+    singles_.clear();
+    for (int group = 0; group < groups; ++group)
+      for (int phase = 0, c = group * across; phase < across && c < count; ++phase, ++c)
+        if (group < low_ || group >= high_)
+          singles_.push_back({reflected(x + c, width), static_cast<int>(phase * kPhases * pitch_) + group});
+  }
+
+  void load(const Plane<T>& plane, int y, int x, int across, int slot) {
+    const T* in = plane.pixels + int64_t{reflected(y, plane.height)} * plane.width;
+    for (const auto& [from, to] : singles_) columns_[to] = in[from];
+    split(across, in + x + low_ * across, high_ - low_, columns_.data() + low_, kPhases * pitch_);
     split(kPhases, columns_.data(), pitch_ * across, phases_.data(), width_);
     T* out[kProducts];
     for (int j = 0; j < kProducts; ++j) out[j] = input(j, slot);
@@ -170,6 +173,8 @@ class FastFir {
   int64_t pitch_ = 0;   // of a column phase
   int64_t width_ = 0;   // of a row: all column phases
   int slots_ = 0;       // rows that are kept, in a ring
+  int low_ = 0, high_ = 0;  // the groups of `across` columns that are copied whole
+  std::vector<std::pair<int, int>> singles_;  // the other columns: from where, to where
   std::vector<T> columns_;  // a row, every `across`-th column side by side
   std::vector<T> phases_;   // the same, in its four phases
   std::vector<T> inputs_, results_;
