@@ -4,9 +4,10 @@ from .backend import backend
 from .blur_downsample import blur_downsample
 from .channel_attention import AttentionWeights, attention_weights, channel_attention
 from .condition_path import ConditionWeights, condition_path, condition_weights
+from .estimator_tail import TailWeights, estimator_tail, tail_weights
 from .modulate import modulate
 
 __all__ = [
-    "AttentionWeights", "ConditionWeights", "attention_weights", "backend", "blur_downsample", "channel_attention",
-    "condition_path", "condition_weights", "modulate",
+    "AttentionWeights", "ConditionWeights", "TailWeights", "attention_weights", "backend", "blur_downsample",
+    "channel_attention", "condition_path", "condition_weights", "estimator_tail", "modulate", "tail_weights",
 ]
