@@ -125,10 +125,11 @@ def forward(y: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: T
         return out, means.zero_()
     config = config or configs.choose("channel_attention", configs.shape_class(y), CANDIDATES, y.device)
     weights = _contiguous(weight1, bias1, weight2, bias2)
-    sums, parts = _sums(y, None, config)
     images, sizes, pixels, programs, rows_each = _second_launch(y, weight1, config)
-    forward_kernel[(programs, images)](y, residual, *weights, sums, out, means, pixels, parts, rows_each,
-                                       **sizes, num_warps=config["num_warps"])
+    with torch.cuda.device_of(y):
+        sums, parts = _sums(y, None, config)
+        forward_kernel[(programs, images)](y, residual, *weights, sums, out, means, pixels, parts, rows_each,
+                                           **sizes, num_warps=config["num_warps"])
     return out, means
 
 
@@ -142,10 +143,11 @@ def backward(grad: Tensor, y: Tensor, weight1: Tensor, bias1: Tensor, weight2: T
         return grad_y, outer.zero_(), inner.zero_(), hidden.zero_()
     config = config or configs.choose("channel_attention_backward", configs.shape_class(y), CANDIDATES, y.device)
     weights = _contiguous(weight1, bias1, weight2, bias2)
-    sums, parts = _sums(grad, y, config)
     images, sizes, pixels, programs, rows_each = _second_launch(y, weight1, config)
-    backward_kernel[(programs, images)](grad, *weights, means, sums, grad_y, outer, inner, hidden, pixels, parts,
-                                        rows_each, **sizes, num_warps=config["num_warps"])
+    with torch.cuda.device_of(y):
+        sums, parts = _sums(grad, y, config)
+        backward_kernel[(programs, images)](grad, *weights, means, sums, grad_y, outer, inner, hidden, pixels, parts,
+                                            rows_each, **sizes, num_warps=config["num_warps"])
     return grad_y, outer, inner, hidden
 
 

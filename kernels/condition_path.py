@@ -100,11 +100,12 @@ def forward(code: Tensor, head: Tensor, head_bias: Tensor, weight1: Tensor, bias
     scales, inputs, hidden = (torch.empty(len(code), count, channels, device=code.device) for _ in range(3))
     if len(code):
         config = config or _config("condition_path", code, channels)
-        forward_kernel[(len(code),)](
-            code.contiguous(), head.contiguous(), head_bias.contiguous(), _in_out(weight1), bias1.contiguous(),
-            weight2.contiguous(), bias2.contiguous(), scales, inputs, hidden, N=count, BLOCKS=blocks, DOUBLED=doubled,
-            C=channels, LENGTH=length, PADDED=triton.next_power_of_2(length), STAGES=config["num_stages"],
-            num_warps=_warps(config, channels))
+        with torch.cuda.device_of(code):
+            forward_kernel[(len(code),)](
+                code.contiguous(), head.contiguous(), head_bias.contiguous(), _in_out(weight1), bias1.contiguous(),
+                weight2.contiguous(), bias2.contiguous(), scales, inputs, hidden, N=count, BLOCKS=blocks,
+                DOUBLED=doubled, C=channels, LENGTH=length, PADDED=triton.next_power_of_2(length),
+                STAGES=config["num_stages"], num_warps=_warps(config, channels))
     return scales, inputs, hidden
 
 
@@ -116,10 +117,11 @@ def backward(grad: Tensor, hidden: Tensor, weight1: Tensor, weight2: Tensor, blo
     grad_head = torch.empty(batch, channels, device=hidden.device)
     if batch:
         config = config or _config("condition_path_backward", hidden, channels)
-        backward_kernel[(batch,)](
-            grad.contiguous(), hidden, _in_out(weight1), weight2.contiguous(), grad_scales, grad_hidden, grad_head,
-            N=count, BLOCKS=blocks, DOUBLED=doubled, C=channels, STAGES=config["num_stages"],
-            num_warps=_warps(config, channels))
+        with torch.cuda.device_of(hidden):
+            backward_kernel[(batch,)](
+                grad.contiguous(), hidden, _in_out(weight1), weight2.contiguous(), grad_scales, grad_hidden, grad_head,
+                N=count, BLOCKS=blocks, DOUBLED=doubled, C=channels, STAGES=config["num_stages"],
+                num_warps=_warps(config, channels))
     return grad_scales, grad_hidden, grad_head
 
 

@@ -136,16 +136,17 @@ def forward(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tenso
     _, _, pixels, rows, columns = tiles_of(x, config["BLOCK"])
     parts, rows_each = parts_of(pixels, rows, config["PARTS"] // batch)
     sums = torch.empty(batch, parts + 4, channels, device=x.device, dtype=torch.float32)
-    sum_kernel[(parts + 4, batch)](x, sums, height, width, parts, rows_each, C=channels, ROWS=rows, COLUMNS=columns,
-                                   num_warps=config["num_warps"])
     if not conv_weight.is_contiguous(memory_format=torch.channels_last):
         conv_weight = conv_weight.contiguous()
+    weights = (conv_weight, *(tensor.contiguous() for tensor in (conv_bias, out_weight, out_bias, encoder)))
     wide_columns, code_columns = triton.next_power_of_2(wide), triton.next_power_of_2(length)
-    tail_kernel[(batch,)](
-        x, sums, conv_weight, conv_bias.contiguous(), out_weight.contiguous(), out_bias.contiguous(),
-        encoder.contiguous(), kernel, code, windows, features, height, width, parts, conv_weight.stride(1),
-        conv_weight.stride(3), C=channels, F=wide, TAPS=taps, LENGTH=length, ROWS=min(rows, 64), COLUMNS=columns,
-        FEATURES=wide_columns, CODE=code_columns,
-        CHUNK=min(triton.next_power_of_2(taps), max(1, config["TILE"] // max(wide_columns, code_columns))),
-        STAGES=config["STAGES"], num_warps=config["TAIL_WARPS"])
+    chunk = max(1, config["TILE"] // max(wide_columns, code_columns))
+    with torch.cuda.device_of(x):
+        sum_kernel[(parts + 4, batch)](x, sums, height, width, parts, rows_each, C=channels, ROWS=rows,
+                                       COLUMNS=columns, num_warps=config["num_warps"])
+        tail_kernel[(batch,)](
+            x, sums, *weights, kernel, code, windows, features, height, width, parts, conv_weight.stride(1),
+            conv_weight.stride(3), C=channels, F=wide, TAPS=taps, LENGTH=length, ROWS=min(rows, 64), COLUMNS=columns,
+            FEATURES=wide_columns, CODE=code_columns, CHUNK=min(triton.next_power_of_2(taps), chunk),
+            STAGES=config["STAGES"], num_warps=config["TAIL_WARPS"])
     return kernel, code, windows, features
