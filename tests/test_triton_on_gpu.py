@@ -36,10 +36,12 @@ CASES = [pytest.param(network, index, id=f"{network}-{index}-{call.operator.__na
 
 
 @pytest.fixture(autouse=True)
-def exact_convolutions(monkeypatch):
+def exact_convolutions():
     """Not in TF32: that is a choice of the user's, and here the bound is float32's."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    before = torch.backends.cudnn.conv.fp32_precision
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    yield
+    torch.backends.cudnn.conv.fp32_precision = before
 
 
 def drawn(network: str, index: int, shape: tuple[int, int, int], dtype: torch.dtype):
