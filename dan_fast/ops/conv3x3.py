@@ -154,9 +154,9 @@ def _residual_backward(ctx, grad: Tensor, _) -> tuple[Tensor | None, ...]:
         grad_conv, grad_scale, grad_bias = modulate_backward(grad, conv, scale, bias)
     else:
         wide = _wide(grad, conv, scale)
-        grad_conv = (grad.to(wide) * scale.to(wide)).to(x.dtype)
+        scaled = grad.to(wide) * scale.to(wide)
+        grad_conv, grad_bias = scaled.to(x.dtype), bias_gradient(scaled, bias)
         grad_scale = (grad.to(wide) * (conv.to(wide) + bias.to(wide)[:, None, None])).to(scale.dtype)
-        grad_bias = bias_gradient(grad_conv, bias) if for_bias else None
     return (input_gradient(grad_conv, weight) if for_x else None,
             weight_gradient(grad_conv, x, weight) if for_weight else None,
             grad_bias if for_bias else None, grad_scale if for_scale else None, grad, None)
