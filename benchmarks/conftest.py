@@ -23,23 +23,32 @@ def pytest_benchmark_update_machine_info(config, machine_info) -> None:
 def compare(benchmark):
     """``compare(fast, reference, **facts)`` times both in turn, so that both meet the same state of the machine.
 
-    The benchmark's own figure is that of ``fast``; ``extra_info`` holds the reference's median, the
-    ratio of the medians (above 1: ``fast`` is faster) and the facts. CPU only: nothing waits for a GPU.
+    The benchmark's own figure is that of ``fast``; ``extra_info`` holds the reference's median, the ratio of the
+    medians (above 1: ``fast`` is faster) and the facts. ``device`` is where both compute: a GPU is waited for
+    before and after each. ``calls``: how often both do it each time that they are called, for seconds a call.
     """
-    def run(fast: Callable[[], object], reference: Callable[[], object], *, rounds: int = 15, **facts: object) -> None:
+    def run(fast: Callable[[], object], reference: Callable[[], object], *, rounds: int = 15, device: str = "cpu",
+            calls: int = 1, **facts: object) -> None:
         reference_seconds = []
+
+        def finished(function: Callable[[], object]) -> None:
+            function()
+            if device == "cuda":
+                torch.cuda.synchronize()
 
         def time_reference() -> None:
             start = time.perf_counter()
-            reference()
+            finished(reference)
             reference_seconds.append(time.perf_counter() - start)
 
         with torch.inference_mode():
             # setup runs, untimed, before every round.
-            benchmark.pedantic(fast, setup=time_reference, rounds=rounds, warmup_rounds=2)
+            benchmark.pedantic(finished, args=(fast,), setup=time_reference, rounds=rounds, warmup_rounds=2)
         if benchmark.disabled:
             return
         median = statistics.median(reference_seconds[-rounds:])
-        benchmark.extra_info.update(facts, torch_threads=torch.get_num_threads(), reference_median_s=median,
-                                    ratio=median / benchmark.stats.stats.median)
+        benchmark.extra_info.update(facts, device=device, calls=calls, torch_threads=torch.get_num_threads(),
+                                    reference_median_s=median, ratio=median / benchmark.stats.stats.median,
+                                    reference_s_a_call=median / calls,
+                                    s_a_call=benchmark.stats.stats.median / calls)
     return run

@@ -211,13 +211,14 @@ def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, *, bias: Tens
         load_x = TensorDescriptor(x, [batch, height, width, channels],
                                   [height * width * channels, width * channels, channels, 1], [1, *tile, channels])
         load_weight = TensorDescriptor(weight, [channels, 9 * channels], [9 * channels, 1], [channels, channels])
-    kernel[(batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, tile[1]),)](
-        load_x, load_weight, None if bias is None else bias.contiguous(), scale,
-        None if other is None else _channels_last(other), out, conv, height, width, 9, slope,
-        EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, SWAP=bool(config["SWAP"]),
-        WIDEN=triton.knobs.runtime.interpret and x.dtype == torch.bfloat16,
-        PRECISION="tf32" if _tf32() and x.dtype == torch.float32 else "ieee",
-        C=channels, TH=tile[0], TW=tile[1], num_warps=config["num_warps"], num_stages=config["num_stages"])
+    with torch.cuda.device_of(x):
+        kernel[(batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, tile[1]),)](
+            load_x, load_weight, None if bias is None else bias.contiguous(), scale,
+            None if other is None else _channels_last(other), out, conv, height, width, 9, slope,
+            EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, SWAP=bool(config["SWAP"]),
+            WIDEN=triton.knobs.runtime.interpret and x.dtype == torch.bfloat16,
+            PRECISION="tf32" if _tf32() and x.dtype == torch.float32 else "ieee",
+            C=channels, TH=tile[0], TW=tile[1], num_warps=config["num_warps"], num_stages=config["num_stages"])
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -92,9 +92,10 @@ def forward(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None, config: conf
     out = torch.empty_like(x)
     images, channels, pixels, rows, columns = _tiles(x, config["BLOCK"])
     if x.numel():
-        forward_kernel[(triton.cdiv(pixels, rows), images)](
-            x, f1, f2.contiguous(), bias, out, pixels, C=channels, ROWS=rows, COLUMNS=columns,
-            num_warps=config["num_warps"])
+        with torch.cuda.device_of(x):
+            forward_kernel[(triton.cdiv(pixels, rows), images)](
+                x, f1, f2.contiguous(), bias, out, pixels, C=channels, ROWS=rows, COLUMNS=columns,
+                num_warps=config["num_warps"])
     return out
 
 
@@ -111,11 +112,12 @@ def backward(grad: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None, config: 
     parts = triton.cdiv(tiles, tiles_each)
     sums = torch.empty(images, parts, 2, channels, device=f1.device, dtype=torch.float32)
     grad_f1, grad_f2 = torch.empty_like(f1), torch.empty_like(f2)
-    backward_kernel[(parts, images)](grad, f1, f2, grad_f1, sums, pixels, tiles_each * rows,
-                                     C=channels, ROWS=rows, COLUMNS=columns, num_warps=config["num_warps"])
     grad_bias = None if bias is None else torch.empty_like(f2, dtype=torch.float32)
-    reduce_kernel[(images,)](sums, f2, bias, grad_f2, grad_bias, parts,
-                             C=channels, ROWS=max(1, 2048 // columns), COLUMNS=columns, num_warps=4)
+    with torch.cuda.device_of(f1):
+        backward_kernel[(parts, images)](grad, f1, f2, grad_f1, sums, pixels, tiles_each * rows,
+                                         C=channels, ROWS=rows, COLUMNS=columns, num_warps=config["num_warps"])
+        reduce_kernel[(images,)](sums, f2, bias, grad_f2, grad_bias, parts,
+                                 C=channels, ROWS=max(1, 2048 // columns), COLUMNS=columns, num_warps=4)
     if bias is not None and grad_bias is not None:
         grad_bias = grad_bias.sum(0).to(bias.dtype)
     return grad_f1, grad_f2, grad_bias

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from dan_fast.degradation import dirac_kernel, gaussian_kernels
 from dan_fast.degradation.blur import blur
 from dan_fast.degradation.resize import bicubic_resize
-from dan_fast.ops import blur_downsample
+from dan_fast.ops import backend, blur_downsample
 from dan_fast.ops.blur_downsample import blur_downsample_ref
 
 BOUND = 1e-5
@@ -264,6 +264,22 @@ def test_compiles_as_one_graph():
     found = torch.autograd.grad(torch.compile(loss, fullgraph=True)(hr, kernel), (hr, kernel))
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", ["auto", "torch"])
+def test_autocast_changes_nothing(name):
+    hr, kernel = case(2, 3, 24, 16, 7)
+    hr.requires_grad_()
+
+    def results():
+        out = blur_downsample(hr, kernel, 4)
+        return out, *torch.autograd.grad(out.square().sum(), hr)
+
+    with backend(name):
+        expected = results()
+        with torch.autocast("cpu", torch.bfloat16):
+            for a, b in zip(results(), expected, strict=True):
+                assert torch.equal(a, b)
 
 
 def test_kernels_of_another_dtype_are_converted():

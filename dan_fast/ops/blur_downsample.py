@@ -5,6 +5,7 @@ The compiled extension computes it, in C++ on the CPU and in CUDA on a GPU; the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ..degradation.blur import blur
 from ..degradation.resize import bicubic_resize
-from .backend import choose
+from .backend import choose, recalled, remember
 
 NAME = "dan_fast::blur_downsample"
 HAS = ("torch", "cpp")
@@ -28,7 +29,8 @@ def blur_downsample_ref(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
 def _op(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
     if choose("blur_downsample", HAS, hr, kernel) == "cpp":
         return torch.ops.dan_fast.blur_downsample_cpp(hr, kernel, scale)
-    return blur_downsample_ref(hr, kernel, scale)
+    with torch.autocast(hr.device.type, enabled=False):
+        return blur_downsample_ref(hr, kernel, scale)
 
 
 @_op.register_fake
@@ -48,10 +50,15 @@ def _adjoint(grad: Tensor, hr: Tensor, kernel: Tensor, scale: int, for_hr: bool,
     if for_hr and grad.is_cuda and choose("blur_downsample", HAS, grad, kernel) == "cpp":
         grad_hr = torch.ops.dan_fast.blur_downsample_backward_hr(grad, kernel, scale, *hr.shape[2:])
     elif for_hr:
-        grad_hr = torch.func.vjp(lambda hr: blur_downsample_ref(hr, kernel, scale), hr)[1](grad)[0].contiguous()
+        grad_hr = _vjp(lambda hr: blur_downsample_ref(hr, kernel, scale), hr, grad).contiguous()
     if for_kernel:
-        grad_kernel = torch.func.vjp(lambda kernel: blur_downsample_ref(hr, kernel, scale), kernel)[1](grad)[0]
+        grad_kernel = _vjp(lambda kernel: blur_downsample_ref(hr, kernel, scale), kernel, grad)
     return grad_hr, grad_kernel.contiguous()
+
+
+def _vjp(function: Callable[[Tensor], Tensor], at: Tensor, grad: Tensor) -> Tensor:
+    with torch.autocast(grad.device.type, enabled=False):
+        return torch.func.vjp(function, at)[1](grad)[0]
 
 
 @_adjoint.register_fake
@@ -62,12 +69,14 @@ def _adjoint_fake(grad: Tensor, hr: Tensor, kernel: Tensor, scale: int, for_hr: 
 
 def _setup_context(ctx, inputs, output) -> None:
     hr, kernel, ctx.scale = inputs
+    remember(ctx)
     ctx.save_for_backward(hr, kernel)
 
 
 def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
     for_hr, for_kernel, _ = ctx.needs_input_grad
-    grad_hr, grad_kernel = _adjoint(grad, *ctx.saved_tensors, ctx.scale, for_hr, for_kernel)
+    with recalled(ctx):
+        grad_hr, grad_kernel = _adjoint(grad, *ctx.saved_tensors, ctx.scale, for_hr, for_kernel)
     return grad_hr if for_hr else None, grad_kernel if for_kernel else None, None
 
 

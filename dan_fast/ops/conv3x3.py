@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backend import choose
+from .backend import choose, recalled, remember
 from .layout import laid_out_like
 from .modulate import _backward_op as modulate_backward
 
@@ -126,6 +126,7 @@ def _convolution_backward(grad: Tensor, x: Tensor, weight: Tensor, which: list[b
 
 
 def _lrelu_setup_context(ctx, inputs, output) -> None:
+    remember(ctx)
     x, weight, bias, ctx.slope = inputs
     ctx.save_for_backward(x, weight, bias, output)
 
@@ -134,8 +135,9 @@ def _lrelu_backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, bias, out = ctx.saved_tensors
     for_x, for_weight, for_bias, _ = ctx.needs_input_grad
     grad = torch.ops.aten.leaky_relu_backward(grad, out, ctx.slope, True)
-    return (input_gradient(grad, weight) if for_x else None,
-            weight_gradient(grad, x, weight) if for_weight else None,
+    with recalled(ctx):
+        grad_x = input_gradient(grad, weight) if for_x else None
+    return (grad_x, weight_gradient(grad, x, weight) if for_weight else None,
             bias_gradient(grad, bias) if for_bias else None, None)
 
 
@@ -143,6 +145,7 @@ _lrelu_op.register_autograd(_lrelu_backward, setup_context=_lrelu_setup_context)
 
 
 def _residual_setup_context(ctx, inputs, output) -> None:
+    remember(ctx)
     ctx.save_for_backward(*inputs[:4], output[1])
     ctx.mark_non_differentiable(output[1])
 
@@ -150,16 +153,17 @@ def _residual_setup_context(ctx, inputs, output) -> None:
 def _residual_backward(ctx, grad: Tensor, _) -> tuple[Tensor | None, ...]:
     x, weight, bias, scale, conv = ctx.saved_tensors
     for_x, for_weight, for_bias, for_scale, _, _ = ctx.needs_input_grad
-    if scale.dim() == 2:
-        grad_conv, grad_scale, grad_bias = modulate_backward(grad, conv, scale, bias)
-    else:
-        wide = _wide(grad, conv, scale)
-        scaled = grad.to(wide) * scale.to(wide)
-        grad_conv, grad_bias = scaled.to(x.dtype), bias_gradient(scaled, bias)
-        grad_scale = (grad.to(wide) * (conv.to(wide) + bias.to(wide)[:, None, None])).to(scale.dtype)
-    return (input_gradient(grad_conv, weight) if for_x else None,
-            weight_gradient(grad_conv, x, weight) if for_weight else None,
-            grad_bias if for_bias else None, grad_scale if for_scale else None, grad, None)
+    with recalled(ctx):
+        if scale.dim() == 2:
+            grad_conv, grad_scale, grad_bias = modulate_backward(grad, conv, scale, bias)
+        else:
+            wide = _wide(grad, conv, scale)
+            scaled = grad.to(wide) * scale.to(wide)
+            grad_conv, grad_bias = scaled.to(x.dtype), bias_gradient(scaled, bias)
+            grad_scale = (grad.to(wide) * (conv.to(wide) + bias.to(wide)[:, None, None])).to(scale.dtype)
+        grad_x = input_gradient(grad_conv, weight) if for_x else None
+    return (grad_x, weight_gradient(grad_conv, x, weight) if for_weight else None, grad_bias if for_bias else None,
+            grad_scale if for_scale else None, grad, None)
 
 
 _residual_op.register_autograd(_residual_backward, setup_context=_residual_setup_context)

@@ -8,5 +8,6 @@ from torch import Tensor
 
 def laid_out_like(result: Tensor, x: Tensor) -> Tensor:
     """``result`` with the strides of ``torch.empty_like(x)``, copied only if it has others; shapes are the same."""
-    wanted = torch.empty_like(x, dtype=result.dtype)
-    return result if result.stride() == wanted.stride() else wanted.copy_(result)
+    if result.stride() == x.stride() or result.stride() == torch.empty_like(x, device="meta").stride():
+        return result
+    return torch.empty_like(x, dtype=result.dtype).copy_(result)

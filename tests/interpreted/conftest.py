@@ -1,7 +1,8 @@
-"""The Triton kernels in Triton's interpreter, on the CPU: ``TRITON_INTERPRET=1 pytest tests/interpreted``.
+"""The Triton kernels themselves: on a GPU if there is one; ``TRITON_INTERPRET=1 pytest tests/interpreted``: on the CPU.
 
-A process of its own, because Triton decides when a kernel is defined whether to interpret it, and then
-compiles none. The interpreter takes milliseconds a program: images of at most 16x16.
+A process of its own, because Triton decides when a kernel is defined whether to interpret it, and then compiles
+none. The interpreter takes milliseconds a program: images of at most 16x16. Tests make their tensors on torch's
+default device.
 """
 
 from __future__ import annotations
@@ -13,28 +14,36 @@ import torch
 
 from dan_fast import ops
 
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
 
 class _Elsewhere(pytest.Module):
     def collect(self):
-        pytest.skip("a process of its own: TRITON_INTERPRET=1 pytest tests/interpreted", allow_module_level=True)
+        pytest.skip("no GPU; without one a process of its own: TRITON_INTERPRET=1 pytest tests/interpreted",
+                    allow_module_level=True)
 
 
 def pytest_pycollect_makemodule(module_path, parent) -> pytest.Module | None:
-    return None if os.environ.get("TRITON_INTERPRET") == "1" else _Elsewhere.from_parent(parent, path=module_path)
+    runs = INTERPRETED or torch.cuda.is_available()
+    return None if runs else _Elsewhere.from_parent(parent, path=module_path)
 
 
 @pytest.fixture(autouse=True)
-def interpreter(monkeypatch):
-    """Operators run their Triton kernels, whatever they forget to write is NaN."""
+def kernels_run(monkeypatch):
+    """Operators run their Triton kernels; whatever these forget to write is NaN."""
     pytest.importorskip("triton", reason="triton is not installed")
-    _mend_interpreter(monkeypatch)
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)  # fills what torch.empty returns with NaN
+    if INTERPRETED:
+        _mend_interpreter(monkeypatch)
+    device, deterministic = torch.get_default_device(), torch.are_deterministic_algorithms_enabled()
+    torch.set_default_device("cpu" if INTERPRETED else "cuda")
+    # Fills what torch.empty returns with NaN; cuBLAS may stay as it is.
+    torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         with ops.backend("triton"):
             yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(deterministic)
+        torch.set_default_device(device)
 
 
 def _mend_interpreter(monkeypatch) -> None:
