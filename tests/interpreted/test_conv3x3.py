@@ -132,3 +132,21 @@ def test_every_configuration(config):
     grad = kernels.input_gradient(x, weight, residual, 0.2, None, config=config)
     assert_close(grad, torch.nn.grad.conv2d_input(x.shape, weight, x, padding=1) * slopes.half(),
                  torch.nn.grad.conv2d_input(x.shape, wide[1], wide[0], padding=1) * slopes, "gradient")
+
+
+def test_launches_of_a_block(monkeypatch):
+    from dan_fast_kernels import conv3x3 as kernels
+
+    launch, epilogues = kernels._launch, []
+
+    def counted(x, weight, out, epilogue, **others):
+        epilogues.append((epilogue, others.get("conv") is not None))
+        launch(x, weight, out, epilogue, **others)
+
+    monkeypatch.setattr(kernels, "_launch", counted)
+    arguments = case(dpcb, (1, 16, 3, 5))
+    dpcb(*arguments)
+    assert epilogues == [("lrelu", False), ("add", False)]
+    epilogues.clear()
+    dpcb(*[argument.requires_grad_() for argument in arguments]).sum().backward()
+    assert epilogues == [("lrelu", False), ("add", True), ("mask", False), ("add", False)]
