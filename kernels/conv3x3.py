@@ -32,7 +32,7 @@ def _descriptors(height: int, width: int, warps: int, stages: int, swap: int = 0
 
 # Of every list, the first is the default for large images and the last for small ones.
 _AMPERE = (_pointers(8, 16, 4, 3), _pointers(16, 16, 8, 3), _pointers(8, 8, 4, 4))
-_HOPPER = (_descriptors(16, 16, 8, 4), _descriptors(8, 16, 4, 4), _descriptors(8, 8, 4, 6))
+_HOPPER = (_descriptors(16, 16, 8, 4), _descriptors(8, 16, 4, 4), _pointers(8, 16, 4, 4), _descriptors(8, 8, 4, 6))
 _HOPPER_64 = (_descriptors(16, 16, 8, 2, swap=1), _descriptors(16, 16, 8, 3, swap=1), _descriptors(4, 64, 8, 3, swap=1),
               _descriptors(8, 16, 4, 4, swap=1), _descriptors(8, 8, 4, 6, swap=1))
 # By bits of a value (19: TensorFloat-32) and channels. 12.x has the copy engine, but neither wgmma nor the shared

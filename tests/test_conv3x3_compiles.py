@@ -47,7 +47,7 @@ def assert_good(launch, capability):
     threads = 32 * launch.options["num_warps"]
     assert needs.count(TENSOR_CORES[capability]), needs
     # Values come by the copy engine, or 16 bytes a thread at a time past the registers; results leave in 16 bytes.
-    assert needs.count("UTMALDG" if capability in (90, 100) else r"LDGSTS.*\.128"), needs
+    assert needs.count("UTMALDG" if launch.kernel is conv3x3.descriptor_kernel else r"LDGSTS.*\.128"), needs
     assert needs.count(r"STG.*\.128") >= max(1, tile // (16 * threads)), needs
 
 
@@ -60,6 +60,7 @@ def test_every_configuration(capability, channels, dtype):
     assert launches
     for launch in launches:
         assert_good(launch, capability)
+    assert (launches[0].kernel is conv3x3.descriptor_kernel) == (capability in (90, 100))
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
