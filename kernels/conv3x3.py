@@ -32,12 +32,12 @@ def _descriptors(height: int, width: int, warps: int, stages: int, swap: int = 0
 
 # Of every list, the first is the default for large images and the last for small ones.
 _AMPERE = (_pointers(8, 16, 4, 3), _pointers(16, 16, 8, 3), _pointers(8, 8, 4, 4))
-_HOPPER = (_descriptors(16, 16, 8, 4), _descriptors(8, 16, 4, 4), _descriptors(8, 8, 4, 6))
+_HOPPER = (_descriptors(16, 16, 8, 4), _descriptors(8, 16, 4, 4), _pointers(8, 16, 4, 4), _descriptors(8, 8, 4, 6))
 _HOPPER_64 = (_descriptors(16, 16, 8, 2, swap=1), _descriptors(16, 16, 8, 3, swap=1), _descriptors(4, 64, 8, 3, swap=1),
               _descriptors(8, 16, 4, 4, swap=1), _descriptors(8, 8, 4, 6, swap=1))
 # By bits of a value (19: TensorFloat-32) and channels. 12.x has the copy engine, but neither wgmma nor the shared
 # memory of 9.0 and 10.0. Full float32 runs on the ordinary units: with more pixels a program it would spill.
-_TILES: dict[tuple[int, int], configs.Candidates] = {
+TILES: dict[tuple[int, int], configs.Candidates] = {
     (16, 16): {80: _AMPERE, 90: _HOPPER, 120: _AMPERE},
     (16, 32): {80: _AMPERE, 90: _HOPPER, 120: _AMPERE},
     (16, 64): {80: _AMPERE, 90: _HOPPER_64, 120: _AMPERE},
@@ -45,7 +45,7 @@ _TILES: dict[tuple[int, int], configs.Candidates] = {
     (19, 32): {80: (_pointers(8, 16, 4, 2), _pointers(8, 8, 4, 3))},
     (19, 64): {80: (_pointers(8, 16, 4, 2), _pointers(8, 8, 4, 3))},
     (32, 16): {80: (_pointers(8, 8, 4, 2), _pointers(4, 8, 4, 2))},
-    (32, 32): {80: (_pointers(8, 8, 4, 2), _pointers(4, 8, 4, 2))},
+    (32, 32): {80: (_pointers(8, 8, 8, 2), _pointers(4, 8, 4, 2))},
     (32, 64): {80: (_pointers(4, 8, 8, 2),)},
 }
 
@@ -61,7 +61,7 @@ def candidates(x: Tensor) -> configs.Candidates:
     Large tiles read less; small images have too few pixels to give every multiprocessor one.
     """
     bits = 16 if x.dtype.itemsize == 2 else 19 if _tf32() else 32
-    found = _TILES[bits, x.shape[1]]
+    found = TILES[bits, x.shape[1]]
     if "small" not in configs.shape_class(x):
         return found
     return {capability: tuple(reversed(tiles)) for capability, tiles in found.items()}
@@ -130,17 +130,17 @@ def _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, slope, EP
 
 
 @triton.jit
-def pointer_kernel(x, weight, bias, scale, other, out, conv, H, W, slope, EPILOGUE: tl.constexpr,
+def pointer_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, slope, EPILOGUE: tl.constexpr,
                    PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
                    PRECISION: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
-    """``x`` and ``weight`` are pointers."""
+    """``x`` and ``weight`` are pointers. ``taps`` is 9; as a constant it would have the loop unrolled, which spills."""
     image, y0, x0 = _place(H, W, TH, TW)
     pixel, channel = tl.arange(0, TH * TW), tl.arange(0, C)
     y, x_ = pixel // TW, pixel % TW
     values_at = x + ((image.to(tl.int64) * H + y0) * W + x0) * C + (y * W + x_)[:, None] * C + channel[None, :]
     weight_at = weight + channel[:, None] * (9 * C) + channel[None, :]
     total = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
-    for tap in range(9):
+    for tap in range(taps):
         dy, dx = tap // 3 - 1, tap % 3 - 1
         row, column = y0 + y + dy, x0 + x_ + dx
         inside = (row >= 0) & (row < H) & (column >= 0) & (column < W)
@@ -152,13 +152,13 @@ def pointer_kernel(x, weight, bias, scale, other, out, conv, H, W, slope, EPILOG
 
 
 @triton.jit
-def descriptor_kernel(x, weight, bias, scale, other, out, conv, H, W, slope, EPILOGUE: tl.constexpr,
+def descriptor_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, slope, EPILOGUE: tl.constexpr,
                       PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
                       PRECISION: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
     """``x`` and ``weight`` are descriptors: boxes of (1, TH, TW, C) in (B, H, W, C), of (C, C) in (C, 9 * C)."""
     image, y0, x0 = _place(H, W, TH, TW)
     total = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
-    for tap in range(9):
+    for tap in range(taps):
         values = x.load([image, y0 + tap // 3 - 1, x0 + tap % 3 - 1, 0]).reshape(TH * TW, C)
         tap_weight = weight.load([0, (8 - tap if FLIP else tap) * C])
         total = _product(values, tap_weight, total, FLIP, SWAP, WIDEN, PRECISION)
@@ -211,13 +211,14 @@ def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, *, bias: Tens
         load_x = TensorDescriptor(x, [batch, height, width, channels],
                                   [height * width * channels, width * channels, channels, 1], [1, *tile, channels])
         load_weight = TensorDescriptor(weight, [channels, 9 * channels], [9 * channels, 1], [channels, channels])
-    kernel[(batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, tile[1]),)](
-        load_x, load_weight, None if bias is None else bias.contiguous(), scale,
-        None if other is None else _channels_last(other), out, conv, height, width, slope,
-        EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, SWAP=bool(config["SWAP"]),
-        WIDEN=triton.knobs.runtime.interpret and x.dtype == torch.bfloat16,
-        PRECISION="tf32" if _tf32() and x.dtype == torch.float32 else "ieee",
-        C=channels, TH=tile[0], TW=tile[1], num_warps=config["num_warps"], num_stages=config["num_stages"])
+    with torch.cuda.device_of(x):
+        kernel[(batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, tile[1]),)](
+            load_x, load_weight, None if bias is None else bias.contiguous(), scale,
+            None if other is None else _channels_last(other), out, conv, height, width, 9, slope,
+            EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, SWAP=bool(config["SWAP"]),
+            WIDEN=triton.knobs.runtime.interpret and x.dtype == torch.bfloat16,
+            PRECISION="tf32" if _tf32() and x.dtype == torch.float32 else "ieee",
+            C=channels, TH=tile[0], TW=tile[1], num_warps=config["num_warps"], num_stages=config["num_stages"])
 
 
 def _channels_last(x: Tensor) -> Tensor:

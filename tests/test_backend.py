@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dan_fast.errors import DanFastError
-from dan_fast.ops import backend, blur_downsample
+from dan_fast.ops import backend, blur_downsample, condition_path, modulate
 from dan_fast.ops import blur_downsample as blur_op
 from dan_fast.ops.backend import BACKENDS, VARIABLE, choose
 
@@ -89,29 +89,41 @@ def test_threads_do_not_see_each_other(all_there):
     assert seen == ["triton"]
 
 
-def test_reaches_the_threads_of_a_backward_pass(all_there):
-    """On a GPU gradients are computed in a thread of autograd's; on the CPU those of deeply nested ones are."""
-    seen = set()
+OPERATORS = {
+    "blur_downsample": lambda: blur_downsample(torch.rand(1, 1, 8, 8, requires_grad=True), torch.rand(1, 3, 3), 2),
+    "modulate": lambda: modulate(*(torch.rand(1, 2, 3, 3, requires_grad=True) for _ in range(2)), torch.rand(1, 2)),
+    "condition_path": lambda: condition_path(
+        torch.rand(1, 3, requires_grad=True), torch.rand(4, 3), torch.rand(4), torch.rand(2, 4, 4), torch.rand(2, 4),
+        torch.rand(2, 4, 4), torch.rand(2, 4), 1, "plain"),
+}
 
-    class Nested(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x, depth):
-            ctx.depth = depth
-            return x.clone()
 
-        @staticmethod
-        def backward(ctx, grad):
-            seen.add((threading.get_ident(), choose("op", BACKENDS, GPU)))
-            if ctx.depth:
-                with torch.enable_grad():
-                    Nested.apply(torch.ones(1, requires_grad=True), ctx.depth - 1).backward()
-            return grad, None
+@pytest.mark.parametrize("op", OPERATORS)
+def test_backward_passes_are_computed_as_their_forward(monkeypatch, op):
+    """In whichever thread: on a GPU it is not the caller's."""
+    seen = []
+    for name in OPERATORS:
+        monkeypatch.setattr(sys.modules[f"dan_fast.ops.{name}"], "choose", lambda op, has, *tensors, **_: (
+            seen.append((op, choose(op, has, *tensors))) or "torch"))
+    monkeypatch.setattr(module, "why_no_triton", lambda: "")
+    monkeypatch.setattr(module, "interpreting", lambda: True)
+    asked = "torch" if op == "blur_downsample" else "triton"
+    with backend(asked):
+        out = OPERATORS[op]()
+    thread = threading.Thread(target=out.sum().backward)
+    thread.start()
+    thread.join()
+    # blur_downsample asks again only on a GPU.
+    assert seen == [(op, asked)] * (1 if op == "blur_downsample" else 2)
 
-    out = Nested.apply(torch.ones(1, requires_grad=True), 70)
-    with backend("torch"):
-        out.backward()
-    assert len({thread for thread, _ in seen}) > 1
-    assert {name for _, name in seen} == {"torch"}
+
+def test_a_compiled_function_does_not_bake_it_in():
+    def function(x):
+        with backend("torch"):
+            return modulate(x, x, x[:, :, 0, 0])
+
+    with pytest.raises(torch._dynamo.exc.TorchDynamoException):
+        torch.compile(function, fullgraph=True, backend="eager")(torch.rand(1, 2, 3, 3))
 
 
 @pytest.mark.parametrize("asked", ["", "gpu", "triton,gpu", ","])

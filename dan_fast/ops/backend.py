@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import cache
 
 import dan_fast_kernels
@@ -31,13 +32,15 @@ NAMES = ("auto", *BACKENDS)
 VARIABLE = "DAN_FAST_BACKEND"
 OLDEST_TRITON = (3, 6)
 OLDEST_GPU = (8, 0)  # bfloat16 begins there
-# torch hands what it keeps for a thread to the threads of a backward pass; Python's context variables do not get there.
-_KEY = "dan_fast.backend"
+_ASKED: ContextVar[tuple[str, ...]] = ContextVar("dan_fast backend", default=())
 
 
 @contextmanager
 def backend(*names: str) -> Iterator[None]:
-    """Inside, in this thread, and in backward passes that start there: the operators' backend by name.
+    """Inside, and only in this thread: the operators' backend by name; for the backward passes of what ran there too.
+
+    That of a compiled function asks for itself: it follows the context that ``backward()`` is called in, on a GPU as
+    of torch 2.13.
 
     Args:
         names: of ``auto``, ``torch``, ``cpp`` and ``triton``, in order of preference.
@@ -46,13 +49,21 @@ def backend(*names: str) -> Iterator[None]:
         DanFastError: there is no such name. That an operator lacks the backend, or that it cannot run here,
             is an error of the operator's call.
     """
-    asked = _checked(names, "backend(…)")
-    before = _asked_in_thread()
-    torch._C._stash_obj_in_tls(_KEY, asked)
+    token = _ASKED.set(_checked(names, "backend(…)"))
     try:
         yield
     finally:
-        torch._C._stash_obj_in_tls(_KEY, before)
+        _ASKED.reset(token)
+
+
+def remember(ctx) -> None:
+    """For ``setup_context``: keeps what the forward pass was asked for."""
+    ctx.asked = _ASKED.get()
+
+
+def recalled(ctx) -> AbstractContextManager[None]:
+    """For ``backward``: what ``remember`` kept. On a GPU autograd runs in another thread, which was asked nothing."""
+    return backend(*ctx.asked) if ctx.asked else nullcontext()
 
 
 def choose(op: str, has: Sequence[str], *tensors: Tensor | None, triton_refuses: str = "") -> str:
@@ -68,7 +79,7 @@ def choose(op: str, has: Sequence[str], *tensors: Tensor | None, triton_refuses:
         DanFastError: a backend was asked for by name that the operator does not have or that cannot run here.
     """
     given = [tensor for tensor in tensors if tensor is not None]
-    asked = _asked_in_thread()
+    asked = _ASKED.get()
     source = f"backend({', '.join(map(repr, asked))})"
     if not asked:
         value = os.environ.get(VARIABLE, "").strip()
@@ -111,10 +122,6 @@ def why_no_triton() -> str:
     if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST_TRITON:
         return f"triton {triton.__version__} is too old ({install})"
     return ""
-
-
-def _asked_in_thread() -> tuple[str, ...]:
-    return torch._C._get_obj_in_tls(_KEY) if torch._C._is_key_in_tls(_KEY) else ()
 
 
 def _checked(names: tuple[str, ...], source: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..degradation.blur import blur
 from ..degradation.resize import bicubic_resize
-from .backend import choose
+from .backend import choose, recalled, remember
 
 NAME = "dan_fast::blur_downsample"
 HAS = ("torch", "cpp")
@@ -69,12 +69,14 @@ def _adjoint_fake(grad: Tensor, hr: Tensor, kernel: Tensor, scale: int, for_hr: 
 
 def _setup_context(ctx, inputs, output) -> None:
     hr, kernel, ctx.scale = inputs
+    remember(ctx)
     ctx.save_for_backward(hr, kernel)
 
 
 def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
     for_hr, for_kernel, _ = ctx.needs_input_grad
-    grad_hr, grad_kernel = _adjoint(grad, *ctx.saved_tensors, ctx.scale, for_hr, for_kernel)
+    with recalled(ctx):
+        grad_hr, grad_kernel = _adjoint(grad, *ctx.saved_tensors, ctx.scale, for_hr, for_kernel)
     return grad_hr if for_hr else None, grad_kernel if for_kernel else None, None
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .arguments import check_dimensions, check_tensors
-from .backend import choose
+from .backend import choose, recalled, remember
 from .layout import laid_out_like, wide_dtype
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def _setup_context(ctx, inputs, output) -> None:
     *saved, _ = inputs
     _, means = output
     ctx.mark_non_differentiable(means)
+    remember(ctx)
     ctx.save_for_backward(*saved, means)
 
 
@@ -122,7 +123,8 @@ def _backward(ctx, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]
     if not any(ctx.needs_input_grad[:5]):
         return *(None,) * 5, grad
     y, weight1, bias1, weight2, bias2, means = ctx.saved_tensors
-    grad_y, outer, inner, hidden = _backward_op(grad, y, weight1, bias1, weight2, bias2, means)
+    with recalled(ctx):
+        grad_y, outer, inner, hidden = _backward_op(grad, y, weight1, bias1, weight2, bias2, means)
     with torch.autocast(grad.device.type, enabled=False):
         makers = (
             lambda: grad_y,

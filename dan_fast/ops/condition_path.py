@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import GROUP_RESIDUALS
-from .backend import choose
+from .backend import choose, recalled, remember
 from .layout import wide_dtype
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ def _backward_fake(grad, hidden, weight1, weight2, blocks, doubled):
 def _setup_context(ctx, inputs, output) -> None:
     code, head_weight, head_bias, weight1, bias1, weight2, bias2, ctx.blocks, ctx.doubled = inputs
     _, path, hidden = output
+    remember(ctx)
     ctx.mark_non_differentiable(path, hidden)
     ctx.bias_dtypes = (head_bias.dtype, bias1.dtype, bias2.dtype)
     ctx.save_for_backward(code, head_weight, weight1, weight2, path, hidden)
@@ -147,7 +148,8 @@ def _setup_context(ctx, inputs, output) -> None:
 
 def _backward(ctx, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
     code, head_weight, weight1, weight2, path, hidden = ctx.saved_tensors
-    f, h, head = _backward_op(grad, hidden, weight1, weight2, ctx.blocks, ctx.doubled)
+    with recalled(ctx):
+        f, h, head = _backward_op(grad, hidden, weight1, weight2, ctx.blocks, ctx.doubled)
 
     def products(out: Tensor, into: Tensor) -> Tensor:
         """(B, N, out), (B, N, in) -> (N, out, in): summed over the batch."""

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backend import choose
-from .layout import laid_out_like
+from .backend import choose, recalled, remember
+from .layout import laid_out_like, wide_dtype
 from .modulate import _backward_op as modulate_backward
 
 HAS = ("torch", "triton")
@@ -28,7 +28,7 @@ def conv3x3_scale_residual_ref(x: Tensor, weight: Tensor, bias: Tensor, scale: T
 
 
 def _finish_ref(conv: Tensor, bias: Tensor, scale: Tensor, residual: Tensor) -> Tensor:
-    wide = _wide(conv, residual, scale)
+    wide = wide_dtype(conv, residual, scale)
     value = conv.to(wide) + bias.to(wide)[:, None, None]
     return (residual.to(wide) + value * _per_pixel(scale).to(wide)).to(residual.dtype)
 
@@ -101,7 +101,7 @@ def input_gradient(grad: Tensor, weight: Tensor, activated: Tensor | None = None
     if activated is not None:
         found = torch.ops.aten.leaky_relu_backward(found, activated, slope, True)
     elif add is not None:
-        found = (found.to(_wide(found, add)) + add).to(grad.dtype)
+        found = (found.to(wide_dtype(found, add)) + add).to(grad.dtype)
     return laid_out_like(found, grad)
 
 
@@ -118,7 +118,7 @@ def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 
 def bias_gradient(grad: Tensor, bias: Tensor) -> Tensor:
     """A sum over images and pixels, always in the same order."""
-    return grad.sum((0, 2, 3), dtype=_wide(grad)).to(bias.dtype)
+    return grad.sum((0, 2, 3), dtype=wide_dtype(grad)).to(bias.dtype)
 
 
 def _convolution_backward(grad: Tensor, x: Tensor, weight: Tensor, which: list[bool]):
@@ -126,6 +126,7 @@ def _convolution_backward(grad: Tensor, x: Tensor, weight: Tensor, which: list[b
 
 
 def _lrelu_setup_context(ctx, inputs, output) -> None:
+    remember(ctx)
     x, weight, bias, ctx.slope = inputs
     ctx.save_for_backward(x, weight, bias, output)
 
@@ -134,8 +135,9 @@ def _lrelu_backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, bias, out = ctx.saved_tensors
     for_x, for_weight, for_bias, _ = ctx.needs_input_grad
     grad = torch.ops.aten.leaky_relu_backward(grad, out, ctx.slope, True)
-    return (input_gradient(grad, weight) if for_x else None,
-            weight_gradient(grad, x, weight) if for_weight else None,
+    with recalled(ctx):
+        grad_x = input_gradient(grad, weight) if for_x else None
+    return (grad_x, weight_gradient(grad, x, weight) if for_weight else None,
             bias_gradient(grad, bias) if for_bias else None, None)
 
 
@@ -143,6 +145,7 @@ _lrelu_op.register_autograd(_lrelu_backward, setup_context=_lrelu_setup_context)
 
 
 def _residual_setup_context(ctx, inputs, output) -> None:
+    remember(ctx)
     ctx.save_for_backward(*inputs[:4], output[1])
     ctx.mark_non_differentiable(output[1])
 
@@ -150,24 +153,20 @@ def _residual_setup_context(ctx, inputs, output) -> None:
 def _residual_backward(ctx, grad: Tensor, _) -> tuple[Tensor | None, ...]:
     x, weight, bias, scale, conv = ctx.saved_tensors
     for_x, for_weight, for_bias, for_scale, _, _ = ctx.needs_input_grad
-    if scale.dim() == 2:
-        grad_conv, grad_scale, grad_bias = modulate_backward(grad, conv, scale, bias)
-    else:
-        wide = _wide(grad, conv, scale)
-        grad_conv = (grad.to(wide) * scale.to(wide)).to(x.dtype)
-        grad_scale = (grad.to(wide) * (conv.to(wide) + bias.to(wide)[:, None, None])).to(scale.dtype)
-        grad_bias = bias_gradient(grad_conv, bias) if for_bias else None
-    return (input_gradient(grad_conv, weight) if for_x else None,
-            weight_gradient(grad_conv, x, weight) if for_weight else None,
-            grad_bias if for_bias else None, grad_scale if for_scale else None, grad, None)
+    with recalled(ctx):
+        if scale.dim() == 2:
+            grad_conv, grad_scale, grad_bias = modulate_backward(grad, conv, scale, bias)
+        else:
+            wide = wide_dtype(grad, conv, scale)
+            scaled = grad.to(wide) * scale.to(wide)
+            grad_conv, grad_bias = scaled.to(x.dtype), bias_gradient(scaled, bias)
+            grad_scale = (grad.to(wide) * (conv.to(wide) + bias.to(wide)[:, None, None])).to(scale.dtype)
+        grad_x = input_gradient(grad_conv, weight) if for_x else None
+    return (grad_x, weight_gradient(grad_conv, x, weight) if for_weight else None, grad_bias if for_bias else None,
+            grad_scale if for_scale else None, grad, None)
 
 
 _residual_op.register_autograd(_residual_backward, setup_context=_residual_setup_context)
-
-
-def _wide(*tensors: Tensor) -> torch.dtype:
-    """The dtype to compute in: float32, or float64 where an argument has it."""
-    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
 
 
 def _per_pixel(scale: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .backend import recalled, remember
 from .conv3x3 import (
     bias_gradient,
     check,
@@ -45,6 +46,7 @@ def _fake(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Ten
 
 
 def _setup_context(ctx, inputs, output) -> None:
+    remember(ctx)
     x, weight1, bias1, weight2, bias2, scale, _ = inputs
     _, t, f1 = output
     ctx.save_for_backward(x, weight1, bias1, weight2, bias2, scale, t, f1)
@@ -52,19 +54,22 @@ def _setup_context(ctx, inputs, output) -> None:
 
 
 def _backward(ctx, grad: Tensor, *_) -> tuple[Tensor | None, ...]:
-    x, weight1, bias1, weight2, bias2, scale, t, f1 = ctx.saved_tensors
-    needs = ctx.needs_input_grad
+    with recalled(ctx):
+        return _gradients(ctx.needs_input_grad, grad, *ctx.saved_tensors)
+
+
+def _gradients(needed: tuple[bool, ...], grad: Tensor, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor,
+               bias2: Tensor, scale: Tensor, t: Tensor, f1: Tensor) -> tuple[Tensor | None, ...]:
+    """Of ``_op``'s arguments; those that are cheap even if they are not needed."""
     grad_f1, grad_scale, grad_bias2 = modulate_backward(grad, f1, scale, bias2)
-    grad_weight2 = weight_gradient(grad_f1, t, weight2) if needs[3] else None
-    grad_x: Tensor | None = grad
-    grad_weight1 = grad_bias1 = None
-    if any(needs[:3]):
-        inner = input_gradient(grad_f1, weight2, activated=t, slope=SLOPE)
-        grad_x = input_gradient(inner, weight1, add=grad) if needs[0] else None
-        grad_weight1 = weight_gradient(inner, x, weight1) if needs[1] else None
-        grad_bias1 = bias_gradient(inner, bias1) if needs[2] else None
-    return (grad_x, grad_weight1, grad_bias1, grad_weight2, grad_bias2 if needs[4] else None,
-            grad_scale if needs[5] else None, None)
+    grad_weight2 = weight_gradient(grad_f1, t, weight2) if needed[3] else None
+    if not any(needed[:3]):
+        return None, None, None, grad_weight2, grad_bias2, grad_scale, None
+    inner = input_gradient(grad_f1, weight2, activated=t, slope=SLOPE)
+    grad_x = input_gradient(inner, weight1, add=grad) if needed[0] else None
+    grad_weight1 = weight_gradient(inner, x, weight1) if needed[1] else None
+    grad_bias1 = bias_gradient(inner, bias1) if needed[2] else None
+    return grad_x, grad_weight1, grad_bias1, grad_weight2, grad_bias2, grad_scale, None
 
 
 _op.register_autograd(_backward, setup_context=_setup_context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .backend import choose
+from .backend import choose, recalled, remember
 from .layout import laid_out_like, wide_dtype
 
 NAME = "dan_fast::modulate"
@@ -65,6 +65,7 @@ def _backward_fake(grad: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None) ->
 
 
 def _setup_context(ctx, inputs, output) -> None:
+    remember(ctx)
     ctx.save_for_backward(*inputs[1:])
 
 
@@ -72,7 +73,8 @@ def _backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, 
     f1, f2, bias = ctx.saved_tensors
     if not any(ctx.needs_input_grad[1:]):
         return grad, None, None, None
-    grad_f1, grad_f2, grad_bias = _backward_op(grad, f1, f2, bias)
+    with recalled(ctx):
+        grad_f1, grad_f2, grad_bias = _backward_op(grad, f1, f2, bias)
     return grad, grad_f1, grad_f2, None if bias is None else grad_bias
 
 
