@@ -58,6 +58,12 @@ def test_shapes_are_those_of_the_network(config):
             assert path[name].shape == value.shape if isinstance(value, torch.Tensor) else path[name] == value
 
 
+@pytest.mark.parametrize("gradients", [False, True])
+def test_in_inference_mode(gradients):
+    with torch.inference_mode():
+        ops.warmup(tiny_config(), 1, 3, 4, device="cpu", gradients=gradients)
+
+
 def test_random_numbers_stay():
     before = torch.get_rng_state()
     ops.warmup(tiny_config(), 1, 3, 4, device="cpu", gradients=True)

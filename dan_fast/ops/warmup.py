@@ -94,8 +94,8 @@ def warmup(network: DAN | DANConfig, batch: int, height: int, width: int, *, dty
         if type(size) is not int or size < 1:
             raise ValueError(f"{name}={size!r}: expected a whole number of at least 1")
     config = network if isinstance(network, DANConfig) else network.config
-    for operator, arguments in calls(config, batch, height, width, dtype, device):
-        with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
+    with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
+        for operator, arguments in calls(config, batch, height, width, dtype, device):
             run(operator, arguments, gradients)
 
 

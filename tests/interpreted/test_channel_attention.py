@@ -6,7 +6,7 @@ import pytest
 import torch
 from accuracy import assert_accurate, results
 
-from dan_fast.ops import channel_attention
+from dan_fast.ops import backend, channel_attention
 from dan_fast.ops.channel_attention import channel_attention_ref
 
 SHAPES = [(1, 16, 1, 1), (2, 32, 3, 5), (3, 64, 13, 16), (2, 5, 13, 17), (1, 100, 7, 2)]
@@ -85,3 +85,16 @@ def test_nothing_in_nothing_out(shape):
     found = results(channel_attention, case(shape), [torch.zeros(shape)])
     assert found["output 0"].shape == shape
     assert all(not value.any() for value in found.values())
+
+
+def test_gradients_come_from_where_the_result_did(monkeypatch):
+    from dan_fast_kernels import channel_attention as kernels
+
+    ran = []
+    original = kernels.backward
+    monkeypatch.setattr(kernels, "backward", lambda *arguments: ran.append(1) or original(*arguments))
+    tensors = case((1, 16, 3, 5))
+    out = channel_attention(*tensors)
+    with backend("torch"):
+        torch.autograd.grad(out.sum(), tensors)
+    assert ran
