@@ -1,6 +1,8 @@
 # make demo   install, then blur, shrink and upscale the photos that ship
 # make test   install with what the tests need, then run them
 # make lint   ruff and mypy
+# make gpu-check PYTHON=…   on a machine with a GPU, where that Python has a CUDA build of torch: install, test, tune
+#             and time everything that a GPU computes (benchmarks/gpu_check.py)
 # make clean  remove what the others made
 
 PYTHON ?= python3
@@ -8,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(shell find dan_fast kernels csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint gpu-check clean
 
 demo: $(VENV)/installed
 	$(BIN)/dan-fast doctor
@@ -21,6 +23,10 @@ test: $(VENV)/installed-test
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# In the caller's own environment: the one of this file may have a torch without CUDA.
+gpu-check:
+	$(PYTHON) benchmarks/gpu_check.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import configs
+from .images import channels_last, parts_of, tiles_of
 
 FORWARD: configs.Candidates = {80: (
     {"BLOCK": 4096, "num_warps": 4},
@@ -87,10 +88,10 @@ def reduce_kernel(sums, f2, bias, grad_f2, grad_bias, parts,
 
 def forward(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None, config: configs.Config | None = None) -> Tensor:
     """``x + (f1 + bias) * f2``, channels_last, in the dtype of ``x``."""
-    x, f1 = _channels_last(x), _channels_last(f1)
+    x, f1 = channels_last(x), channels_last(f1)
     config = config or configs.choose("modulate", configs.shape_class(x), FORWARD, x.device)
     out = torch.empty_like(x)
-    images, channels, pixels, rows, columns = _tiles(x, config["BLOCK"])
+    images, channels, pixels, rows, columns = tiles_of(x, config["BLOCK"])
     if x.numel():
         with torch.cuda.device_of(x):
             forward_kernel[(triton.cdiv(pixels, rows), images)](
@@ -102,33 +103,20 @@ def forward(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None, config: conf
 def backward(grad: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None, config: configs.Config | None = None
              ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Gradients of ``f1``, ``f2`` and ``bias`` from that of the output; the gradient of ``x`` is ``grad`` itself."""
-    grad, f1, f2 = _channels_last(grad), _channels_last(f1), f2.contiguous()
+    grad, f1, f2 = channels_last(grad), channels_last(f1), f2.contiguous()
     if not f1.numel():
         return torch.empty_like(f1), torch.zeros_like(f2), None if bias is None else torch.zeros_like(bias)
     config = config or configs.choose("modulate_backward", configs.shape_class(f1), BACKWARD, f1.device)
-    images, channels, pixels, rows, columns = _tiles(f1, config["BLOCK"])
-    tiles = triton.cdiv(pixels, rows)
-    tiles_each = triton.cdiv(tiles, max(1, config["PROGRAMS"] // images))
-    parts = triton.cdiv(tiles, tiles_each)
+    images, channels, pixels, rows, columns = tiles_of(f1, config["BLOCK"])
+    parts, rows_each = parts_of(pixels, rows, config["PROGRAMS"] // images)
     sums = torch.empty(images, parts, 2, channels, device=f1.device, dtype=torch.float32)
     grad_f1, grad_f2 = torch.empty_like(f1), torch.empty_like(f2)
     grad_bias = None if bias is None else torch.empty_like(f2, dtype=torch.float32)
     with torch.cuda.device_of(f1):
-        backward_kernel[(parts, images)](grad, f1, f2, grad_f1, sums, pixels, tiles_each * rows,
+        backward_kernel[(parts, images)](grad, f1, f2, grad_f1, sums, pixels, rows_each,
                                          C=channels, ROWS=rows, COLUMNS=columns, num_warps=config["num_warps"])
         reduce_kernel[(images,)](sums, f2, bias, grad_f2, grad_bias, parts,
                                  C=channels, ROWS=max(1, 2048 // columns), COLUMNS=columns, num_warps=4)
     if bias is not None and grad_bias is not None:
         grad_bias = grad_bias.sum(0).to(bias.dtype)
     return grad_f1, grad_f2, grad_bias
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def _tiles(x: Tensor, block: int) -> tuple[int, int, int, int, int]:
-    """Images, channels, pixels of an image; rows and columns of a tile with about ``block`` values."""
-    images, channels, height, width = x.shape
-    columns = triton.next_power_of_2(max(channels, 1))
-    return images, channels, height * width, max(1, block // columns), columns

@@ -2,7 +2,16 @@
 
 from .backend import backend
 from .blur_downsample import blur_downsample
+from .channel_attention import AttentionWeights, attention_weights, channel_attention
 from .condition_path import ConditionWeights, condition_path, condition_weights
+from .conv3x3 import conv3x3_bias_lrelu, conv3x3_scale_residual
+from .dpcb import dpcb
+from .estimator_tail import TailWeights, estimator_tail, tail_weights
 from .modulate import modulate
+from .warmup import warmup
 
-__all__ = ["ConditionWeights", "backend", "blur_downsample", "condition_path", "condition_weights", "modulate"]
+__all__ = [
+    "AttentionWeights", "ConditionWeights", "TailWeights", "attention_weights", "backend", "blur_downsample",
+    "channel_attention", "condition_path", "condition_weights", "conv3x3_bias_lrelu", "conv3x3_scale_residual", "dpcb",
+    "estimator_tail", "modulate", "tail_weights", "warmup",
+]

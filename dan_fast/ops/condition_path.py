@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..config import GROUP_RESIDUALS
 from .backend import choose, recalled, remember
+from .layout import wide_dtype
 
 if TYPE_CHECKING:
     from ..model.restorer import RestorerV2
@@ -63,7 +64,7 @@ def condition_path_ref(code: Tensor, head_weight: Tensor, head_bias: Tensor, wei
 def _forward_ref(code: Tensor, head_weight: Tensor, head_bias: Tensor, weight1: Tensor, bias1: Tensor,
                  weight2: Tensor, bias2: Tensor, blocks: int, doubled: bool) -> tuple[Tensor, Tensor, Tensor]:
     """f2, z and the hidden layer of every block, (B, N, C) each."""
-    wide = _wide(code, head_weight, weight1, weight2)
+    wide = wide_dtype(code, head_weight, weight1, weight2)
     w1, b1, w2, b2 = (tensor.to(wide) for tensor in (weight1, bias1, weight2, bias2))
     z = z_in = F.linear(code.to(wide), head_weight.to(wide), head_bias.to(wide))
     scales, inputs, hidden = [], [], []
@@ -115,7 +116,7 @@ def _op(code: Tensor, head_weight: Tensor, head_bias: Tensor, weight1: Tensor, b
 @_op.register_fake
 def _fake(code, head_weight, head_bias, weight1, bias1, weight2, bias2, blocks, doubled):
     shape = (code.shape[0], weight1.shape[0], weight1.shape[1])
-    return tuple(code.new_empty(shape, dtype=_wide(code, head_weight, weight1, weight2)) for _ in range(3))
+    return tuple(code.new_empty(shape, dtype=wide_dtype(code, head_weight, weight1, weight2)) for _ in range(3))
 
 
 @torch.library.custom_op(f"{NAME}_backward", mutates_args=())
@@ -170,11 +171,6 @@ def _backward(ctx, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]
 
 
 _op.register_autograd(_backward, setup_context=_setup_context)
-
-
-def _wide(*tensors: Tensor) -> torch.dtype:
-    """The dtype to compute in: float32, or float64 where an argument has it."""
-    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
 
 
 def condition_path(code: Tensor, head_weight: Tensor, head_bias: Tensor, weight1: Tensor, bias1: Tensor,

@@ -1,4 +1,4 @@
-"""What every backend of an operator must agree on: how its result lies in memory."""
+"""What every backend of an operator must agree on: how its result lies in memory, and what it is computed in."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ def laid_out_like(result: Tensor, x: Tensor) -> Tensor:
     if result.stride() == x.stride() or result.stride() == torch.empty_like(x, device="meta").stride():
         return result
     return torch.empty_like(x, dtype=result.dtype).copy_(result)
+
+
+def wide_dtype(*tensors: Tensor) -> torch.dtype:
+    """The dtype to compute in: float32, or float64 where an argument has it."""
+    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .backend import choose, recalled, remember
-from .layout import laid_out_like
+from .layout import laid_out_like, wide_dtype
 
 NAME = "dan_fast::modulate"
 HAS = ("torch", "triton")
@@ -14,7 +14,7 @@ HAS = ("torch", "triton")
 
 def modulate_ref(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None = None) -> Tensor:
     """What the operator computes, in plain PyTorch; same arguments as ``modulate``."""
-    wide = _wide(x, f1, f2)
+    wide = wide_dtype(x, f1, f2)
     value = f1.to(wide)
     if bias is not None:
         value = value + bias.to(wide)[:, None, None]
@@ -48,7 +48,7 @@ def _backward_op(grad: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None) -> t
 
 
 def _backward_ref(grad: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    wide = _wide(grad, f1, f2)
+    wide = wide_dtype(grad, f1, f2)
     g, scale = grad.to(wide), f2.to(wide)
     grad_f1 = (g * scale[:, :, None, None]).to(f1.dtype)
     grad_f2 = (g * f1.to(wide)).sum((2, 3))
@@ -79,11 +79,6 @@ def _backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, 
 
 
 _op.register_autograd(_backward, setup_context=_setup_context)
-
-
-def _wide(*tensors: Tensor) -> torch.dtype:
-    """The dtype to compute in: float32, or float64 where an argument has it."""
-    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
 
 
 def modulate(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None = None) -> Tensor:

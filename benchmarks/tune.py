@@ -1,0 +1,158 @@
+"""Times every kernel's candidates on this GPU, for the shapes that the networks meet, and writes the best down.
+
+    python benchmarks/tune.py --seconds 120
+
+What the kernels ship is their ``Candidates``; a choice is noted in ``tuned.json`` only if it beats the default by 3 %.
+The shapes come first that matter most, and the time limit stops between kernels: what was tuned until then is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from dan_fast_kernels import configs
+from gpu import captured
+
+from dan_fast import DANConfig, ops
+from dan_fast.files import atomic_path
+from dan_fast.training.presets import PRESETS
+
+warmup = sys.modules[ops.warmup.__module__]
+# Beside the kernels that are installed, and in the source tree, where it is committed.
+PLACES = {configs.TUNED, Path(__file__).parents[1] / "kernels" / "tuned.json"}
+GAIN = 1.03
+
+# Networks, batch and size of LR images, whether they learn: one photo, a large one, training.
+NETWORKS = ("v2-x4", "v2-0.3M-x4", "v1-x4")
+SHAPES = ((1, 510, 340, False), (64, 64, 64, True), (1, 64, 64, False))
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+Key = tuple[str, str]
+"""Kernel and shape class."""
+
+
+class Tuner:
+    """Stands in for ``configs.choose``: remembers what kernels ask for, and gives them what is being tried."""
+
+    def __init__(self, capability: int) -> None:
+        self.capability = capability
+        self.options: dict[Key, Sequence[configs.Config]] = {}
+        self.current: dict[Key, configs.Config] = {}
+        self.better: dict[Key, configs.Config] = {}
+
+    def choose(self, kernel: str, shape_class: str, candidates: configs.Candidates, device: torch.device
+               ) -> configs.Config:
+        key = kernel, shape_class
+        if key not in self.options:
+            self.options[key] = configs.candidates_for(candidates, self.capability)
+            self.current[key] = self.options[key][0]
+        return self.current[key]
+
+    def tune(self, step: Callable[[], object], seconds_of: Callable[[Callable[[], object]], float]) -> None:
+        """Finds the best candidate of every kernel that ``step`` runs and that was not tuned before."""
+        before = set(self.options)
+        step()
+        for key, options in list(self.options.items()):
+            if key not in before:
+                self._best(key, options, step, seconds_of)
+
+    def _best(self, key: Key, options: Sequence[configs.Config], step: Callable[[], object],
+              seconds_of: Callable[[Callable[[], object]], float]) -> None:
+        seconds = []
+        for option in options:
+            self.current[key] = option
+            try:
+                seconds.append(seconds_of(step))
+            except Exception as error:  # a candidate that does not run here costs only itself
+                print(f"{' '.join(key)}: {option} does not run: {' '.join(str(error).split())[:200]}")
+                seconds.append(float("inf"))
+        fastest = min(range(len(options)), key=seconds.__getitem__)
+        if seconds[0] < GAIN * seconds[fastest]:
+            fastest = 0
+        self.current[key] = options[fastest]
+        if fastest:
+            self.better[key] = options[fastest]
+        print(f"{' '.join(key)}: {', '.join(f'{1e6 * s:.1f}' for s in seconds)} us, takes number {fastest}")
+
+
+def steps() -> Iterator[Callable[[], None]]:
+    """One run of each operator, most important first: forward; then forward and backward, where a network learns."""
+    for dtype in DTYPES:
+        for batch, height, width, learns in SHAPES:
+            for network in NETWORKS:
+                config: DANConfig = PRESETS[network].config
+                for gradients in (False, True)[:1 + learns]:
+                    for call in warmup.calls(config, batch, height, width, dtype, "cuda"):
+                        yield partial(one, call, gradients)
+
+
+def one(call, gradients: bool) -> None:
+    # Tensors that learn must not be made in inference mode, which the timing is in.
+    with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
+        warmup.run(*call, gradients)
+
+
+def seconds_on_gpu(step: Callable[[], object], calls: int = 5, rounds: int = 5) -> float:
+    """Median of a call, from CUDA graphs."""
+    replay = captured(step, calls)
+    times = []
+    for _ in range(rounds):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        replay()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end) / 1000 / calls)
+    return sorted(times)[rounds // 2]
+
+
+def write(path: Path, device: str, better: dict[Key, configs.Config], tuned: set[Key]) -> None:
+    """Puts the choices for ``device`` into the file: those of the ``tuned`` kernels are replaced, others stay."""
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    kernels = content.setdefault(device, {})
+    for kernel, shape_class in tuned:
+        kernels.get(kernel, {}).pop(shape_class, None)
+    for (kernel, shape_class), config in better.items():
+        kernels.setdefault(kernel, {})[shape_class] = config
+    content[device] = {kernel: choices for kernel, choices in kernels.items() if choices}
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=120, help="stop after this long (default: %(default)s)")
+    end = time.monotonic() + parser.parse_args().seconds
+    if not torch.cuda.is_available():
+        sys.exit("tune: no NVIDIA GPU that torch can use")
+    major, minor = torch.cuda.get_device_capability()
+    tuner = Tuner(10 * major + minor)
+    complete = False
+    original, configs.choose = configs.choose, tuner.choose
+    try:
+        with ops.backend("triton"):
+            for step in steps():
+                if time.monotonic() > end:
+                    break
+                tuner.tune(step, seconds_on_gpu)
+            else:
+                complete = True
+    except KeyboardInterrupt:  # gpu-check ends it so, when there is no more time
+        pass
+    finally:
+        configs.choose = original
+    for path in PLACES:
+        write(path, torch.cuda.get_device_name(), tuner.better, set(tuner.options))
+    print(f"tuned {len(tuner.options)} kernels and shape classes, {len(tuner.better)} of them away from the default"
+          + ("" if complete else "; the time was up before the last shape"))
+
+
+if __name__ == "__main__":
+    main()

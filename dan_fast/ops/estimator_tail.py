@@ -1,0 +1,189 @@
+"""The end of v2's Estimator: from its last image to the blur kernel and its code, with no convolution on the image."""
+
+from __future__ import annotations
+
+from math import isqrt
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .arguments import check_dimensions, check_tensors
+from .backend import choose
+from .layout import wide_dtype
+
+if TYPE_CHECKING:
+    from ..model.estimator import EstimatorV2
+
+NAME = "dan_fast::estimator_tail"
+HAS = ("torch", "triton")
+TRITON_CHANNELS = 64  # at most; the convolution may have twice as many
+
+
+class TailWeights(NamedTuple):
+    """What ``estimator_tail`` takes between the image and the encoder: a convolution C -> F, a layer F -> k*k."""
+
+    conv_weight: Tensor
+    conv_bias: Tensor
+    out_weight: Tensor
+    out_bias: Tensor
+
+
+def tail_weights(estimator: EstimatorV2) -> TailWeights:
+    """The weights of an Estimator's tail; views, so gradients reach its parameters."""
+    conv: Any = estimator.tail[0]
+    out: Any = estimator.tail[2]
+    return TailWeights(conv.weight, conv.bias, out.weight.flatten(1), out.bias)
+
+
+def estimator_tail_ref(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor, out_bias: Tensor,
+                       encoder: Tensor) -> tuple[Tensor, Tensor]:
+    """What the operator computes, in plain PyTorch; same arguments as ``estimator_tail``."""
+    kernel, code, _, _ = _forward_ref(x, conv_weight, conv_bias, out_weight, out_bias, encoder)
+    return kernel.unflatten(1, (isqrt(len(out_weight)), -1)), code
+
+
+def _forward_ref(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor, out_bias: Tensor,
+                 encoder: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Kernel (B, k*k), code (B, c), sums below each tap (B, C, 3, 3) and features (B, F)."""
+    wide = wide_dtype(x, conv_weight, conv_bias, out_weight, out_bias, encoder)
+    windows = _windows(x.to(wide))
+    pixels = x.shape[2] * x.shape[3]
+    features = F.linear(windows.flatten(1) / pixels, conv_weight.to(wide).flatten(1), conv_bias.to(wide))
+    kernel = F.linear(features, out_weight.to(wide), out_bias.to(wide)).softmax(1)
+    return kernel, kernel @ encoder.to(wide), windows, features
+
+
+def _windows(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C, 3, 3): the sum of all pixels that each tap of a zero-padded convolution meets."""
+    rows = torch.stack((x[:, :, :-1].sum(2), x.sum(2), x[:, :, 1:].sum(2)), 2)
+    return torch.stack((rows[..., :-1].sum(3), rows.sum(3), rows[..., 1:].sum(3)), 3)
+
+
+def _windows_backward(grad: Tensor, height: int, width: int) -> Tensor:
+    """(B, C, 3, 3) -> (B, C, H, W): a pixel gets the gradients of the taps that meet it."""
+    def reached(length: int) -> Tensor:
+        """(3, length): the first tap does not reach the last row, the last not the first."""
+        ones = grad.new_ones(3, length)
+        ones[0, -1] = ones[2, 0] = 0
+        return ones
+
+    return reached(height).T @ grad @ reached(width)
+
+
+def _refusal(channels: int, features: int) -> str:
+    if channels <= TRITON_CHANNELS and features <= 2 * TRITON_CHANNELS:
+        return ""
+    return (f"the convolution is {channels} -> {features} and the kernel takes up to {TRITON_CHANNELS} -> "
+            f"{2 * TRITON_CHANNELS}")
+
+
+@torch.library.custom_op(NAME, mutates_args=())
+def _op(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor, out_bias: Tensor, encoder: Tensor
+        ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    arguments = (x, conv_weight, conv_bias, out_weight, out_bias, encoder)
+    refusal = _refusal(x.shape[1], conv_weight.shape[0])
+    if choose("estimator_tail", HAS, *arguments, triton_refuses=refusal) == "triton":
+        from dan_fast_kernels import estimator_tail as kernels
+
+        return kernels.forward(*arguments)
+    with torch.autocast(x.device.type, enabled=False):
+        return _forward_ref(*arguments)
+
+
+@_op.register_fake
+def _fake(x, conv_weight, conv_bias, out_weight, out_bias, encoder):
+    wide = wide_dtype(x, conv_weight, conv_bias, out_weight, out_bias, encoder)
+    batch = x.shape[0]
+    shapes = ((batch, out_weight.shape[0]), (batch, encoder.shape[1]), (batch, x.shape[1], 3, 3),
+              (batch, conv_weight.shape[0]))
+    return tuple(x.new_empty(shape, dtype=wide) for shape in shapes)
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    x, conv_weight, conv_bias, out_weight, out_bias, encoder = inputs
+    kernel, _, windows, features = output
+    ctx.mark_non_differentiable(windows, features)
+    ctx.bias_dtypes = conv_bias.dtype, out_bias.dtype
+    # Of the image only shape, dtype and layout are needed: an empty one has them.
+    ctx.image = x.shape, x.dtype, x.is_contiguous(memory_format=torch.channels_last)
+    ctx.save_for_backward(conv_weight, out_weight, encoder, kernel, windows, features)
+
+
+def _backward(ctx, grad_kernel: Tensor, grad_code: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Plain PyTorch on every backend: but for the image's own gradient these are small products."""
+    conv_weight, out_weight, encoder, kernel, windows, features = ctx.saved_tensors
+    shape, dtype, channels_last = ctx.image
+    wide = kernel.dtype
+    pixels = shape[2] * shape[3]
+    with torch.autocast(kernel.device.type, enabled=False):
+        grad = grad_kernel + grad_code @ encoder.to(wide).T
+        grad = kernel * (grad - (kernel * grad).sum(1, keepdim=True))
+        of_features = grad @ out_weight.to(wide)
+
+        def of_x() -> Tensor:
+            of_windows = (of_features @ conv_weight.to(wide).flatten(1) / pixels).view_as(windows)
+            image = _windows_backward(of_windows, *shape[2:]).to(dtype)
+            return image.contiguous(memory_format=torch.channels_last) if channels_last else image
+
+        makers = (
+            of_x,
+            lambda: (of_features.T @ windows.flatten(1) / pixels).view_as(conv_weight).to(conv_weight.dtype),
+            lambda: of_features.sum(0).to(ctx.bias_dtypes[0]),
+            lambda: (grad.T @ features).to(out_weight.dtype),
+            lambda: grad.sum(0).to(ctx.bias_dtypes[1]),
+        )
+        grads = [make() if needed else None for make, needed in zip(makers, ctx.needs_input_grad, strict=False)]
+    return *grads, None
+
+
+_op.register_autograd(_backward, setup_context=_setup_context)
+
+
+def estimator_tail(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor, out_bias: Tensor,
+                   encoder: Tensor) -> tuple[Tensor, Tensor]:
+    """The blur kernel and its code (v2: arXiv 2105.06878, section 3.4), without the convolution on the image.
+
+    ``kernel = softmax(W mean(conv3x3(x)) + b)`` and ``code = kernel.flatten(1) @ encoder``, the convolution with zero
+    padding. Its mean needs only the sums of the pixels that each of its nine taps meets: those of the image, less a
+    border row, a border column or both. Exact for images of every size from 1x1 on. Differentiable, once, in every
+    argument but the encoder. Computed in float32 whatever the dtypes are; in float64 where one argument has it.
+    ``estimator_tail(x, *tail_weights(estimator), model.encoder[0])`` is the end of an iteration.
+
+    Args:
+        x: (B, C, H, W) floating point, not empty. Triton works in channels_last and copies what lies otherwise;
+            it takes C up to 64 and F up to 128.
+        conv_weight, conv_bias: (F, C, 3, 3) and (F,).
+        out_weight, out_bias: (k*k, F) [out, in] and (k*k,).
+        encoder: (k*k, c).
+
+    Returns:
+        kernel (B, k, k), positive, sum 1, and code (B, c); contiguous, float32 or float64.
+
+    Raises:
+        ValueError: an argument does not fit; the message says what to do.
+    """
+    side = _check(x, conv_weight, conv_bias, out_weight, out_bias, encoder)
+    kernel, code, _, _ = _op(x, conv_weight, conv_bias, out_weight, out_bias, encoder)
+    return kernel.unflatten(1, (side, side)), code
+
+
+def _check(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor, out_bias: Tensor, encoder: Tensor
+           ) -> int:
+    """The side k of the kernel."""
+    for name, tensor, dimensions in (("x", x, "(B, C, H, W)"), ("conv_weight", conv_weight, "(F, C, 3, 3)"),
+                                     ("out_weight", out_weight, "(k*k, F)"), ("encoder", encoder, "(k*k, c)")):
+        check_dimensions(name, tensor, dimensions)
+    if 0 in x.shape[1:]:
+        raise ValueError(f"x has shape {tuple(x.shape)}, expected an image of at least one pixel and channel")
+    channels, features, taps, length = x.shape[1], conv_weight.shape[0], out_weight.shape[0], encoder.shape[1]
+    side = isqrt(taps)
+    if not taps or side**2 != taps:
+        raise ValueError(f"out_weight has shape {tuple(out_weight.shape)}, expected (k*k, F): {taps} is no square")
+    check_tensors({"x": (x, tuple(x.shape)), "conv_weight": (conv_weight, (features, channels, 3, 3)),
+                   "conv_bias": (conv_bias, (features,)), "out_weight": (out_weight, (taps, features)),
+                   "out_bias": (out_bias, (taps,)), "encoder": (encoder, (taps, length))},
+                  f"C={channels} from x, F={features} from conv_weight, k*k={taps} from out_weight; "
+                  "tail_weights(estimator) makes the weights")
+    return side

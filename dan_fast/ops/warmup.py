@@ -1,0 +1,109 @@
+"""Runs every operator once for a network's shapes, so that nothing is compiled later: not in a CUDA graph's capture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..config import DANConfig
+from .channel_attention import channel_attention
+from .condition_path import condition_path
+from .conv3x3 import conv3x3_bias_lrelu, conv3x3_scale_residual
+from .dpcb import dpcb
+from .estimator_tail import estimator_tail
+from .modulate import modulate
+
+if TYPE_CHECKING:
+    from ..model import DAN
+
+
+class Call(NamedTuple):
+    """An operator and arguments that a network would give it, all tensors zero."""
+
+    operator: Callable
+    arguments: dict[str, Any]
+
+
+def calls(config: DANConfig, batch: int, height: int, width: int, dtype: torch.dtype, device: torch.device | str
+          ) -> Iterator[Call]:
+    """Every operator with the shapes that ``config`` gives it for LR images (batch, channels, height, width)."""
+    def zeros(*shape: int, like: torch.dtype = dtype) -> Tensor:
+        tensor = torch.zeros(shape, dtype=like, device=device)
+        return tensor.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else tensor
+
+    def layer(count: str, out: int, *into: int) -> dict[str, Tensor]:
+        return {f"weight{count}": zeros(out, *into), f"bias{count}": zeros(out)}
+
+    for channels in sorted({config.channels, config.estimator_channels}):
+        image, hidden = (batch, channels, height, width), channels // 16
+        first, second = (layer(count, channels, channels, 3, 3) for count in ("1", "2"))
+        once = {"weight": first["weight1"], "bias": first["bias1"]}
+        # In the Restorer the condition is one value a channel, computed in float32; in the Estimator an image.
+        scale = zeros(batch, channels, like=torch.float32)
+        if config.version == "v1":
+            yield Call(channel_attention, {"y": zeros(*image), **layer("1", hidden, channels),
+                                           **layer("2", channels, hidden), "residual": zeros(*image)})
+            continue
+        yield Call(conv3x3_bias_lrelu, {"x": zeros(*image), **once})
+        for factor in (scale, zeros(*image)):
+            yield Call(conv3x3_scale_residual, {"x": zeros(*image), **once, "scale": factor, "residual": zeros(*image)})
+        yield Call(dpcb, {"x": zeros(*image), **first, **second, "scale": scale})
+        yield Call(modulate, {"x": zeros(*image), "f1": zeros(*image), "f2": scale, "bias": zeros(channels)})
+    if config.version == "v2":
+        yield _condition_path(config, batch, zeros)
+        yield _estimator_tail(config, (batch, config.estimator_channels, height, width), zeros)
+
+
+def _condition_path(config: DANConfig, batch: int, zeros: Callable[..., Tensor]) -> Call:
+    channels, count = config.channels, config.groups * config.blocks
+    return Call(condition_path, {
+        "code": zeros(batch, config.code_length), "head_weight": zeros(channels, config.code_length),
+        "head_bias": zeros(channels), "weight1": zeros(count, channels, channels), "bias1": zeros(count, channels),
+        "weight2": zeros(count, channels, channels), "bias2": zeros(count, channels), "blocks": config.blocks,
+        "group_residual": config.group_residual})
+
+
+def _estimator_tail(config: DANConfig, image: tuple[int, ...], zeros: Callable[..., Tensor]) -> Call:
+    channels, taps = image[1], config.kernel_size**2
+    return Call(estimator_tail, {
+        "x": zeros(*image), "conv_weight": zeros(2 * channels, channels, 3, 3), "conv_bias": zeros(2 * channels),
+        "out_weight": zeros(taps, 2 * channels), "out_bias": zeros(taps), "encoder": zeros(taps, config.code_length)})
+
+
+def warmup(network: DAN | DANConfig, batch: int, height: int, width: int, *, dtype: torch.dtype = torch.float32,
+           device: torch.device | str = "cuda", gradients: bool = False) -> None:
+    """Compiles what the network's operators need for one shape, by running each once.
+
+    Call it before a CUDA graph is captured, in the context of the calls to come: their ``backend``, their autocast.
+    Random numbers and the network stay as they are. A shape that was warmed up costs a few launches.
+
+    Args:
+        network: a network or what it looks like; only its shape matters.
+        batch, height, width: of the LR images, each at least 1.
+        dtype: of images and weights.
+        device: where they will be.
+        gradients: warm up the backward passes too.
+
+    Raises:
+        ValueError: a size is not a whole number of at least 1.
+    """
+    for name, size in (("batch", batch), ("height", height), ("width", width)):
+        if type(size) is not int or size < 1:
+            raise ValueError(f"{name}={size!r}: expected a whole number of at least 1")
+    config = network if isinstance(network, DANConfig) else network.config
+    with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
+        for operator, arguments in calls(config, batch, height, width, dtype, device):
+            run(operator, arguments, gradients)
+
+
+def run(operator: Callable, arguments: dict[str, Any], gradients: bool) -> None:
+    """The operator once; with ``gradients`` those of everything that can learn, too."""
+    learn = [value.requires_grad_() for name, value in arguments.items()
+             if gradients and isinstance(value, Tensor) and name != "encoder"]
+    outputs = operator(**arguments)
+    outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
+    if learn:
+        torch.autograd.grad(outputs, learn, [torch.zeros_like(output) for output in outputs])

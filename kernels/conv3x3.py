@@ -1,0 +1,226 @@
+"""Triton kernels of ``dan_fast.ops.conv3x3`` and ``dan_fast.ops.dpcb``: 3x3 convolutions that finish in registers.
+
+Images are channels_last (B, H, W, C), weights too: [out][tap][in], used where they lie. A program makes a tile of
+TH x TW pixels, all C channels, as nine matrix products, one a tap, summed in float32; then the epilogue. Two kernels
+differ in how they load, and in nothing else:
+
+- ``pointer_kernel``: every thread computes addresses, outside the image it loads nothing; any GPU.
+- ``descriptor_kernel``: the copy engine of sm_90 and later (TMA) loads boxes; what is outside it fills with zeros.
+
+The gradient of the input is the same convolution with the taps in reverse order and input and output channels
+exchanged (FLIP).
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from . import configs
+
+
+def _pointers(height: int, width: int, warps: int, stages: int) -> configs.Config:
+    return {"DESCRIPTORS": 0, "SWAP": 0, "TH": height, "TW": width, "num_warps": warps, "num_stages": stages}
+
+
+def _descriptors(height: int, width: int, warps: int, stages: int, swap: int = 0) -> configs.Config:
+    return {"DESCRIPTORS": 1, "SWAP": swap, "TH": height, "TW": width, "num_warps": warps, "num_stages": stages}
+
+
+# Of every list, the first is the default for large images and the last for small ones.
+_AMPERE = (_pointers(8, 16, 4, 3), _pointers(16, 16, 8, 3), _pointers(8, 8, 4, 4))
+_HOPPER = (_descriptors(16, 16, 8, 4), _descriptors(8, 16, 4, 4), _pointers(8, 16, 4, 4), _descriptors(8, 8, 4, 6))
+_HOPPER_64 = (_descriptors(16, 16, 8, 2, swap=1), _descriptors(16, 16, 8, 3, swap=1), _descriptors(4, 64, 8, 3, swap=1),
+              _descriptors(8, 16, 4, 4, swap=1), _descriptors(8, 8, 4, 6, swap=1))
+# By bits of a value (19: TensorFloat-32) and channels. 12.x has the copy engine, but neither wgmma nor the shared
+# memory of 9.0 and 10.0. Full float32 runs on the ordinary units: with more pixels a program it would spill.
+TILES: dict[tuple[int, int], configs.Candidates] = {
+    (16, 16): {80: _AMPERE, 90: _HOPPER, 120: _AMPERE},
+    (16, 32): {80: _AMPERE, 90: _HOPPER, 120: _AMPERE},
+    (16, 64): {80: _AMPERE, 90: _HOPPER_64, 120: _AMPERE},
+    (19, 16): {80: (_pointers(8, 16, 8, 2), _pointers(8, 8, 4, 3))},
+    (19, 32): {80: (_pointers(8, 16, 4, 2), _pointers(8, 8, 4, 3))},
+    (19, 64): {80: (_pointers(8, 16, 4, 2), _pointers(8, 8, 4, 3))},
+    (32, 16): {80: (_pointers(8, 8, 4, 2), _pointers(4, 8, 4, 2))},
+    (32, 32): {80: (_pointers(8, 8, 8, 2), _pointers(4, 8, 4, 2))},
+    (32, 64): {80: (_pointers(4, 8, 8, 2),)},
+}
+
+
+def name() -> str:
+    """What ``tuned.json`` knows the convolution by: float32 in TensorFloat-32 has choices of its own."""
+    return "conv3x3_tf32" if _tf32() else "conv3x3"
+
+
+def candidates(x: Tensor) -> configs.Candidates:
+    """The configurations for images like ``x``, channels 16, 32 or 64; the first is the default.
+
+    Large tiles read less; small images have too few pixels to give every multiprocessor one.
+    """
+    bits = 16 if x.dtype.itemsize == 2 else 19 if _tf32() else 32
+    found = TILES[bits, x.shape[1]]
+    if "small" not in configs.shape_class(x):
+        return found
+    return {capability: tuple(reversed(tiles)) for capability, tiles in found.items()}
+
+
+def _tf32() -> bool:
+    """Whether float32 convolutions may round to TensorFloat-32: as cuDNN's, by PyTorch's setting for these."""
+    return torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
+
+
+@triton.jit
+def _place(H, W, TH: tl.constexpr, TW: tl.constexpr):
+    """Image, and upper left pixel, of this program's tile."""
+    across = tl.cdiv(W, TW)
+    tiles = across * tl.cdiv(H, TH)
+    tile = tl.program_id(0) % tiles
+    return tl.program_id(0) // tiles, tile // across * TH, tile % across * TW
+
+
+@triton.jit
+def _product(values, tap_weight, total, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
+             PRECISION: tl.constexpr):
+    """Adds one tap: ``values`` (pixels, in), ``tap_weight`` (out, in), or (in, out) with FLIP.
+
+    SWAP: the total is (out, pixels), so that wgmma has few rows and many columns and reads shared memory half as often.
+    """
+    if WIDEN:  # Triton's interpreter cannot multiply bfloat16
+        values, tap_weight = values.to(tl.float32), tap_weight.to(tl.float32)
+    if SWAP:
+        total = tl.dot(tap_weight.T if FLIP else tap_weight, values.T, total, input_precision=PRECISION)
+    else:
+        total = tl.dot(values, tap_weight if FLIP else tap_weight.T, total, input_precision=PRECISION)
+    return total
+
+
+@triton.jit
+def _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, slope, EPILOGUE: tl.constexpr,
+            PER_PIXEL: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+    """What happens to ``total`` (pixels, C) in registers, in float32, before it is stored.
+
+    ``"lrelu"``: leaky ReLU of total + bias. ``"mask"``: its gradient, ``other`` is what it returned. ``"add"``:
+    other + scale * (total + bias). ``conv`` gets the bare total. Everything that is None is left out.
+    """
+    pixel, channel = tl.arange(0, TH * TW), tl.arange(0, C)
+    y, x = pixel // TW, pixel % TW
+    inside = ((y0 + y < H) & (x0 + x < W))[:, None]
+    start = ((image.to(tl.int64) * H + y0) * W + x0) * C
+    at = (y * W + x)[:, None] * C + channel[None, :]
+    if conv is not None:
+        tl.store(conv + start + at, total.to(conv.dtype.element_ty), mask=inside)
+    if bias is not None:
+        total += tl.load(bias + channel).to(tl.float32)[None, :]
+    if EPILOGUE == "lrelu":
+        total = tl.where(total > 0, total, total * slope)
+    if EPILOGUE == "mask":
+        total *= tl.where(tl.load(other + start + at, mask=inside, other=0.0).to(tl.float32) > 0, 1.0, slope)
+    if EPILOGUE == "add":
+        if scale is not None:
+            if PER_PIXEL:
+                total *= tl.load(scale + start + at, mask=inside, other=0.0).to(tl.float32)
+            else:
+                total *= tl.load(scale + image * C + channel).to(tl.float32)[None, :]
+        if other is not None:
+            total += tl.load(other + start + at, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + start + at, total.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def pointer_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, slope, EPILOGUE: tl.constexpr,
+                   PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
+                   PRECISION: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+    """``x`` and ``weight`` are pointers. ``taps`` is 9; as a constant it would have the loop unrolled, which spills."""
+    image, y0, x0 = _place(H, W, TH, TW)
+    pixel, channel = tl.arange(0, TH * TW), tl.arange(0, C)
+    y, x_ = pixel // TW, pixel % TW
+    values_at = x + ((image.to(tl.int64) * H + y0) * W + x0) * C + (y * W + x_)[:, None] * C + channel[None, :]
+    weight_at = weight + channel[:, None] * (9 * C) + channel[None, :]
+    total = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
+    for tap in range(taps):
+        dy, dx = tap // 3 - 1, tap % 3 - 1
+        row, column = y0 + y + dy, x0 + x_ + dx
+        inside = (row >= 0) & (row < H) & (column >= 0) & (column < W)
+        values = tl.load(values_at + (dy * W + dx) * C, mask=inside[:, None], other=0.0)
+        tap_weight = tl.load(weight_at + (8 - tap if FLIP else tap) * C)
+        total = _product(values, tap_weight, total, FLIP, SWAP, WIDEN, PRECISION)
+    _finish(total.T if SWAP else total, bias, scale, other, out, conv, image, y0, x0, H, W, slope, EPILOGUE,
+            PER_PIXEL, C, TH, TW)
+
+
+@triton.jit
+def descriptor_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, slope, EPILOGUE: tl.constexpr,
+                      PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
+                      PRECISION: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+    """``x`` and ``weight`` are descriptors: boxes of (1, TH, TW, C) in (B, H, W, C), of (C, C) in (C, 9 * C)."""
+    image, y0, x0 = _place(H, W, TH, TW)
+    total = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
+    for tap in range(taps):
+        values = x.load([image, y0 + tap // 3 - 1, x0 + tap % 3 - 1, 0]).reshape(TH * TW, C)
+        tap_weight = weight.load([0, (8 - tap if FLIP else tap) * C])
+        total = _product(values, tap_weight, total, FLIP, SWAP, WIDEN, PRECISION)
+    _finish(total.T if SWAP else total, bias, scale, other, out, conv, image, y0, x0, H, W, slope, EPILOGUE,
+            PER_PIXEL, C, TH, TW)
+
+
+def bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float, config: configs.Config | None = None) -> Tensor:
+    """Leaky ReLU of the convolution, channels_last, in the dtype of ``x``."""
+    out = torch.empty_like(x, memory_format=torch.channels_last)
+    _launch(x, weight, out, "lrelu", bias=bias, slope=slope, config=config)
+    return out
+
+
+def scale_residual(x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, residual: Tensor, store: bool = False,
+                   config: configs.Config | None = None) -> tuple[Tensor, Tensor | None]:
+    """``residual + scale * (conv(x) + bias)`` in the dtype of ``residual``; and with ``store`` the bare ``conv(x)``."""
+    out = torch.empty_like(residual, memory_format=torch.channels_last)
+    conv = torch.empty_like(x, memory_format=torch.channels_last) if store else None
+    _launch(x, weight, out, "add", bias=bias, scale=scale, other=residual, conv=conv, config=config)
+    return out, conv
+
+
+def input_gradient(grad: Tensor, weight: Tensor, activated: Tensor | None, slope: float, add: Tensor | None,
+                   config: configs.Config | None = None) -> Tensor:
+    """Gradient of what was convolved, then of the leaky ReLU that returned ``activated``; or plus ``add``."""
+    out = torch.empty_like(grad, memory_format=torch.channels_last)
+    if activated is not None:
+        _launch(grad, weight, out, "mask", flip=True, other=activated, slope=slope, config=config)
+    else:
+        _launch(grad, weight, out, "add", flip=True, other=add, config=config)
+    return out
+
+
+def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, *, bias: Tensor | None = None,
+            scale: Tensor | None = None, other: Tensor | None = None, conv: Tensor | None = None, slope: float = 0.0,
+            flip: bool = False, config: configs.Config | None = None) -> None:
+    if not x.numel():
+        return
+    x, weight = _channels_last(x), _channels_last(weight)
+    batch, channels, height, width = x.shape
+    config = config or configs.choose(name(), configs.shape_class(x), candidates(x), x.device)
+    per_pixel = scale is not None and scale.dim() == 4
+    if scale is not None:
+        scale = _channels_last(scale) if per_pixel else scale.contiguous()
+    tile = config["TH"], config["TW"]
+    load_x, load_weight, kernel = x, weight, pointer_kernel
+    if config["DESCRIPTORS"]:
+        kernel = descriptor_kernel
+        load_x = TensorDescriptor(x, [batch, height, width, channels],
+                                  [height * width * channels, width * channels, channels, 1], [1, *tile, channels])
+        load_weight = TensorDescriptor(weight, [channels, 9 * channels], [9 * channels, 1], [channels, channels])
+    with torch.cuda.device_of(x):
+        kernel[(batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, tile[1]),)](
+            load_x, load_weight, None if bias is None else bias.contiguous(), scale,
+            None if other is None else _channels_last(other), out, conv, height, width, 9, slope,
+            EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, SWAP=bool(config["SWAP"]),
+            WIDEN=triton.knobs.runtime.interpret and x.dtype == torch.bfloat16,
+            PRECISION="tf32" if _tf32() and x.dtype == torch.float32 else "ieee",
+            C=channels, TH=tile[0], TW=tile[1], num_warps=config["num_warps"], num_stages=config["num_stages"])
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    x = x.contiguous(memory_format=torch.channels_last)
+    return x if x.data_ptr() % 16 == 0 else x.clone()  # as the copy engine needs it

@@ -1,0 +1,152 @@
+"""The Triton kernels of ``conv3x3`` and ``dpcb`` against the references in float64, values and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dan_fast.ops import conv3x3_bias_lrelu, conv3x3_scale_residual, dpcb
+from dan_fast.ops.conv3x3 import conv3x3_bias_lrelu_ref, conv3x3_scale_residual_ref
+from dan_fast.ops.dpcb import dpcb_ref
+
+LRELU = (conv3x3_bias_lrelu, conv3x3_bias_lrelu_ref)
+RESIDUAL = (conv3x3_scale_residual, conv3x3_scale_residual_ref)
+BLOCK = (dpcb, dpcb_ref)
+
+
+def image(shape, dtype=torch.float32):
+    return torch.randn(shape, dtype=dtype).to(memory_format=torch.channels_last)
+
+
+def convolution(channels, dtype):
+    weight = image((channels, channels, 3, 3)) / (3 * channels**0.5)
+    return weight.to(dtype), torch.randn(channels)
+
+
+def case(function, shape, dtype=torch.float32, per_pixel=False):
+    weight, bias = convolution(shape[1], dtype)
+    scale = image(shape, dtype) if per_pixel else torch.randn(shape[:2])
+    if function is conv3x3_bias_lrelu:
+        return image(shape, dtype), weight, bias
+    if function is conv3x3_scale_residual:
+        return image(shape, dtype), weight, bias, scale, image(shape, dtype)
+    return image(shape, dtype), weight, bias, *convolution(shape[1], dtype), scale
+
+
+def with_gradients(function, arguments, weight):
+    arguments = [argument.detach().clone().requires_grad_() for argument in arguments]
+    out = function(*arguments)
+    return out.detach(), *torch.autograd.grad((out * weight.to(out.dtype)).sum(), arguments)
+
+
+def assert_close(found, torchs, exact, what):
+    """At most twice as far from float64 as PyTorch in the same precision is, and a rounding of the result."""
+    assert found.shape == exact.shape and found.dtype == torchs.dtype, what
+    allowed = 2 * (torchs - exact).norm() + torch.finfo(found.dtype).eps / 2 * exact.norm()
+    assert (found - exact).norm() <= allowed, f"{what}: {(found - exact).norm()} > {allowed}"
+
+
+def assert_right(functions, arguments):
+    function, reference = functions
+    weight = torch.randint(-4, 5, arguments[0].shape)  # exact in 16 bits
+    exact = with_gradients(reference, [argument.double() for argument in arguments], weight)
+    torchs = with_gradients(reference, arguments, weight)
+    found = with_gradients(function, arguments, weight)
+    for number, (a, b, e) in enumerate(zip(found, torchs, exact, strict=True)):
+        assert_close(a, b, e, f"gradient of argument {number - 1}" if number else "result")
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 1, 1), (2, 32, 3, 5), (1, 64, 3, 10)], ids=str)
+@pytest.mark.parametrize("functions", [LRELU, RESIDUAL, BLOCK], ids=["bias_lrelu", "scale_residual", "dpcb"])
+def test_matches_reference(functions, shape):
+    assert_right(functions, case(functions[0], shape))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("functions", [LRELU, RESIDUAL, BLOCK], ids=["bias_lrelu", "scale_residual", "dpcb"])
+def test_16_bit_values(functions, dtype):
+    assert_right(functions, case(functions[0], (2, 32, 3, 9), dtype))
+
+
+def test_several_tiles_of_several_images():
+    assert_right(BLOCK, case(dpcb, (3, 16, 13, 17)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_scale_a_pixel(dtype):
+    assert_right(RESIDUAL, case(conv3x3_scale_residual, (2, 16, 3, 9), dtype, per_pixel=True))
+
+
+def test_other_dtype_of_the_residual():
+    x, weight, bias, scale, residual = case(conv3x3_scale_residual, (1, 16, 3, 5), torch.float16)
+    assert_right(RESIDUAL, (x, weight, bias, scale, residual.float()))
+
+
+@pytest.mark.parametrize("of", [
+    lambda x: x.contiguous(),
+    lambda x: x.transpose(2, 3),
+    lambda x: x[:, :, 1:, ::2],
+    lambda x: x[:1].expand_as(x),
+    lambda x: torch.cat((x.new_zeros(1), x.permute(0, 2, 3, 1).flatten()))[1:].view(2, 5, 5, 16).permute(0, 3, 1, 2),
+], ids=["contiguous", "transposed", "sliced", "expanded", "unaligned"])
+def test_any_strides(of, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    given = [of(a) if a.shape == (2, 16, 5, 5) else a.contiguous() for a in case(conv3x3_scale_residual, (2, 16, 5, 5))]
+    out = conv3x3_scale_residual(*given)
+    assert (out - conv3x3_scale_residual_ref(*given)).abs().max() <= 1e-5
+    assert out.stride() == torch.empty_like(given[-1]).stride()
+
+
+def shipped():
+    """Every tile, once for every way to load it and to multiply."""
+    from dan_fast_kernels import conv3x3 as kernels
+
+    found = {}
+    for candidates in kernels.TILES.values():
+        for configs in candidates.values():
+            for config in configs:
+                found["{DESCRIPTORS} {SWAP} {TH}x{TW}".format(**config)] = config
+    return found
+
+
+def pytest_generate_tests(metafunc):
+    if "config" in metafunc.fixturenames:
+        pytest.importorskip("triton", reason="triton is not installed")
+        metafunc.parametrize("config", shipped().values(), ids=shipped())
+
+
+def test_every_configuration(config):
+    from dan_fast_kernels import conv3x3 as kernels
+
+    x, weight, bias, scale, residual = case(conv3x3_scale_residual, (2, 16, 5, 18), torch.float16)
+    wide = x.double(), weight.double()
+    conv = F.conv2d(*wide, padding=1)
+    torchs = F.conv2d(x, weight, padding=1)
+    out, stored = kernels.scale_residual(x, weight, bias, scale, residual, store=True, config=config)
+    assert_close(stored, torchs, conv, "stored")
+    assert_close(out, conv3x3_scale_residual_ref(x, weight, bias, scale, residual),
+                 residual + scale[:, :, None, None] * (conv + bias[:, None, None]), "result")
+
+    slopes = torch.where(residual > 0, 1.0, 0.2).double()
+    grad = kernels.input_gradient(x, weight, residual, 0.2, None, config=config)
+    assert_close(grad, torch.nn.grad.conv2d_input(x.shape, weight, x, padding=1) * slopes.half(),
+                 torch.nn.grad.conv2d_input(x.shape, wide[1], wide[0], padding=1) * slopes, "gradient")
+
+
+def test_launches_of_a_block(monkeypatch):
+    from dan_fast_kernels import conv3x3 as kernels
+
+    launch, epilogues = kernels._launch, []
+
+    def counted(x, weight, out, epilogue, **others):
+        epilogues.append((epilogue, others.get("conv") is not None))
+        launch(x, weight, out, epilogue, **others)
+
+    monkeypatch.setattr(kernels, "_launch", counted)
+    arguments = case(dpcb, (1, 16, 3, 5))
+    dpcb(*arguments)
+    assert epilogues == [("lrelu", False), ("add", False)]
+    epilogues.clear()
+    dpcb(*[argument.requires_grad_() for argument in arguments]).sum().backward()
+    assert epilogues == [("lrelu", False), ("add", True), ("mask", False), ("add", False)]

@@ -1,0 +1,136 @@
+"""The operator ``channel_attention`` on the CPU: it is the end of v1's block; its place in PyTorch.
+
+The Triton kernels: ``interpreted/test_channel_attention.py`` (numerics), ``test_channel_attention_compiles.py``
+(machine code).
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dan_fast.model.blocks import CRB
+from dan_fast.ops import attention_weights, channel_attention
+from dan_fast.ops.channel_attention import channel_attention_ref
+
+OP = torch.ops.dan_fast.channel_attention.default
+
+
+def case(shape=(2, 8, 3, 5), dtype=torch.float32, hidden=2):
+    channels = shape[1]
+    shapes = (shape, (hidden, channels), (hidden,), (channels, hidden), (channels,), shape)
+    return [torch.randn(shape, dtype=dtype) for shape in shapes]
+
+
+def learning(arguments):
+    return [argument.requires_grad_() for argument in arguments]
+
+
+@pytest.mark.parametrize("channels, size", [(16, (1, 1)), (32, (3, 5)), (64, (13, 17))])
+def test_is_the_end_of_the_block(channels, size):
+    block = CRB(channels, 10).double()
+    x, z = (torch.randn(2, width, *size, dtype=torch.float64, requires_grad=True) for width in (channels, 10))
+    expected = block(x, z)
+    attention = block.body[3]
+    y = block.body[:3](torch.cat((x, z), 1))
+    found = channel_attention(y, *attention_weights(attention), x)
+    torch.testing.assert_close(found, expected)
+    learned = [x, z, *block.parameters()]
+    weight = torch.randn_like(expected)
+    for a, b in zip(torch.autograd.grad((found * weight).sum(), learned),
+                    torch.autograd.grad((expected * weight).sum(), learned), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_gradcheck():
+    assert torch.autograd.gradcheck(channel_attention, learning(case(dtype=torch.float64)))
+
+
+@pytest.mark.parametrize("learns", range(6))
+def test_one_gradient_alone(learns):
+    together = learning(case())
+    expected = torch.autograd.grad(channel_attention(*together).square().sum(), together)[learns]
+    alone = [tensor.detach().requires_grad_(i == learns) for i, tensor in enumerate(together)]
+    torch.testing.assert_close(*torch.autograd.grad(channel_attention(*alone).square().sum(), alone[learns]), expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 3, 5), (1, 16, 1, 1)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_opcheck(shape, dtype):
+    torch.library.opcheck(OP, learning(case(shape, dtype)))
+
+
+def test_16_bit_values_are_computed_in_float32():
+    y, *weights, residual = case()
+    y, residual = y.bfloat16(), residual.half()
+    out = channel_attention(y, *weights, residual)
+    assert out.dtype == torch.float16
+    assert torch.equal(out, channel_attention_ref(y.float(), *weights, residual.float()).half())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_result_lies_like_the_residual(layout):
+    y, *weights, residual = learning(case())
+    residual = residual.detach().to(memory_format=layout)
+    out = channel_attention(y, *weights, residual)
+    assert out.is_contiguous(memory_format=layout)
+    grad_y, = torch.autograd.grad(out.sum(), y)
+    assert grad_y.stride() == y.stride()
+
+
+def loss(*arguments):
+    return channel_attention(*arguments).square().mean()
+
+
+def test_compiles_as_one_graph():
+    arguments = learning(case())
+    expected = torch.autograd.grad(loss(*arguments), arguments)
+    found = torch.autograd.grad(torch.compile(loss, fullgraph=True)(*arguments), arguments)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+class Block(torch.nn.Module):
+    def forward(self, *arguments):
+        return channel_attention(*arguments)
+
+
+def test_exports():
+    batch, height = torch.export.Dim("batch"), torch.export.Dim("height")
+    image = {0: batch, 2: height}
+    program = torch.export.export(Block(), tuple(case()), dynamic_shapes=((image, None, None, None, None, image),))
+    assert OP in [node.target for node in program.graph.nodes]
+    other = case((3, 8, 9, 5))
+    assert torch.equal(program.module()(*other), channel_attention(*other))
+
+
+def test_inference_mode():
+    arguments = case()
+    with torch.inference_mode():
+        assert torch.equal(channel_attention(*arguments), channel_attention_ref(*arguments))
+
+
+def test_autocast_changes_nothing():
+    arguments = learning(case())
+    out = channel_attention(*arguments)
+    expected = torch.autograd.grad(out.sum(), arguments)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(channel_attention(*arguments), out)
+        for a, b in zip(torch.autograd.grad(channel_attention(*arguments).sum(), arguments), expected, strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("position, value, says", [
+    (0, torch.rand(8, 3, 5), r"y has shape \(8, 3, 5\), expected \(B, C, H, W\)"),
+    (0, torch.ones(2, 8, 3, 5).int(), "y is torch.int32"),
+    (1, torch.rand(2, 8, 1, 1), r"weight1 has shape \(2, 8, 1, 1\), expected \(H, C\)"),
+    (1, torch.rand(2, 9), r"weight1 has shape \(2, 9\), expected \(2, 8\)"),
+    (3, torch.rand(2, 8), r"weight2 has shape \(2, 8\), expected \(8, 2\): C=8 from y and H=2 from weight1"),
+    (5, torch.rand(2, 8, 3, 4), r"residual has shape \(2, 8, 3, 4\)"),
+    (4, torch.rand(8, device="meta"), r"bias2 is on meta and y on cpu.*bias2\.to\(y\.device\)"),
+])
+def test_wrong_arguments_are_named(position, value, says):
+    arguments = case()
+    arguments[position] = value
+    with pytest.raises(ValueError, match=says):
+        channel_attention(*arguments)

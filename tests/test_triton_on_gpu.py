@@ -1,0 +1,114 @@
+"""Every operator's Triton kernels on a GPU against the reference in float64, forward, backward, and in a CUDA graph.
+
+The cases are the calls that ``dan_fast.ops.warmup`` makes for a network: an operator that is added there is tested
+here. Without a GPU: ``interpreted/`` (numerics) and the ``test_*_compiles.py`` (machine code).
+"""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from accuracy import assert_accurate
+from conftest import tiny_config
+from torch import Tensor
+
+import dan_fast
+from dan_fast import ops
+from dan_fast.ops.backend import why_no_triton
+
+if not torch.cuda.is_available():
+    pytest.skip("no GPU", allow_module_level=True)
+if why_no_triton():
+    pytest.skip(why_no_triton(), allow_module_level=True)
+
+calls = sys.modules[ops.warmup.__module__].calls
+NETWORKS = {
+    "v2": tiny_config(channels=64, groups=2, blocks=2, estimator_channels=32, group_residual="doubled"),
+    "v2-plain": tiny_config(channels=32, groups=2, blocks=2, kernel_size=31, code_length=15),
+    "v1": dan_fast.DANConfig(version="v1", channels=64, blocks=1, estimator_blocks=1),
+}
+# Few, as each is compiled anew.
+SHAPES = [((1, 1, 1), torch.float32), ((3, 13, 17), torch.float32), ((2, 64, 48), torch.bfloat16),
+          ((2, 3, 5), torch.float16)]
+
+
+def cases() -> list:
+    """Every call of every network once; the networks share some."""
+    found = {}
+    for network, config in NETWORKS.items():
+        for index, (operator, arguments) in enumerate(calls(config, 1, 1, 1, torch.float32, "meta")):
+            same = operator.__name__, *(getattr(value, "shape", value) for value in arguments.values())
+            found.setdefault(same, pytest.param(network, index, id=f"{network}-{index}-{operator.__name__}"))
+    return list(found.values())
+
+
+CASES = cases()
+
+
+@pytest.fixture(autouse=True)
+def exact_convolutions():
+    """Not in TF32: that is a choice of the user's, and here the bound is float32's."""
+    before = torch.backends.cudnn.conv.fp32_precision
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    yield
+    torch.backends.cudnn.conv.fp32_precision = before
+
+
+def drawn(network: str, index: int, shape: tuple[int, int, int], dtype: torch.dtype):
+    """Operator, reference, names and random values of its tensors, and a function that completes these to a call."""
+    operator, arguments = list(calls(NETWORKS[network], *shape, dtype, "cuda"))[index]
+    reference = getattr(sys.modules[operator.__module__], f"{operator.__name__}_ref")
+    tensors = {}
+    for name, value in arguments.items():
+        if isinstance(value, Tensor):
+            drawn = torch.randn_like(value)
+            if "weight" in name:  # as large as trained ones, so that sums stay near 1
+                drawn /= value[0].numel() ** 0.5 if value.dim() != 3 else value.shape[-1] ** 0.5
+            tensors[name] = drawn.requires_grad_(name != "encoder")
+    others = {name: value for name, value in arguments.items() if name not in tensors}
+
+    def calling(function):
+        return lambda *values: function(**dict(zip(tensors, values, strict=True)), **others)
+
+    return calling(operator), calling(reference), list(tensors.values())
+
+
+@pytest.mark.parametrize("shape, dtype", SHAPES, ids=str)
+@pytest.mark.parametrize("network, index", CASES)
+def test_matches_reference(network, index, shape, dtype):
+    operator, reference, tensors = drawn(network, index, shape, dtype)
+    with ops.backend("triton"):
+        assert_accurate(operator, reference, tensors)
+
+
+@pytest.mark.parametrize("network, index", CASES)
+def test_in_a_captured_graph(network, index):
+    """Forward and backward after a warmup; the replay computes from new values, the same bits as outside."""
+    shape, dtype = SHAPES[2]
+    operator, _, tensors = drawn(network, index, shape, dtype)
+    _, _, others = drawn(network, index, shape, dtype)
+
+    def step() -> list[Tensor]:
+        outputs = operator(*tensors)
+        outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
+        learn = [tensor for tensor in tensors if tensor.requires_grad]
+        return [*outputs, *torch.autograd.grad(outputs, learn, [torch.ones_like(out) for out in outputs])]
+
+    with ops.backend("triton"):
+        ops.warmup(NETWORKS[network], *shape, dtype=dtype, gradients=True)
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # cuBLAS and cuDNN choose their algorithms
+            step()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            found = step()
+        with torch.no_grad():
+            for tensor, other in zip(tensors, others, strict=True):
+                tensor.copy_(other)
+        graph.replay()
+        for a, b in zip(found, step(), strict=True):
+            assert torch.equal(a, b)

@@ -1,0 +1,76 @@
+"""``warmup`` runs every operator, forward and backward, with the shapes of the network."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from conftest import tiny_config
+
+import dan_fast
+from dan_fast import ops
+
+warmup_module = sys.modules[ops.warmup.__module__]
+V1 = dan_fast.DANConfig(version="v1", channels=16, blocks=1, estimator_channels=32, estimator_blocks=1)
+
+
+def ran(*arguments, **options) -> list[tuple[str, bool]]:
+    """Name and whether it computed gradients of every operator that ``warmup`` ran."""
+    run, names = warmup_module.run, []
+
+    def noted(operator, values, gradients) -> None:
+        names.append((operator.__name__, gradients))
+        run(operator, values, gradients)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(warmup_module, "run", noted)
+        ops.warmup(*arguments, device="cpu", **options)
+    return names
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_runs_every_operator(gradients):
+    names = ran(tiny_config(), 2, 5, 7, gradients=gradients)
+    names += ran(V1, 2, 5, 7, gradients=gradients)
+    operators = {name for name in ops.__all__
+                 if hasattr(sys.modules[getattr(ops, name).__module__], f"{name}_ref")} - {"blur_downsample"}
+    assert {name for name, _ in names} == operators and len(operators) >= 7
+    assert all(found == gradients for _, found in names)
+
+
+def test_a_network_will_do(tiny_model):
+    assert ran(tiny_model, 1, 3, 4) == ran(tiny_model.config, 1, 3, 4)
+
+
+@pytest.mark.parametrize("config", [tiny_config(), V1], ids=["v2", "v1"])
+def test_shapes_are_those_of_the_network(config):
+    """What has weights in the network has the same shapes in the calls."""
+    parameters = {tuple(value.shape) for value in dan_fast.DAN(config).parameters()}
+    flat = {shape[:2] for shape in parameters if shape[2:] == (1, 1)}
+    for operator, arguments in warmup_module.calls(config, 2, 5, 7, torch.float32, "cpu"):
+        for name, value in arguments.items():
+            if "weight" in name and operator is not ops.condition_path:
+                assert tuple(value.shape) in parameters | flat, (operator.__name__, name)
+    for path in [call.arguments for call in warmup_module.calls(config, 2, 5, 7, torch.float32, "cpu")
+                 if call.operator is ops.condition_path]:
+        for name, value in ops.condition_weights(dan_fast.DAN(config).Restorer)._asdict().items():
+            assert path[name].shape == value.shape if isinstance(value, torch.Tensor) else path[name] == value
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_in_inference_mode(gradients):
+    with torch.inference_mode():
+        ops.warmup(tiny_config(), 1, 3, 4, device="cpu", gradients=gradients)
+
+
+def test_random_numbers_stay():
+    before = torch.get_rng_state()
+    ops.warmup(tiny_config(), 1, 3, 4, device="cpu", gradients=True)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("sizes, says", [((0, 3, 4), "batch=0"), ((1, 3.0, 4), r"height=3\.0"), ((1, 3, -4), "width")])
+def test_impossible_sizes_are_named(sizes, says):
+    with pytest.raises(ValueError, match=says):
+        ops.warmup(tiny_config(), *sizes, device="cpu")
