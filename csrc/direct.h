@@ -9,9 +9,8 @@
 
 #include "axis.h"
 #include "correlate.h"
-#include "fast_fir.h"
 #include "matrix.h"
-#include "rows.h"
+#include "workspace.h"
 
 namespace dan_fast {
 
@@ -112,12 +111,12 @@ class Direct {
     for_tiles(down_, [&](int y, int rows) {
       rows_.load_transposed(plane, border.first - k / 2, height, y * down_.scale + down_.first - k / 2,
                             (rows - 1) * down_.scale + width, down_.scale);
-      buffer_.resize(border.count() * rows);
+      border_.resize(std::max<size_t>(border_.size(), border.count() * rows));
       correlate({filters.both.row(0), height, width, rows_.offsets()}, rows_.pointers(), 0, border.count(), rows,
-                buffer_.data(), rows);
+                border_.data(), rows);
       for (int i = 0; i < border.count(); ++i)
         for (int j = 0; j < rows; ++j)
-          out[int64_t{y + j} * across_.outputs() + border.begin + i] = buffer_[i * rows + j];
+          out[int64_t{y + j} * across_.outputs() + border.begin + i] = border_[i * rows + j];
     });
   }
 
@@ -130,14 +129,14 @@ class Direct {
     const int size = std::min(plane.width, std::max(columns.first + columns.size, first + 16)) - first;
     const int height = rows.size + k - 1;
     rows_.load(plane, rows.first - k / 2, height, first - k / 2, size + k - 1, 1);
-    buffer_.resize(rows.count() * size);
+    border_.resize(std::max<size_t>(border_.size(), rows.count() * size));
     correlate({filters.down.row(0), height, k, rows_.offsets()}, rows_.pointers(), 0, rows.count(), size,
-              buffer_.data(), size);
+              border_.data(), size);
     for (int j = 0; j < rows.count(); ++j)
       for (int i = 0; i < columns.count(); ++i) {
         double sum = 0;
         for (int t = 0; t < columns.size; ++t)
-          sum += columns.weights[i * columns.size + t] * buffer_[j * size + columns.first - first + t];
+          sum += columns.weights[i * columns.size + t] * border_[j * size + columns.first - first + t];
         out[int64_t{rows.begin + j} * across_.outputs() + columns.begin + i] = static_cast<T>(sum);
       }
   }
@@ -155,9 +154,9 @@ class Direct {
 
   const Axis& down_;
   const Axis& across_;
-  FastFir<T> fast_;
-  Rows<T> rows_;
-  std::vector<T> buffer_;
+  FastFir<T>& fast_ = Workspace<T>::of_this_thread().fast;
+  Rows<T>& rows_ = Workspace<T>::of_this_thread().rows;
+  std::vector<T>& border_ = Workspace<T>::of_this_thread().border;
 };
 
 }  // namespace dan_fast

@@ -1,12 +1,32 @@
-// combine_inputs() and combine_outputs() for every instruction set.
+// What a FastFir does besides correlate(), for every instruction set.
 
 #include "fast_fir.h"
+
+#include <algorithm>
 
 #include "compiler.h"
 #include "vectors.h"
 
 namespace dan_fast {
 namespace {
+
+template <typename T>
+DAN_FAST_INLINE void fours(const T* in, int64_t groups, T* out, int64_t pitch) {
+#ifdef DAN_FAST_SHUFFLE
+  if constexpr (sizeof(T) == 4) {
+    if (groups >= 8) {
+      for (int64_t group = 0; group < groups; group += 8) {
+        const int64_t i = std::min(group, groups - 8);  // the last overlaps the one before
+        for (int p = 0; p < kPhases; ++p) split_8_by_4(in + (i * kPhases + p) * 4, 16, out + p * pitch + i, groups);
+      }
+      return;
+    }
+  }
+#endif
+  for (int64_t i = 0; i < groups; ++i)
+    for (int p = 0; p < kPhases; ++p)
+      for (int q = 0; q < 4; ++q) out[p * pitch + q * groups + i] = in[(i * kPhases + p) * 4 + q];
+}
 
 // `count` is a multiple of a vector's values. Compilers do not vectorise this by themselves: too many pointers.
 template <typename T>
@@ -54,6 +74,12 @@ DAN_FAST_INLINE void outputs(const T* const* in, int64_t count, T* __restrict ou
 }  // namespace
 
 // Templates cannot be cloned, hence one function a type.
+DAN_FAST_CLONES void split_fours(const float* in, int64_t groups, float* out, int64_t pitch) {
+  fours(in, groups, out, pitch);
+}
+DAN_FAST_CLONES void split_fours(const double* in, int64_t groups, double* out, int64_t pitch) {
+  fours(in, groups, out, pitch);
+}
 DAN_FAST_CLONES void combine_inputs(const float* in, int64_t count, float* const* out) { inputs(in, count, out); }
 DAN_FAST_CLONES void combine_inputs(const double* in, int64_t count, double* const* out) { inputs(in, count, out); }
 DAN_FAST_CLONES void combine_outputs(const float* const* in, int64_t count, float* out) { outputs(in, count, out); }

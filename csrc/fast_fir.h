@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "axis.h"
+#include "compiler.h"
 #include "correlate.h"
 #include "matrix.h"
 #include "rows.h"
@@ -78,6 +79,10 @@ struct FastFilters {
   }
 };
 
+// A row of groups of four phases of four columns: in[(4 * i + p) * 4 + q] goes to out[p * pitch + q * groups + i].
+void split_fours(const float* in, int64_t groups, float* out, int64_t pitch);
+void split_fours(const double* in, int64_t groups, double* out, int64_t pitch);
+
 // in: X0, X1, X2, X3, `count` values each, and one more. out[j]: the inputs of product j, `count` values.
 void combine_inputs(const float* in, int64_t count, float* const* out);
 void combine_inputs(const double* in, int64_t count, double* const* out);
@@ -97,7 +102,7 @@ class FastFir {
     const int groups = (columns + kPhases - 1) / kPhases;
     const int lanes = (groups + kLanes - 1) / kLanes * kLanes;
     shape(filters, lanes, down, across);
-    plan_row(plane.width, x, (columns - 1) * across + filter_width, across);
+    plan_row(plane.width, x, (columns - 1) * across + filter_width);
     int loaded = 0;
     for (int done = 0; done < rows; done += kRows) {
       const int count = std::min(kRows, rows - done), first = done * down, last = first + (count - 1) * down;
@@ -125,6 +130,7 @@ class FastFir {
 
  private:
   static constexpr int kRows = 12;  // at a time: what correlate() keeps in registers, or a multiple of it
+  static constexpr int kAhead = 4;   // rows to be fetched before they are needed
   static constexpr int kLanes = 16;  // whole vectors of any machine
   static constexpr int kVector = 32 / sizeof(T);  // and of combine_inputs()
 
@@ -132,7 +138,8 @@ class FastFir {
     pitch_ = lanes + filters.places;
     width_ = (pitch_ * across + kVector - 1) / kVector * kVector;
     slots_ = (kRows - 1) * down + filters.height;
-    columns_.assign(int64_t{kPhases} * pitch_ * across, T{});
+    line_.assign(int64_t{kPhases} * pitch_ * across, T{});
+    columns_.resize(line_.size());
     phases_.assign(int64_t{kPhases} * width_ + 1, T{});
     inputs_.resize(std::max<size_t>(inputs_.size(), int64_t{kProducts} * slots_ * width_));
     results_.resize(std::max<size_t>(results_.size(), int64_t{kProducts} * kRows * lanes));
@@ -147,24 +154,27 @@ class FastFir {
 
   T* input(int product, int slot) { return inputs_.data() + (int64_t{product} * slots_ + slot) * width_; }
 
-  // Which columns of a row are copied whole, and from where the others come: what lies outside the plane is
-  // reflected, what follows `count` columns is 0.
-  void plan_row(int width, int x, int count, int across) {
-    const int groups = (count + across - 1) / across;
-    low_ = std::min(x < 0 ? (across - 1 - x) / across : 0, groups);
-    high_ = std::max(std::min((width - x) / across, count / across), low_);
-    singles_.clear();
-    for (int group = 0; group < groups; ++group)
-      for (int phase = 0, c = group * across; phase < across && c < count; ++phase, ++c)
-        if (group < low_ || group >= high_)
-          singles_.push_back({reflected(x + c, width), static_cast<int>(phase * kPhases * pitch_) + group});
+  // Which of `count` columns from x on lie inside the plane, and where those that do not are reflected to.
+  void plan_row(int width, int x, int count) {
+    first_ = std::max(-x, 0);
+    last_ = std::max(std::min(width - x, count), first_);
+    reflected_.clear();
+    for (int c = 0; c < count; ++c)
+      if (c < first_ || c >= last_) reflected_.push_back({c, reflected(x + c, width)});
   }
 
   void load(const Plane<T>& plane, int y, int x, int across, int slot) {
     const T* in = plane.pixels + int64_t{reflected(y, plane.height)} * plane.width;
-    for (const auto& [from, to] : singles_) columns_[to] = in[from];
-    split(across, in + x + low_ * across, high_ - low_, columns_.data() + low_, kPhases * pitch_);
-    split(kPhases, columns_.data(), pitch_ * across, phases_.data(), width_);
+    std::copy(in + x + first_, in + x + last_, line_.data() + first_);
+    if (y >= 0 && y + kAhead < plane.height)
+      for (int c = first_; c < last_; c += 64 / sizeof(T)) DAN_FAST_PREFETCH(in + kAhead * plane.width + x + c);
+    for (const auto& [to, from] : reflected_) line_[to] = in[from];
+    if (across == 4) {
+      split_fours(line_.data(), pitch_, phases_.data(), width_);
+    } else {
+      split(across, line_.data(), kPhases * pitch_, columns_.data(), kPhases * pitch_);
+      split(kPhases, columns_.data(), pitch_ * across, phases_.data(), width_);
+    }
     T* out[kProducts];
     for (int j = 0; j < kProducts; ++j) out[j] = input(j, slot);
     combine_inputs(phases_.data(), width_, out);
@@ -173,10 +183,11 @@ class FastFir {
   int64_t pitch_ = 0;   // of a column phase
   int64_t width_ = 0;   // of a row: all column phases
   int slots_ = 0;       // rows that are kept, in a ring
-  int low_ = 0, high_ = 0;  // the groups of `across` columns that are copied whole
-  std::vector<std::pair<int, int>> singles_;  // the other columns: from where, to where
-  std::vector<T> columns_;  // a row, every `across`-th column side by side
-  std::vector<T> phases_;   // the same, in its four phases
+  int first_ = 0, last_ = 0;  // the columns inside the plane
+  std::vector<std::pair<int, int>> reflected_;  // the others: to where, from where
+  std::vector<T> line_;    // a row as it is; 0 behind its last column
+  std::vector<T> columns_; // every `across`-th column side by side
+  std::vector<T> phases_;  // and those in their four phases
   std::vector<T> inputs_, results_;
   std::vector<const T*> pointers_;
   std::array<std::vector<int64_t>, kProducts> offsets_;

@@ -7,7 +7,7 @@
 
 #include "axis.h"
 #include "correlate.h"
-#include "rows.h"
+#include "workspace.h"
 
 namespace dan_fast {
 
@@ -126,19 +126,19 @@ class Separable {
     if (border.count() == 0) return;
     const int taps = border.size + k - 1;
     rows_.load_transposed(plane, border.first - k / 2, taps, 0, plane.height, 1);
-    buffer_.resize(border.count() * plane.height);
+    border_.resize(std::max<size_t>(border_.size(), border.count() * plane.height));
     correlate({filter.data(), taps, 1, rows_.offsets()}, rows_.pointers(), 0, border.count(), plane.height,
-              buffer_.data(), plane.height);
+              border_.data(), plane.height);
     for (int i = 0; i < border.count(); ++i)
       for (int j = 0; j < plane.height; ++j)
-        out[int64_t{j} * across_.outputs() + border.begin + i] = buffer_[i * plane.height + j];
+        out[int64_t{j} * across_.outputs() + border.begin + i] = border_[i * plane.height + j];
   }
 
   const Axis& down_;
   const Axis& across_;
-  Rows<T> rows_;
-  std::vector<T> shrunk_;
-  std::vector<T> buffer_;
+  Rows<T>& rows_ = Workspace<T>::of_this_thread().rows;
+  std::vector<T>& shrunk_ = Workspace<T>::of_this_thread().shrunk;
+  std::vector<T>& border_ = Workspace<T>::of_this_thread().border;
 };
 
 }  // namespace dan_fast

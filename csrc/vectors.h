@@ -74,6 +74,36 @@ DAN_FAST_INLINE void transpose_4x4(const T* const* in, T* out, int64_t pitch) {
     for (int m = 0; m < 4; ++m) out[n * pitch + m] = in[m][n];
 }
 
+#ifdef DAN_FAST_SHUFFLE
+using Four = VectorOf<float, 16>::Type;
+using Eight = VectorOf<float, 32>::Type;
+
+// Four values here and four there.
+DAN_FAST_INLINE void load_halves(Eight& vector, const float* low, const float* high) {
+  Four a, b;
+  load(a, low);
+  load(b, high);
+  vector = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+
+// out[n * pitch + m] = in[m * step + n] for m < 8, n < 4. Shuffles only within halves: those across take longer.
+DAN_FAST_INLINE void split_8_by_4(const float* in, int64_t step, float* out, int64_t pitch) {
+  Eight a, b, c, d;
+  load_halves(a, in, in + 4 * step);
+  load_halves(b, in + step, in + 5 * step);
+  load_halves(c, in + 2 * step, in + 6 * step);
+  load_halves(d, in + 3 * step, in + 7 * step);
+  const Eight ab_01 = __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13);
+  const Eight ab_23 = __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
+  const Eight cd_01 = __builtin_shufflevector(c, d, 0, 8, 1, 9, 4, 12, 5, 13);
+  const Eight cd_23 = __builtin_shufflevector(c, d, 2, 10, 3, 11, 6, 14, 7, 15);
+  store(out, __builtin_shufflevector(ab_01, cd_01, 0, 1, 8, 9, 4, 5, 12, 13));
+  store(out + pitch, __builtin_shufflevector(ab_01, cd_01, 2, 3, 10, 11, 6, 7, 14, 15));
+  store(out + 2 * pitch, __builtin_shufflevector(ab_23, cd_23, 0, 1, 8, 9, 4, 5, 12, 13));
+  store(out + 3 * pitch, __builtin_shufflevector(ab_23, cd_23, 2, 3, 10, 11, 6, 7, 14, 15));
+}
+#endif
+
 // run(0), run(1), ... run(Count - 1), each number a constant: arrays that only such numbers index stay in registers.
 template <typename Run, int... Number>
 DAN_FAST_INLINE void repeat(std::integer_sequence<int, Number...>, const Run& run) {
