@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from gpu import require_gpu
 from torch import Tensor
 
 from dan_fast.degradation import gaussian_kernels, random_irregular_kernels
@@ -44,8 +45,7 @@ def device(request) -> str:
     if dan_fast_kernels.EXTENSION is None:
         pytest.skip(f"the extension is not built: {dan_fast_kernels.WHY_NOT}")
     if request.param == "cuda":
-        if not torch.cuda.is_available():
-            pytest.skip("no GPU")
+        require_gpu()
         if not torch._C._dispatch_has_kernel_for_dispatch_key("dan_fast::blur_downsample_cpp", "CUDA"):
             pytest.skip("the extension was built without CUDA")
     return request.param

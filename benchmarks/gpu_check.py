@@ -72,7 +72,7 @@ def parts(json_folder: Path) -> list[Part]:
     for path in sorted(ROOT.glob("benchmarks/bench_*.py")):
         if "require_gpu" in path.read_text():
             target = f"--benchmark-json={json_folder / path.stem}.json"
-            found.append(Part(path.stem, [*pytest, str(path.relative_to(ROOT)), target], 60, {}))
+            found.append(Part(path.stem, [*pytest, "-k", "not cpu", str(path.relative_to(ROOT)), target], 60, {}))
     return found
 
 
