@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from accuracy import assert_accurate, results
+from layouts import any_layout
 
 from dan_fast.ops import backend, channel_attention
 from dan_fast.ops.channel_attention import channel_attention_ref
@@ -65,12 +66,7 @@ def test_any_division_of_the_pixels(parts, programs):
         assert (a - b).abs().max() <= 1e-4
 
 
-@pytest.mark.parametrize("of", [
-    lambda x: x.contiguous(),
-    lambda x: x.transpose(2, 3),
-    lambda x: x[:, :, 1:, ::2],
-    lambda x: x[:1].expand_as(x),
-], ids=["contiguous", "transposed", "sliced", "expanded"])
+@any_layout
 def test_any_strides(of):
     y, *weights, residual = (tensor.detach() for tensor in case((2, 32, 8, 8)))
     weights = [weight.t().contiguous().t() for weight in weights]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from accuracy import assert_accurate
+from layouts import any_layout
 
 from dan_fast.errors import DanFastError
 from dan_fast.ops import estimator_tail
@@ -71,12 +72,7 @@ def test_any_division(parts, tile):
     assert (code - expected_code).abs().max() <= 1e-5
 
 
-@pytest.mark.parametrize("of", [
-    lambda x: x.contiguous(),
-    lambda x: x.transpose(2, 3),
-    lambda x: x[:, :, 1:, ::2],
-    lambda x: x[:1].expand_as(x),
-], ids=["contiguous", "transposed", "sliced", "expanded"])
+@any_layout
 def test_any_strides(of):
     x, conv_weight, *others = (tensor.detach() for tensor in case(2, 16, 6, 7, 5, 3))
     conv_weight = conv_weight.transpose(2, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from layouts import any_layout
 
 from dan_fast.ops import modulate
 from dan_fast.ops.modulate import modulate_ref
@@ -75,12 +76,7 @@ def test_any_division_of_the_sums(programs):
     assert (grad_bias - (x.double().sum((2, 3)) * f2).sum(0)).abs().max() <= 1e-4
 
 
-@pytest.mark.parametrize("of", [
-    lambda x: x.contiguous(),
-    lambda x: x.transpose(2, 3),
-    lambda x: x[:, :, 1:, ::2],
-    lambda x: x[:1].expand_as(x),
-], ids=["contiguous", "transposed", "sliced", "expanded"])
+@any_layout
 def test_any_strides(of):
     x, f1, f2, bias = case((2, 16, 8, 8))
     x, other = of(x), of(f1)
