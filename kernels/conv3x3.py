@@ -98,12 +98,13 @@ def _product(values, tap_weight, total, FLIP: tl.constexpr, SWAP: tl.constexpr, 
 
 
 @triton.jit
-def _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, slope, EPILOGUE: tl.constexpr,
+def _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE: tl.constexpr,
             PER_PIXEL: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
     """What happens to ``total`` (pixels, C) in registers, in float32, before it is stored.
 
-    ``"lrelu"``: leaky ReLU of total + bias. ``"mask"``: its gradient, ``other`` is what it returned. ``"add"``:
-    other + scale * (total + bias). ``conv`` gets the bare total. Everything that is None is left out.
+    ``"lrelu"``: leaky ReLU of total + bias, ``factor`` for negative values. ``"mask"``: its gradient, ``other`` is what
+    it returned. ``"add"``: factor * (other + scale * (total + bias)). ``conv`` gets the bare total. What is None is
+    left out.
     """
     pixel, channel = tl.arange(0, TH * TW), tl.arange(0, C)
     y, x = pixel // TW, pixel % TW
@@ -115,9 +116,9 @@ def _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, slope, EP
     if bias is not None:
         total += tl.load(bias + channel).to(tl.float32)[None, :]
     if EPILOGUE == "lrelu":
-        total = tl.where(total > 0, total, total * slope)
+        total = tl.where(total > 0, total, total * factor)
     if EPILOGUE == "mask":
-        total *= tl.where(tl.load(other + start + at, mask=inside, other=0.0).to(tl.float32) > 0, 1.0, slope)
+        total *= tl.where(tl.load(other + start + at, mask=inside, other=0.0).to(tl.float32) > 0, 1.0, factor)
     if EPILOGUE == "add":
         if scale is not None:
             if PER_PIXEL:
@@ -126,11 +127,12 @@ def _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, slope, EP
                 total *= tl.load(scale + image * C + channel).to(tl.float32)[None, :]
         if other is not None:
             total += tl.load(other + start + at, mask=inside, other=0.0).to(tl.float32)
+        total *= factor
     tl.store(out + start + at, total.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def pointer_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, slope, EPILOGUE: tl.constexpr,
+def pointer_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, factor, EPILOGUE: tl.constexpr,
                    PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
                    PRECISION: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
     """``x`` and ``weight`` are pointers. ``taps`` is 9; as a constant it would have the loop unrolled, which spills."""
@@ -147,12 +149,12 @@ def pointer_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, slope, 
         values = tl.load(values_at + (dy * W + dx) * C, mask=inside[:, None], other=0.0)
         tap_weight = tl.load(weight_at + (8 - tap if FLIP else tap) * C)
         total = _product(values, tap_weight, total, FLIP, SWAP, WIDEN, PRECISION)
-    _finish(total.T if SWAP else total, bias, scale, other, out, conv, image, y0, x0, H, W, slope, EPILOGUE,
+    _finish(total.T if SWAP else total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE,
             PER_PIXEL, C, TH, TW)
 
 
 @triton.jit
-def descriptor_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, slope, EPILOGUE: tl.constexpr,
+def descriptor_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, factor, EPILOGUE: tl.constexpr,
                       PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
                       PRECISION: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
     """``x`` and ``weight`` are descriptors: boxes of (1, TH, TW, C) in (B, H, W, C), of (C, C) in (C, 9 * C)."""
@@ -162,23 +164,23 @@ def descriptor_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, slop
         values = x.load([image, y0 + tap // 3 - 1, x0 + tap % 3 - 1, 0]).reshape(TH * TW, C)
         tap_weight = weight.load([0, (8 - tap if FLIP else tap) * C])
         total = _product(values, tap_weight, total, FLIP, SWAP, WIDEN, PRECISION)
-    _finish(total.T if SWAP else total, bias, scale, other, out, conv, image, y0, x0, H, W, slope, EPILOGUE,
+    _finish(total.T if SWAP else total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE,
             PER_PIXEL, C, TH, TW)
 
 
 def bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float, config: configs.Config | None = None) -> Tensor:
     """Leaky ReLU of the convolution, channels_last, in the dtype of ``x``."""
     out = torch.empty_like(x, memory_format=torch.channels_last)
-    _launch(x, weight, out, "lrelu", bias=bias, slope=slope, config=config)
+    _launch(x, weight, out, "lrelu", slope, bias=bias, config=config)
     return out
 
 
 def scale_residual(x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, residual: Tensor, store: bool = False,
-                   config: configs.Config | None = None) -> tuple[Tensor, Tensor | None]:
-    """``residual + scale * (conv(x) + bias)`` in the dtype of ``residual``; and with ``store`` the bare ``conv(x)``."""
+                   factor: float = 1.0, config: configs.Config | None = None) -> tuple[Tensor, Tensor | None]:
+    """``factor * (residual + scale * (conv(x) + bias))`` in the dtype of ``residual``; with ``store`` also ``conv(x)``."""
     out = torch.empty_like(residual, memory_format=torch.channels_last)
     conv = torch.empty_like(x, memory_format=torch.channels_last) if store else None
-    _launch(x, weight, out, "add", bias=bias, scale=scale, other=residual, conv=conv, config=config)
+    _launch(x, weight, out, "add", factor, bias=bias, scale=scale, other=residual, conv=conv, config=config)
     return out, conv
 
 
@@ -187,15 +189,15 @@ def input_gradient(grad: Tensor, weight: Tensor, activated: Tensor | None, slope
     """Gradient of what was convolved, then of the leaky ReLU that returned ``activated``; or plus ``add``."""
     out = torch.empty_like(grad, memory_format=torch.channels_last)
     if activated is not None:
-        _launch(grad, weight, out, "mask", flip=True, other=activated, slope=slope, config=config)
+        _launch(grad, weight, out, "mask", slope, flip=True, other=activated, config=config)
     else:
-        _launch(grad, weight, out, "add", flip=True, other=add, config=config)
+        _launch(grad, weight, out, "add", 1.0, flip=True, other=add, config=config)
     return out
 
 
-def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, *, bias: Tensor | None = None,
-            scale: Tensor | None = None, other: Tensor | None = None, conv: Tensor | None = None, slope: float = 0.0,
-            flip: bool = False, config: configs.Config | None = None) -> None:
+def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, factor: float, *, bias: Tensor | None = None,
+            scale: Tensor | None = None, other: Tensor | None = None, conv: Tensor | None = None, flip: bool = False,
+            config: configs.Config | None = None) -> None:
     if not x.numel():
         return
     x, weight = _channels_last(x), _channels_last(weight)
@@ -214,7 +216,7 @@ def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, *, bias: Tens
     with torch.cuda.device_of(x):
         kernel[(batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, tile[1]),)](
             load_x, load_weight, None if bias is None else bias.contiguous(), scale,
-            None if other is None else _channels_last(other), out, conv, height, width, 9, slope,
+            None if other is None else _channels_last(other), out, conv, height, width, 9, float(factor),
             EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, SWAP=bool(config["SWAP"]),
             WIDEN=triton.knobs.runtime.interpret and x.dtype == torch.bfloat16,
             PRECISION="tf32" if _tf32() and x.dtype == torch.float32 else "ieee",

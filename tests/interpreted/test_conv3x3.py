@@ -139,9 +139,9 @@ def test_launches_of_a_block(monkeypatch):
 
     launch, epilogues = kernels._launch, []
 
-    def counted(x, weight, out, epilogue, **others):
+    def counted(x, weight, out, epilogue, factor, **others):
         epilogues.append((epilogue, others.get("conv") is not None))
-        launch(x, weight, out, epilogue, **others)
+        launch(x, weight, out, epilogue, factor, **others)
 
     monkeypatch.setattr(kernels, "_launch", counted)
     arguments = case(dpcb, (1, 16, 3, 5))
