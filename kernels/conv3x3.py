@@ -176,7 +176,7 @@ def bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float, config: co
 
 
 def scale_residual(x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, residual: Tensor, store: bool = False,
-                   factor: float = 1.0, config: configs.Config | None = None) -> tuple[Tensor, Tensor | None]:
+                   config: configs.Config | None = None, factor: float = 1.0) -> tuple[Tensor, Tensor | None]:
     """``factor * (residual + scale * (conv(x) + bias))``, dtype of ``residual``; with ``store`` also ``conv(x)``."""
     out = torch.empty_like(residual, memory_format=torch.channels_last)
     conv = torch.empty_like(x, memory_format=torch.channels_last) if store else None
