@@ -39,17 +39,18 @@ struct Filters {
 template <typename T>
 class Parts {
  public:
-  Parts(const Axis& down, const Axis& across)
-      : down_(down), across_(across), blocks_(blocks(down)), separable_(down, across), direct_(down, across) {}
+  Parts(const Axis& down, const Axis& across, int64_t planes)
+      : down_(down), across_(across), units_((down.end - down.begin + kUnit - 1) / kUnit),
+        // Blocks overlap in what they read: many planes make enough parts with few.
+        blocks_((units_ + (planes < 8 ? 2 : 5)) / (planes < 8 ? 3 : 6)), separable_(down, across),
+        direct_(down, across) {}
 
-  static int blocks(const Axis& down) { return (down.end - down.begin + kBlock - 1) / kBlock; }
-  static int count(const Axis& down) { return blocks(down) + 4; }
+  int count() const { return blocks_ + 4; }
 
   void compute(const Filters<T>& filters, const Plane<T>& plane, int part, T* out) {
     if (part < blocks_) {
-      const int64_t rows = down_.end - down_.begin;
-      const int begin = down_.begin + static_cast<int>(rows * part / blocks_);
-      const int end = down_.begin + static_cast<int>(rows * (part + 1) / blocks_);
+      const int begin = down_.begin + units_ * part / blocks_ * kUnit;
+      const int end = std::min(down_.begin + units_ * (part + 1) / blocks_ * kUnit, down_.end);
       if (filters.separable) separable_.inside(*filters.separable, plane, begin, end, out);
       else direct_.inside(*filters.direct, plane, begin, end, out);
     } else if (filters.separable) {
@@ -66,7 +67,7 @@ class Parts {
   }
 
  private:
-  static constexpr int kBlock = 30;  // rows
+  static constexpr int kUnit = 12;  // rows
 
   void top_or_bottom(const BorderFilters<T>& filters, int k, const Plane<T>& plane, const Border& border, T* out) {
     direct_.border_rows(filters, k, plane, border, out);
@@ -76,6 +77,7 @@ class Parts {
 
   const Axis& down_;
   const Axis& across_;
+  int units_;
   int blocks_;
   Separable<T> separable_;
   Direct<T> direct_;
@@ -96,9 +98,9 @@ void blur_downsample(const Tensor& images, const Tensor& kernels, int scale, Ten
     for (int64_t b = begin; b < end; ++b) filters[b].compose(kernel + b * k * k, k, down, across);
   });
 
-  const int parts = Parts<T>::count(down);
+  const int parts = Parts<T>(down, across, batch * channels).count();
   torch::stable::parallel_for(0, batch * channels * parts, 1, [&](int64_t begin, int64_t end) {
-    Parts<T> worker(down, across);
+    Parts<T> worker(down, across, batch * channels);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t plane = i / parts;
       worker.compute(filters[plane / channels], {in + plane * height * width, height, width},

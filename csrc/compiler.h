@@ -3,15 +3,29 @@
 
 #if defined(__GNUC__)
 #define DAN_FAST_INLINE inline __attribute__((always_inline))
-#define DAN_FAST_UNROLL _Pragma("GCC unroll 16")
+#define DAN_FAST_INLINE_LAMBDA __attribute__((always_inline))
 // Into the first cache, and into the second.
 #define DAN_FAST_PREFETCH(address) __builtin_prefetch(address)
 #define DAN_FAST_PREFETCH_2(address) __builtin_prefetch(address, 0, 2)
 #else
 #define DAN_FAST_INLINE inline
-#define DAN_FAST_UNROLL
+#define DAN_FAST_INLINE_LAMBDA
 #define DAN_FAST_PREFETCH(address)
 #define DAN_FAST_PREFETCH_2(address)
+#endif
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define DAN_FAST_X86
+// GCC 12 would load a vector again for every use: this keeps it in its register.
+#define DAN_FAST_IN_REGISTER(vector) __asm__("" : "+v"(vector))
+#else
+#define DAN_FAST_IN_REGISTER(vector)
+#endif
+
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define DAN_FAST_SHUFFLE
+#endif
 #endif
 
 // One build for every x86-64 machine: the loader picks the widest vectors that the machine has.

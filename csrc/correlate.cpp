@@ -6,36 +6,12 @@
 #include "correlate.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "compiler.h"
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define DAN_FAST_X86
-// GCC 12 would load a vector again for every row that it serves: this keeps it in its register.
-#define DAN_FAST_IN_REGISTER(vector) __asm__("" : "+v"(vector))
-#else
-#define DAN_FAST_IN_REGISTER(vector)
-#endif
+#include "vectors.h"
 
 namespace dan_fast {
 namespace {
-
-#if defined(__GNUC__)
-template <typename T, int Bytes>
-struct VectorOf {
-  typedef T Type __attribute__((vector_size(Bytes)));
-};
-#else
-template <typename T, int Bytes>
-struct VectorOf {
-  using Type = T;
-};
-#endif
-template <typename T>
-struct VectorOf<T, sizeof(T)> {
-  using Type = T;
-};
 
 // R rows and C vectors of `Bytes` bytes.
 template <typename T, int Bytes, int R, int C>
@@ -44,67 +20,103 @@ struct Block {
   static constexpr int lanes = sizeof(Vector) / sizeof(T);
   static constexpr int64_t width = C * lanes;
 
-  // Adds the input rows `begin` to `end` to the output rows Low to High.
+  // Adds C vectors of one input row to the output rows Low to High, times `taps`, each row's before that of the last.
   template <int Low, int High>
-  static DAN_FAST_INLINE void add(const Filter<T>& filter, const T* const* rows, int step, int begin, int end,
-                                  int64_t x, Vector (&sums)[R][C]) {
-    // From the taps of an output row to those of the next, at the same input row.
-    const int64_t next = (step > 0 ? -int64_t{step} : filter.height) * filter.width;
-    for (int v = begin; v < end; ++v) {
-      const T* in = rows[v] + x;
-      const T* taps = filter.taps + int64_t{v} * filter.width;
+  static DAN_FAST_INLINE void add(const T* in, const T* taps, int64_t before, Vector (&sums)[R][C]) {
+    Vector values[C];
+    repeat<C>([&](auto c) DAN_FAST_INLINE_LAMBDA {
+      load(values[c], in + c * lanes);
+      DAN_FAST_IN_REGISTER(values[c]);
+    });
+    repeat<High - Low>([&](auto row) DAN_FAST_INLINE_LAMBDA {
+      constexpr int r = Low + row;
+      Vector tap;
+      broadcast(tap, taps - r * before);
+      repeat<C>([&](auto c) DAN_FAST_INLINE_LAMBDA { sums[r][c] += tap * values[c]; });
+    });
+  }
+
+  static DAN_FAST_INLINE void prefetch_next(const T* in) {
+    for (int64_t ahead = 0; ahead < width; ahead += 64 / sizeof(T)) DAN_FAST_PREFETCH(in + width + ahead);
+  }
+
+  // Of the input rows `step` apart, output row r reads those from number r on: at first only row 0 reads, then 0
+  // and 1, ... up to all ...
+  template <int Reading>
+  static DAN_FAST_INLINE void grow(const T* const* rows, int step, int64_t at, const T* taps, Vector (&sums)[R][C]) {
+    if constexpr (Reading < R) {
+      add<0, Reading>(rows[int64_t{Reading - 1} * step] + at, taps + Reading - 1, 1, sums);
+      grow<Reading + 1>(rows, step, at, taps, sums);
+    }
+  }
+
+  // ... and at the end row 0 is done, then row 1, ... `rows` and `taps` are at the last input row that row 0 reads.
+  template <int Done>
+  static DAN_FAST_INLINE void shrink(const T* const* rows, int step, int64_t at, const T* taps, Vector (&sums)[R][C]) {
+    if constexpr (Done < R) {
+      add<Done, R>(rows[int64_t{Done} * step] + at, taps + Done, 1, sums);
+      shrink<Done + 1>(rows, step, at, taps, sums);
+    }
+  }
+
+  // Output rows that share input rows. One column of taps after the other: at the end of one the first rows are
+  // idle, and the processor goes on with the next.
+  static DAN_FAST_INLINE void shared(const Filter<T>& filter, const T* const* rows, int step, int64_t x,
+                                     Vector (&sums)[R][C]) {
+    const int most = (filter.height + step - 1) / step;
+    for (int phase = 0; phase < std::min(step, filter.height); ++phase) {
+      const int count = (filter.height - phase + step - 1) / step;
+      const T* const* in = rows + phase;
       // What the next block reads here: a filter of one column would wait for the memory otherwise.
-      for (int64_t ahead = 0; ahead < width; ahead += 64 / sizeof(T)) DAN_FAST_PREFETCH(in + width + ahead);
+      if (filter.width == 1)
+        for (int n = 0; n < count + R - 1; ++n) prefetch_next(in[int64_t{n} * step] + x);
       for (int u = 0; u < filter.width; ++u) {
-        Vector values[C];
-        DAN_FAST_UNROLL
-        for (int c = 0; c < C; ++c) {
-          std::memcpy(&values[c], in + filter.offsets[u] + c * lanes, sizeof(Vector));
-          DAN_FAST_IN_REGISTER(values[c]);
-        }
-        DAN_FAST_UNROLL
-        for (int r = Low; r < High; ++r) {
-          Vector tap = taps[u + r * next] - Vector{};
-          DAN_FAST_IN_REGISTER(tap);
-          DAN_FAST_UNROLL
-          for (int c = 0; c < C; ++c) sums[r][c] += tap * values[c];
-        }
+        const T* taps = filter.taps + (int64_t{phase} * filter.width + u) * most;
+        const int64_t at = x + filter.offsets[u];
+        grow<1>(in, step, at, taps, sums);
+        for (int n = R - 1; n < count; ++n) add<0, R>(in[int64_t{n} * step] + at, taps + n, 1, sums);
+        shrink<1>(in + int64_t{count - 1} * step, step, at, taps + count - 1, sums);
       }
     }
   }
 
-  // Row r reads the input rows from r * step on: first only row 0 reads, then 0 and 1, ... up to all ...
-  template <int Reading>
-  static DAN_FAST_INLINE void grow(const Filter<T>& filter, const T* const* rows, int step, int64_t x,
-                                   Vector (&sums)[R][C]) {
-    if constexpr (Reading < R) {
-      add<0, Reading>(filter, rows, step, (Reading - 1) * step, Reading * step, x, sums);
-      grow<Reading + 1>(filter, rows, step, x, sums);
-    }
+  // Output rows with a filter each, which read the same input rows.
+  static DAN_FAST_INLINE void own_filters(const Filter<T>& filter, const T* const* rows, int64_t x,
+                                          Vector (&sums)[R][C]) {
+    const int64_t size = int64_t{filter.height} * filter.width;
+    for (int v = 0; v < filter.height; ++v)
+      for (int u = 0; u < filter.width; ++u)
+        add<0, R>(rows[v] + x + filter.offsets[u], filter.taps + int64_t{v} * filter.width + u, -size, sums);
   }
 
-  // ... and at the end row 0 is done, then row 1, ...
-  template <int Done>
-  static DAN_FAST_INLINE void shrink(const Filter<T>& filter, const T* const* rows, int step, int64_t x,
-                                     Vector (&sums)[R][C]) {
-    if constexpr (Done < R) {
-      const int begin = filter.height + (Done - 1) * step;
-      add<Done, R>(filter, rows, step, begin, begin + step, x, sums);
-      shrink<Done + 1>(filter, rows, step, x, sums);
+  // Output rows that share little or nothing.
+  template <int Row>
+  static DAN_FAST_INLINE void own_rows(const Filter<T>& filter, const T* const* rows, int step, int v, int u,
+                                       const T* tap, int64_t x, Vector (&sums)[R][C]) {
+    if constexpr (Row < R) {
+      add<Row, Row + 1>(rows[v + int64_t{Row} * step] + x + filter.offsets[u], tap, 0, sums);
+      own_rows<Row + 1>(filter, rows, step, v, u, tap, x, sums);
     }
   }
 
   static DAN_FAST_INLINE void run(const Filter<T>& filter, const T* const* rows, int step, int64_t x, T* out,
                                   int64_t pitch) {
     Vector sums[R][C] = {};
-    grow<1>(filter, rows, step, x, sums);
-    add<0, R>(filter, rows, step, (R - 1) * step, filter.height, x, sums);
-    shrink<1>(filter, rows, step, x, sums);
-    DAN_FAST_UNROLL
-    for (int r = 0; r < R; ++r) {
-      DAN_FAST_UNROLL
-      for (int c = 0; c < C; ++c) std::memcpy(out + r * pitch + x + c * lanes, &sums[r][c], sizeof(Vector));
+    if (step == 0) {
+      own_filters(filter, rows, x, sums);
+    } else if (filter.height >= R * step) {
+      shared(filter, rows, step, x, sums);
+    } else {
+      const int most = (filter.height + step - 1) / step;
+      for (int v = 0; v < filter.height; ++v) {
+        for (int u = 0; u < filter.width; ++u)
+          own_rows<0>(filter, rows, step, v, u,
+                      filter.taps + (int64_t{v % step} * filter.width + u) * most + v / step, x, sums);
+      }
     }
+    repeat<R>([&](auto r) DAN_FAST_INLINE_LAMBDA {
+      repeat<C>([&](auto c) DAN_FAST_INLINE_LAMBDA { store(out + r * pitch + x + c * lanes, sums[r][c]); });
+    });
   }
 
   // All of `width`, which must be at least this block's.
@@ -119,7 +131,8 @@ struct Block {
 template <typename T, int Bytes, int R, int C>
 DAN_FAST_INLINE void correlate_rows(const Filter<T>& filter, const T* const* rows, int step, int count, int64_t width,
                                     T* out, int64_t pitch) {
-  if (count >= R && filter.height >= (R - 1) * step) {
+  // Rows that share nothing may as well be two.
+  if (count >= R && (R <= 2 || filter.height >= R * step)) {
     for (int row = 0; row < count; row += R) {
       const int64_t r = std::min(row, count - R);  // the last block overlaps the one before
       const Filter<T> own{filter.taps + (step > 0 ? 0 : r * filter.height * filter.width), filter.height,
@@ -145,7 +158,7 @@ DAN_FAST_INLINE void correlate_in_blocks(const Filter<T>& filter, const T* const
   if (width >= Block<T, Bytes, R, C>::width)
     correlate_rows<T, Bytes, R, C>(filter, rows, step, count, width, out, pitch);
   else if (width >= Block<T, Bytes, 1, 1>::width)
-    correlate_rows<T, Bytes, 4, 1>(filter, rows, step, count, width, out, pitch);
+    correlate_rows<T, Bytes, R, 1>(filter, rows, step, count, width, out, pitch);
   else if (width >= Block<T, 16, 1, 1>::width)
     correlate_rows<T, 16, 4, 1>(filter, rows, step, count, width, out, pitch);
   else
@@ -172,7 +185,7 @@ template <typename T>
 __attribute__((target("avx512f,avx512vl,fma"))) void correlate_avx512(const Filter<T>& filter, const T* const* rows,
                                                                       int step, int count, int64_t width, T* out,
                                                                       int64_t pitch) {
-  correlate_in_blocks<T, 64, 10, 2>(filter, rows, step, count, width, out, pitch);
+  correlate_in_blocks<T, 64, 8, 2>(filter, rows, step, count, width, out, pitch);
 }
 #endif
 

@@ -9,29 +9,11 @@
 
 #include "axis.h"
 #include "correlate.h"
+#include "fast_fir.h"
+#include "matrix.h"
 #include "rows.h"
 
 namespace dan_fast {
-
-template <typename T>
-struct Matrix {
-  int height = 0;
-  int width = 0;
-  std::vector<T> values;
-
-  Matrix() = default;
-  Matrix(int rows, int columns) : height(rows), width(columns), values(int64_t{rows} * columns) {}
-  T* row(int y) { return values.data() + int64_t{y} * width; }
-  const T* row(int y) const { return values.data() + int64_t{y} * width; }
-};
-
-template <typename T>
-Matrix<T> transposed(const Matrix<T>& in) {
-  Matrix<T> out(in.width, in.height);
-  for (int y = 0; y < in.height; ++y)
-    for (int x = 0; x < in.width; ++x) out.row(x)[y] = in.row(y)[x];
-  return out;
-}
 
 // Filter `in`, then read its results with `weights` below one another: one filter, count - 1 rows higher.
 template <typename T>
@@ -74,7 +56,8 @@ struct BorderFilters {
 template <typename T>
 struct DirectFilters {
   int k;
-  Matrix<T> inside;
+  int width;  // of the composed filter
+  FastFilters<T> inside;
   BorderFilters<T> top, bottom, left, right;  // left and right: transposed
 
   DirectFilters(const Matrix<T>& kernel, const Axis& down, const Axis& across) : k(kernel.height) {
@@ -84,8 +67,10 @@ struct DirectFilters {
       out.both = compose_across(out.down, along.weights);
       return out;
     };
-    inside = compose_across(compose_down(kernel, down.weights.data(), static_cast<int>(down.weights.size())),
-                            across.weights);
+    const Matrix<T> both = compose_across(
+        compose_down(kernel, down.weights.data(), static_cast<int>(down.weights.size())), across.weights);
+    width = both.width;
+    inside = FastFilters<T>(both, down.scale, across.scale);
     top = at_border(kernel, down.low, across);
     bottom = at_border(kernel, down.high, across);
     left = at_border(turned, across.low, down);
@@ -101,12 +86,10 @@ class Direct {
 
   // Output rows `begin` to `end`, all inside; columns inside.
   void inside(const DirectFilters<T>& filters, const Plane<T>& plane, int begin, int end, T* out) {
-    const int before = filters.k / 2, height = filters.inside.height, width = filters.inside.width;
     for_tiles(across_, [&](int x, int columns) {
-      rows_.load(plane, begin * down_.scale + down_.first - before, (end - begin - 1) * down_.scale + height,
-                 x * across_.scale + across_.first - before, (columns - 1) * across_.scale + width, across_.scale);
-      correlate({filters.inside.row(0), height, width, rows_.offsets()}, rows_.pointers(), down_.scale, end - begin,
-                columns, out + int64_t{begin} * across_.outputs() + x, across_.outputs());
+      fast_.run(filters.inside, filters.width, plane, begin * down_.scale + down_.first - filters.k / 2, end - begin,
+                down_.scale, x * across_.scale + across_.first - filters.k / 2, columns, across_.scale,
+                out + int64_t{begin} * across_.outputs() + x, across_.outputs());
     });
   }
 
@@ -172,6 +155,7 @@ class Direct {
 
   const Axis& down_;
   const Axis& across_;
+  FastFir<T> fast_;
   Rows<T> rows_;
   std::vector<T> buffer_;
 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "compiler.h"
+#include "vectors.h"
 
 namespace dan_fast {
 namespace {
@@ -15,6 +16,58 @@ DAN_FAST_INLINE void split_by(const T* __restrict in, int64_t count, T* __restri
   for (int64_t i = 0; i < count; ++i)
     for (int phase = 0; phase < Scale; ++phase) out[phase * pitch + i] = in[i * Scale + phase];
 }
+
+#ifdef DAN_FAST_SHUFFLE
+// Compilers need twice as many shuffles for these.
+using Half = typename VectorOf<float, 16>::Type;
+using Vector = typename VectorOf<float, 32>::Type;
+
+// Four values here and four there.
+DAN_FAST_INLINE void load_halves(Vector& vector, const float* low, const float* high) {
+  Half a, b;
+  load(a, low);
+  load(b, high);
+  vector = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+
+template <>
+DAN_FAST_INLINE void split_by<2, float>(const float* __restrict in, int64_t count, float* __restrict out,
+                                        int64_t pitch) {
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8, in += 16) {
+    Vector a, b;
+    load_halves(a, in, in + 8);
+    load_halves(b, in + 4, in + 12);
+    store(out + i, __builtin_shufflevector(a, b, 0, 2, 8, 10, 4, 6, 12, 14));
+    store(out + pitch + i, __builtin_shufflevector(a, b, 1, 3, 9, 11, 5, 7, 13, 15));
+  }
+  for (; i < count; ++i, in += 2)
+    for (int phase = 0; phase < 2; ++phase) out[phase * pitch + i] = in[phase];
+}
+
+template <>
+DAN_FAST_INLINE void split_by<4, float>(const float* __restrict in, int64_t count, float* __restrict out,
+                                        int64_t pitch) {
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8, in += 32) {
+    Vector a, b, c, d;
+    load_halves(a, in, in + 16);
+    load_halves(b, in + 4, in + 20);
+    load_halves(c, in + 8, in + 24);
+    load_halves(d, in + 12, in + 28);
+    const Vector ab_01 = __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13);
+    const Vector ab_23 = __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
+    const Vector cd_01 = __builtin_shufflevector(c, d, 0, 8, 1, 9, 4, 12, 5, 13);
+    const Vector cd_23 = __builtin_shufflevector(c, d, 2, 10, 3, 11, 6, 14, 7, 15);
+    store(out + i, __builtin_shufflevector(ab_01, cd_01, 0, 1, 8, 9, 4, 5, 12, 13));
+    store(out + pitch + i, __builtin_shufflevector(ab_01, cd_01, 2, 3, 10, 11, 6, 7, 14, 15));
+    store(out + 2 * pitch + i, __builtin_shufflevector(ab_23, cd_23, 0, 1, 8, 9, 4, 5, 12, 13));
+    store(out + 3 * pitch + i, __builtin_shufflevector(ab_23, cd_23, 2, 3, 10, 11, 6, 7, 14, 15));
+  }
+  for (; i < count; ++i, in += 4)
+    for (int phase = 0; phase < 4; ++phase) out[phase * pitch + i] = in[phase];
+}
+#endif
 
 template <typename T>
 DAN_FAST_INLINE void split_any(int scale, const T* in, int64_t count, T* out, int64_t pitch) {

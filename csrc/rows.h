@@ -9,6 +9,7 @@
 #include "blur_downsample.h"
 #include "compiler.h"
 #include "correlate.h"
+#include "vectors.h"
 
 namespace dan_fast {
 
@@ -58,9 +59,18 @@ class Rows {
       for (; i + 4 <= count; i += 4) {  // four at a time write one piece of memory
         const int c = i * scale + phase;
         const T* in[] = {row(c), row(c + scale), row(c + 2 * scale), row(c + 3 * scale)};
-        for (int r = 0; r < rows; ++r) {
-          for (int n = 0; n < 4; ++n) out[r * pitch_ + i + n] = in[n][from_[r]];
+        int r = 0;
+        for (; r + 4 <= rows; r += 4) {
+          if (from_[r + 3] - from_[r] == 3) {
+            const T* corner[] = {in[0] + from_[r], in[1] + from_[r], in[2] + from_[r], in[3] + from_[r]};
+            transpose_4x4(corner, out + r * pitch_ + i, pitch_);
+          } else {
+            for (int s = r; s < r + 4; ++s)
+              for (int n = 0; n < 4; ++n) out[s * pitch_ + i + n] = in[n][from_[s]];
+          }
         }
+        for (; r < rows; ++r)
+          for (int n = 0; n < 4; ++n) out[r * pitch_ + i + n] = in[n][from_[r]];
       }
       for (; i < count; ++i)
         for (int r = 0; r < rows; ++r) out[r * pitch_ + i] = row(i * scale + phase)[from_[r]];

@@ -1,0 +1,88 @@
+// Vectors as compilers offer them for every machine: arithmetic by element, in as many instructions as it takes.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "compiler.h"
+
+namespace dan_fast {
+
+#if defined(__GNUC__)
+template <typename T, int Bytes>
+struct VectorOf {
+  typedef T Type __attribute__((vector_size(Bytes)));
+};
+#else
+template <typename T, int Bytes>
+struct VectorOf {
+  using Type = T;
+};
+#endif
+template <typename T>
+struct VectorOf<T, sizeof(T)> {
+  using Type = T;
+};
+
+// From and to any address. By reference: a vector wider than the machine's has no registers to be passed in.
+template <typename Vector, typename T>
+DAN_FAST_INLINE void load(Vector& vector, const T* from) {
+  std::memcpy(&vector, from, sizeof(Vector));
+}
+
+template <typename Vector, typename T>
+DAN_FAST_INLINE void store(T* to, const Vector& vector) {
+  std::memcpy(to, &vector, sizeof(Vector));
+}
+
+// All elements *from. Spelled out for x86, where GCC would keep the numbers of one loop in registers for the next one
+// and put vectors together from them, many instructions each.
+template <typename Vector, typename T>
+DAN_FAST_INLINE void broadcast(Vector& vector, const T* from) {
+#ifdef DAN_FAST_X86
+  if constexpr (sizeof(Vector) >= 32) {
+    if constexpr (sizeof(T) == 4) __asm__ volatile("vbroadcastss %1, %0" : "=v"(vector) : "m"(*from));
+    else __asm__ volatile("vbroadcastsd %1, %0" : "=v"(vector) : "m"(*from));
+    return;
+  }
+#endif
+  vector = *from - Vector{};
+}
+
+// out[n * pitch + m] = in[m][n] for m, n < 4.
+template <typename T>
+DAN_FAST_INLINE void transpose_4x4(const T* const* in, T* out, int64_t pitch) {
+#ifdef DAN_FAST_SHUFFLE
+  if constexpr (sizeof(T) == 4) {
+    typename VectorOf<T, 16>::Type a, b, c, d;
+    load(a, in[0]);
+    load(b, in[1]);
+    load(c, in[2]);
+    load(d, in[3]);
+    const auto ab_01 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_23 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    const auto cd_01 = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_23 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    store(out, __builtin_shufflevector(ab_01, cd_01, 0, 1, 4, 5));
+    store(out + pitch, __builtin_shufflevector(ab_01, cd_01, 2, 3, 6, 7));
+    store(out + 2 * pitch, __builtin_shufflevector(ab_23, cd_23, 0, 1, 4, 5));
+    store(out + 3 * pitch, __builtin_shufflevector(ab_23, cd_23, 2, 3, 6, 7));
+    return;
+  }
+#endif
+  for (int n = 0; n < 4; ++n)
+    for (int m = 0; m < 4; ++m) out[n * pitch + m] = in[m][n];
+}
+
+// run(0), run(1), ... run(Count - 1), each number a constant: arrays that only such numbers index stay in registers.
+template <typename Run, int... Number>
+DAN_FAST_INLINE void repeat(std::integer_sequence<int, Number...>, const Run& run) {
+  (run(std::integral_constant<int, Number>{}), ...);
+}
+
+template <int Count, typename Run>
+DAN_FAST_INLINE void repeat(const Run& run) {
+  repeat(std::make_integer_sequence<int, Count>{}, run);
+}
+
+}  // namespace dan_fast
