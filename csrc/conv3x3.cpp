@@ -33,13 +33,12 @@ struct Kernel {
   static constexpr int columns = across / lanes;
 
   // Six by six inputs, of which the first is at column x, to one tile of each position.
-  template <bool Inside>
   static DAN_FAST_INLINE void transform(const float* const* rows, int64_t x, int64_t width, float* to, int64_t pitch) {
     for (int c = 0; c < C; c += lanes) {
       Vector down[kIn][kIn];  // [row][column]
       repeat<kIn>([&](auto j) DAN_FAST_INLINE_LAMBDA {
         Vector column[kIn] = {}, values[kIn];
-        if (Inside || (x + j >= 0 && x + j < width))
+        if (x + j >= 0 && x + j < width)
           repeat<kIn>([&](auto i) DAN_FAST_INLINE_LAMBDA { load(column[i], rows[i] + (x + j) * C + c); });
         winograd::input(column, values);
         repeat<kIn>([&](auto i) DAN_FAST_INLINE_LAMBDA { down[i][j] = values[i]; });
@@ -94,7 +93,7 @@ struct Kernel {
   }
 
   // One tile of each position, `across` channels from `channel` on, to pixels.
-  template <bool Residual, bool Whole>
+  template <bool Residual>
   static DAN_FAST_INLINE void finish(const Conv3x3& conv, const float* sums, int64_t pitch, int channel, int64_t y,
                                      int64_t x) {
     const int64_t height = std::min<int64_t>(kOut, conv.height - y), width = std::min<int64_t>(kOut, conv.width - x);
@@ -110,13 +109,13 @@ struct Kernel {
         repeat<kOut>([&](auto i) DAN_FAST_INLINE_LAMBDA { down[i][j] = values[i]; });
       });
       repeat<kOut>([&](auto i) DAN_FAST_INLINE_LAMBDA {
-        if (!Whole && i >= height) return;
+        if (i >= height) return;
         Vector values[kOut];
         winograd::output(down[i], values);
         const int64_t at = x * C + channel + c;
         float* out = conv.out[y + i] + at;
         repeat<kOut>([&](auto j) DAN_FAST_INLINE_LAMBDA {
-          if (!Whole && j >= width) return;
+          if (j >= width) return;
           Vector value = values[j] + bias;
           if constexpr (Residual) {
             Vector before;
@@ -144,8 +143,7 @@ struct Kernel {
     float* const sums = workspace + size.transformed;
     for (int64_t n = 0; n < tiles; ++n) {
       const int64_t y = (begin + n) / along * kOut - 1, x = (begin + n) % along * kOut - 1;
-      if (x >= 0 && x + kIn <= conv.width) transform<true>(conv.in + y, x, conv.width, workspace + n * C, in_pitch);
-      else transform<false>(conv.in + y, x, conv.width, workspace + n * C, in_pitch);
+      transform(conv.in + y, x, conv.width, workspace + n * C, in_pitch);
     }
     for (int channel = 0; channel < C; channel += across) {
       const float* weights = conv.weights + int64_t{channel} * kPositions * C;
@@ -154,10 +152,7 @@ struct Kernel {
                      sums + position * out_pitch);
       for (int64_t n = 0; n < tiles; ++n) {
         const int64_t y = (begin + n) / along * kOut, x = (begin + n) % along * kOut;
-        if (y + kOut <= conv.height && x + kOut <= conv.width)
-          finish<Residual, true>(conv, sums + n * across, out_pitch, channel, y, x);
-        else
-          finish<Residual, false>(conv, sums + n * across, out_pitch, channel, y, x);
+        finish<Residual>(conv, sums + n * across, out_pitch, channel, y, x);
       }
     }
   }

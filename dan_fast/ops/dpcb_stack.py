@@ -170,12 +170,12 @@ def _check(x: Tensor, weights: DPCBWeights, scales: Tensor) -> None:
     convolution = (channels, channels, 3, 3)
     tensors: list[tuple[str, Tensor, tuple[int, ...]]] = [
         ("x", x, tuple(x.shape)), ("scales", scales, (batch, count, channels))]
-    for name, shape in (("weight1", convolution), ("bias1", (channels,)), ("weight2", convolution),
-                        ("bias2", (channels,))):
+    for name, own in (("weight1", convolution), ("bias1", (channels,)), ("weight2", convolution),
+                      ("bias2", (channels,))):
         given = getattr(weights, name)
         if len(given) != count or not count:
             raise ValueError(f"{name} has {len(given)} tensors for {count} blocks, expected one for each, at least 1")
-        tensors += [(f"{name}[{n}]", tensor, shape) for n, tensor in enumerate(given)]
+        tensors += [(f"{name}[{n}]", tensor, own) for n, tensor in enumerate(given)]
     for name, tensor, shape in tensors:
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}: B={batch} and C={channels} "
