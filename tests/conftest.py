@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import dan_fast_kernels
 import pytest
 import torch
 
@@ -31,6 +32,16 @@ def fresh_compiler_cache(tmp_path_factory) -> None:
 def seeded() -> None:
     """The same random numbers for each test, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def native():
+    """Skips without the compiled operator, or fails where it is required (DAN_FAST_REQUIRE_EXTENSION=1)."""
+    if dan_fast_kernels.EXTENSION is None:
+        message = f"the extension is not built: {dan_fast_kernels.WHY_NOT}"
+        if os.environ.get("DAN_FAST_REQUIRE_EXTENSION") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
 
 
 def tiny_config(**changes) -> dan_fast.DANConfig:

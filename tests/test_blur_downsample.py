@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import textwrap
@@ -20,16 +19,6 @@ from dan_fast.ops import backend, blur_downsample
 from dan_fast.ops.blur_downsample import blur_downsample_ref
 
 BOUND = 1e-5
-
-
-@pytest.fixture
-def native():
-    """Skips without the compiled operator, or fails where it is required (DAN_FAST_REQUIRE_EXTENSION=1)."""
-    if dan_fast_kernels.EXTENSION is None:
-        message = f"the extension is not built: {dan_fast_kernels.WHY_NOT}"
-        if os.environ.get("DAN_FAST_REQUIRE_EXTENSION") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
 
 
 def case(batch: int, channels: int, height: int, width: int, k: int, dtype=torch.float32):

@@ -6,12 +6,14 @@ from .channel_attention import AttentionWeights, attention_weights, channel_atte
 from .condition_path import ConditionWeights, condition_path, condition_weights
 from .conv3x3 import conv3x3_bias_lrelu, conv3x3_scale_residual
 from .dpcb import dpcb
+from .dpcb_stack import DPCBWeights, dpcb_stack, dpcb_weights
 from .estimator_tail import TailWeights, estimator_tail, tail_weights
 from .modulate import modulate
 from .warmup import warmup
 
 __all__ = [
-    "AttentionWeights", "ConditionWeights", "TailWeights", "attention_weights", "backend", "blur_downsample",
-    "channel_attention", "condition_path", "condition_weights", "conv3x3_bias_lrelu", "conv3x3_scale_residual", "dpcb",
-    "estimator_tail", "modulate", "tail_weights", "warmup",
+    "AttentionWeights", "ConditionWeights", "DPCBWeights", "TailWeights", "attention_weights", "backend",
+    "blur_downsample", "channel_attention", "condition_path", "condition_weights", "conv3x3_bias_lrelu",
+    "conv3x3_scale_residual", "dpcb", "dpcb_stack", "dpcb_weights", "estimator_tail", "modulate", "tail_weights",
+    "warmup",
 ]

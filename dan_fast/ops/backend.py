@@ -66,19 +66,22 @@ def recalled(ctx) -> AbstractContextManager[None]:
     return backend(*ctx.asked) if ctx.asked else nullcontext()
 
 
-def choose(op: str, has: Sequence[str], *tensors: Tensor | None, triton_refuses: str = "") -> str:
+def choose(op: str, has: Sequence[str], *tensors: Tensor | None, triton_refuses: str = "",
+           cpp_refuses: str = "") -> str:
     """The backend for one call of ``op``.
 
     Args:
         op: name of the operator; its compiled version is ``torch.ops.dan_fast.<op>_cpp``.
         has: the backends that it has by design; ``torch`` is one of them.
         tensors: its floating point arguments, all on one device.
-        triton_refuses: why its Triton kernel does not take these arguments; empty if it does.
+        triton_refuses, cpp_refuses: why its Triton kernel, or the extension, does not take these arguments; empty
+            if it does.
 
     Raises:
         DanFastError: a backend was asked for by name that the operator does not have or that cannot run here.
     """
     given = [tensor for tensor in tensors if tensor is not None]
+    refuses = {"triton": triton_refuses, "cpp": cpp_refuses}
     asked = _ASKED.get()
     source = f"backend({', '.join(map(repr, asked))})"
     if not asked:
@@ -88,9 +91,9 @@ def choose(op: str, has: Sequence[str], *tensors: Tensor | None, triton_refuses:
 
     for name in asked:
         if name == "auto":
-            return _automatic(op, has, given, triton_refuses)
+            return _automatic(op, has, given, refuses)
         if name in has:
-            if reason := _why_not(name, op, given, triton_refuses):
+            if reason := _why_not(name, op, given, refuses):
                 raise DanFastError(f"{source}: {op} cannot be computed by {name} here: {reason}. "
                                    f"It has {', '.join(has)}; auto takes what can run")
             return name
@@ -133,18 +136,19 @@ def _checked(names: tuple[str, ...], source: str) -> tuple[str, ...]:
     return names
 
 
-def _automatic(op: str, has: Sequence[str], tensors: list[Tensor], triton_refuses: str) -> str:
+def _automatic(op: str, has: Sequence[str], tensors: list[Tensor], refuses: dict[str, str]) -> str:
     on_gpu = all(tensor.device.type == "cuda" for tensor in tensors)
     for name in ("triton", "cpp"):
-        if name in has and (name != "triton" or on_gpu) and not _why_not(name, op, tensors, triton_refuses):
+        if name in has and (name != "triton" or on_gpu) and not _why_not(name, op, tensors, refuses):
             return name
     return "torch"
 
 
-def _why_not(name: str, op: str, tensors: list[Tensor], triton_refuses: str) -> str:
-    if name == "cpp":
-        return _why_no_cpp(op, tensors)
-    return _why_no_triton_for(tensors) or triton_refuses if name == "triton" else ""
+def _why_not(name: str, op: str, tensors: list[Tensor], refuses: dict[str, str]) -> str:
+    if name == "torch":
+        return ""
+    reason = _why_no_cpp(op, tensors) if name == "cpp" else _why_no_triton_for(tensors)
+    return reason or refuses[name]
 
 
 def _why_no_cpp(op: str, tensors: list[Tensor]) -> str:

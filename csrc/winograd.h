@@ -1,0 +1,66 @@
+// Winograd's F(4x4, 3x3): 4 x 4 outputs of a 3x3 convolution from 36 multiplications instead of 144 (Lavin and Gray,
+// arXiv 1509.09308). Inputs and taps are evaluated as polynomials at six points, multiplied there, and interpolated.
+// The points are 0, +-sqrt(1/2), +-sqrt(2) and infinity: the textbook's 0, +-1, +-2 lose twice as many digits.
+#pragma once
+
+#include <cmath>
+
+#include "compiler.h"
+
+namespace dan_fast {
+namespace winograd {
+
+constexpr int kOut = 4;
+constexpr int kIn = 6;
+constexpr int kPositions = kIn * kIn;
+constexpr double kNear = 0.70710678118654752440;
+constexpr double kFar = 1.41421356237309504880;
+
+// Along one side: six neighbouring inputs to their values at the points.
+template <typename V>
+DAN_FAST_INLINE void input(const V (&d)[kIn], V (&out)[kIn]) {
+  constexpr float near = kNear, far = kFar;
+  out[0] = d[0] + (d[4] - 2.5f * d[2]);
+  const V even_near = d[4] - 2 * d[2], odd_near = d[3] - 2 * d[1];
+  out[1] = even_near + near * odd_near;
+  out[2] = even_near - near * odd_near;
+  const V even_far = d[4] - 0.5f * d[2], odd_far = d[3] - 0.5f * d[1];
+  out[3] = even_far + far * odd_far;
+  out[4] = even_far - far * odd_far;
+  out[5] = d[1] + (d[5] - 2.5f * d[3]);
+}
+
+// Along one side: the products at the points to four outputs.
+template <typename V>
+DAN_FAST_INLINE void output(const V (&m)[kIn], V (&out)[kOut]) {
+  constexpr float near = kNear, far = kFar;
+  const V even_near = m[1] + m[2], odd_near = m[1] - m[2];
+  const V even_far = m[3] + m[4], odd_far = m[3] - m[4];
+  out[0] = m[0] + even_near + even_far;
+  out[1] = near * odd_near + far * odd_far;
+  out[2] = 0.5f * even_near + 2 * even_far;
+  out[3] = m[5] + 0.5f * near * odd_near + 2 * far * odd_far;
+}
+
+// 3 x 3 taps to their values at the points of both sides.
+inline void filter(const float* taps, double (&out)[kPositions]) {
+  const double points[kIn - 1] = {0, kNear, -kNear, kFar, -kFar};
+  double values[kIn][3] = {};  // of the powers 0, 1, 2 at each point
+  for (int i = 0; i < kIn - 1; ++i) {
+    double others = 1;
+    for (int j = 0; j < kIn - 1; ++j)
+      if (j != i) others *= points[i] - points[j];
+    for (int power = 0; power < 3; ++power) values[i][power] = std::pow(points[i], power) / others;
+  }
+  values[kIn - 1][2] = 1;
+  for (int i = 0; i < kIn; ++i) {
+    double across[3];
+    for (int u = 0; u < 3; ++u)
+      across[u] = values[i][0] * taps[u] + values[i][1] * taps[3 + u] + values[i][2] * taps[6 + u];
+    for (int j = 0; j < kIn; ++j)
+      out[i * kIn + j] = values[j][0] * across[0] + values[j][1] * across[1] + values[j][2] * across[2];
+  }
+}
+
+}  // namespace winograd
+}  // namespace dan_fast
