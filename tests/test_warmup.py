@@ -34,7 +34,7 @@ def test_runs_every_operator(gradients):
     names = ran(tiny_config(), 2, 5, 7, gradients=gradients)
     names += ran(V1, 2, 5, 7, gradients=gradients)
     operators = {name for name in ops.__all__
-                 if hasattr(sys.modules[getattr(ops, name).__module__], f"{name}_ref")} - {"blur_downsample"}
+                 if hasattr(sys.modules[getattr(ops, name).__module__], f"{name}_ref")} - {"blur_downsample", "dpcb_stack"}  # no Triton; conv3x3's
     assert {name for name, _ in names} == operators and len(operators) >= 7
     assert all(found == gradients for _, found in names)
 

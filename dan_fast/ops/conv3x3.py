@@ -55,10 +55,15 @@ def run_scale_residual(op: str, x: Tensor, weight: Tensor, bias: Tensor, scale: 
     return laid_out_like(out, residual), laid_out_like(conv, x) if store and conv is not None else x.new_empty(0)
 
 
+def triton_refusal(channels: int) -> str:
+    """Why there is no kernel for so many channels; empty if there is one."""
+    if channels in TRITON_CHANNELS:
+        return ""
+    return f"x has {channels} channels and the kernels are for {', '.join(map(str, TRITON_CHANNELS))}"
+
+
 def _chosen(op: str, x: Tensor, *others: Tensor | None) -> str:
-    refuses = "" if x.shape[1] in TRITON_CHANNELS else (
-        f"x has {x.shape[1]} channels and the kernels are for {', '.join(map(str, TRITON_CHANNELS))}")
-    return choose(op, HAS, x, *others, triton_refuses=refuses)
+    return choose(op, HAS, x, *others, triton_refuses=triton_refusal(x.shape[1]))
 
 
 @torch.library.custom_op("dan_fast::conv3x3_bias_lrelu", mutates_args=())

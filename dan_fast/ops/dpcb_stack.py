@@ -1,7 +1,8 @@
 """The image's path through dual-path blocks whose factors are known: the body of v2's Restorer, for inference.
 
-The compiled extension computes 3x3 convolutions with a quarter of the multiplications (Winograd's F(4x4, 3x3):
-Lavin and Gray, arXiv 1509.09308), on the CPU. Its weights are packed for that once.
+On the CPU the compiled extension computes 3x3 convolutions with a quarter of the multiplications (Winograd's
+F(4x4, 3x3): Lavin and Gray, arXiv 1509.09308). Its weights are packed for that once. On a GPU a block is the two
+kernels of ``conv3x3``, and a group that doubles its result needs no pass of its own.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary
 
 from ..config import GROUP_RESIDUALS
 from .backend import choose
+from .conv3x3 import triton_refusal
+from .dpcb import SLOPE, dpcb_ref
 
 if TYPE_CHECKING:
     from ..model.restorer import RestorerV2
 
 NAME = "dan_fast::dpcb_stack"
-HAS = ("torch", "cpp")
+HAS = ("torch", "cpp", "triton")
 CPP_CHANNELS = (16, 32, 64)
 
 
@@ -61,10 +63,24 @@ def _forward_ref(x: Tensor, scales: Tensor, weight1: Sequence[Tensor], bias1: Se
                  weight2: Sequence[Tensor], bias2: Sequence[Tensor], blocks: int, doubled: bool) -> Tensor:
     entry = x
     for n in range(len(weight1)):
-        t = F.leaky_relu(F.conv2d(x, weight1[n], bias1[n], padding=1), 0.2)
-        x = x + F.conv2d(t, weight2[n], bias2[n], padding=1) * scales[:, n, :, None, None]
+        x = dpcb_ref(x, weight1[n], bias1[n], weight2[n], bias2[n], scales[:, n])
         if n % blocks == blocks - 1:
             x = entry = 2 * x if doubled else entry + x
+    return x
+
+
+def _forward_triton(x: Tensor, scales: Tensor, weight1: Sequence[Tensor], bias1: Sequence[Tensor],
+                    weight2: Sequence[Tensor], bias2: Sequence[Tensor], blocks: int, doubled: bool) -> Tensor:
+    from dan_fast_kernels import conv3x3 as kernels
+
+    entry = x = x.contiguous(memory_format=torch.channels_last)
+    by_block = scales.transpose(0, 1).contiguous()
+    for n in range(len(weight1)):
+        last = n % blocks == blocks - 1
+        t = kernels.bias_lrelu(x, weight1[n], bias1[n], SLOPE)
+        x, _ = kernels.scale_residual(t, weight2[n], bias2[n], by_block[n], x, factor=2.0 if last and doubled else 1.0)
+        if last and not doubled:
+            x = entry = entry + x
     return x
 
 
@@ -106,7 +122,11 @@ def _pack(*lists: Sequence[Tensor]) -> Tensor:
 def _op(x: Tensor, scales: Tensor, weight1: Sequence[Tensor], bias1: Sequence[Tensor], weight2: Sequence[Tensor],
         bias2: Sequence[Tensor], blocks: int, doubled: bool) -> Tensor:
     tensors = (x, scales, *weight1, *bias1, *weight2, *bias2)
-    if choose("dpcb_stack", HAS, *tensors, cpp_refuses=_refusal(tensors)) == "cpp":
+    chosen = choose("dpcb_stack", HAS, *tensors, cpp_refuses=_refusal(tensors),
+                    triton_refuses=triton_refusal(x.shape[1]))
+    if chosen == "triton":
+        return _forward_triton(x, scales, weight1, bias1, weight2, bias2, blocks, doubled)
+    if chosen == "cpp":
         # A view of channels_last memory, without a copy.
         pixels = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
         packed = _pack(weight1, bias1, weight2, bias2)
@@ -141,6 +161,8 @@ def dpcb_stack(x: Tensor, weights: DPCBWeights, scales: Tensor) -> Tensor:
     ``dpcb_stack(restorer.head1(lr), dpcb_weights(restorer), condition_path(code, *condition_weights(restorer)))``
     is the body of a Restorer.
 
+    Precision on a GPU: as ``conv3x3_bias_lrelu``; C = 16, 32 or 64 there.
+
     The extension takes float32 with C = 16, 32 or 64 and errs about 1.6 times as much as PyTorch's convolutions; the
     result has the same bits for any number of threads. Where the result is not finite, neither are pixels up to 3
     further, as convolutions go on in tiles of 4x4. It packs the weights at the first call, 4 times their memory,
@@ -150,7 +172,7 @@ def dpcb_stack(x: Tensor, weights: DPCBWeights, scales: Tensor) -> Tensor:
     Args:
         x: (B, C, H, W) floating point, B, H, W at least 1; copied if it is not channels_last.
         weights: of N blocks; ``dpcb_weights(restorer)`` makes them. Dtype and device of ``x``.
-        scales: (B, N, C): the factors f2 of every image, block and channel. Dtype and device of ``x``.
+        scales: (B, N, C) floating point: the factors f2 of every image, block and channel, on the device of ``x``.
 
     Returns:
         (B, C, H, W), channels_last, dtype and device of ``x``.
@@ -180,7 +202,7 @@ def _check(x: Tensor, weights: DPCBWeights, scales: Tensor) -> None:
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}: B={batch} and C={channels} "
                              f"from x, N={count} from weight1; dpcb_weights(restorer) makes weights")
-        if tensor.dtype != x.dtype or not tensor.is_floating_point():
+        if not tensor.is_floating_point() or (tensor.dtype != x.dtype and name != "scales"):
             raise ValueError(f"{name} is {tensor.dtype} and x {x.dtype}, expected one floating point type: convert it")
         if tensor.device != x.device:
             raise ValueError(f"{name} is on {tensor.device} and x on {x.device}, expected the same: "

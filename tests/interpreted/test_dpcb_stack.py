@@ -1,0 +1,51 @@
+"""``dpcb_stack`` by the Triton kernels of ``conv3x3``, and how many launches a network's body takes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import tiny_config
+
+import dan_fast
+from dan_fast.ops import condition_path, condition_weights, dpcb_stack, dpcb_weights
+from dan_fast.ops.dpcb_stack import dpcb_stack_ref
+
+
+def case(residual, batch=1, height=3, width=5, groups=2, blocks=2):
+    config = tiny_config(channels=16, groups=groups, blocks=blocks, group_residual=residual)
+    restorer = dan_fast.DAN(config).Restorer.requires_grad_(False)
+    return restorer, torch.randn(batch, 16, height, width), torch.randn(batch, groups * blocks, 16)
+
+
+@pytest.mark.parametrize("residual", ["doubled", "plain"])
+@pytest.mark.parametrize("batch, height, width", [(1, 1, 1), (2, 3, 5), (1, 13, 17)])
+def test_matches_reference(residual, batch, height, width):
+    restorer, x, scales = case(residual, batch, height, width)
+    found = dpcb_stack(x, dpcb_weights(restorer), scales)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    expected = dpcb_stack_ref(x.double(), dpcb_weights(restorer.double()), scales.double())
+    assert (found - expected).abs().max() <= 2e-6 * expected.abs().max()
+
+
+def test_float16_with_factors_in_float32():
+    restorer, x, scales = case("doubled", 2)
+    expected = dpcb_stack_ref(x.double(), dpcb_weights(restorer.double()), scales.double())
+    half = x.half(), dpcb_weights(restorer.half()), scales
+    allowed = 2 * (dpcb_stack_ref(*half) - expected).abs().max()
+    assert (dpcb_stack(*half) - expected).abs().max() <= allowed
+
+
+def test_launches_of_a_body(monkeypatch):
+    """Two a block, and one for all that the code does: 101 for the 50 blocks of the published v2."""
+    from triton.runtime.interpreter import InterpretedFunction
+
+    names, run = [], InterpretedFunction.run
+
+    def counted(self, *arguments, **options):
+        names.append(self.fn.__name__)
+        return run(self, *arguments, **options)
+
+    monkeypatch.setattr(InterpretedFunction, "run", counted)
+    restorer, x, _ = case("doubled")
+    dpcb_stack(x, dpcb_weights(restorer), condition_path(torch.randn(1, 10), *condition_weights(restorer)))
+    assert names == ["forward_kernel"] + 4 * ["pointer_kernel", "pointer_kernel"]
