@@ -136,6 +136,16 @@ def test_denormals(native):
     assert (found - exact).abs().max() <= 5e-44
 
 
+def test_any_layout(native):
+    x, weights, scales = case(2, 16, 7, 9)
+    expected = dpcb_stack(x, weights, scales)
+    last = {"memory_format": torch.channels_last}
+    weights = weights._replace(weight1=[w.contiguous(**last) for w in weights.weight1],
+                               weight2=[w.contiguous(**last) for w in weights.weight2])
+    for layout in (x.contiguous(**last), x.transpose(2, 3).contiguous().transpose(2, 3)):
+        assert torch.equal(dpcb_stack(layout, weights, scales.mT.contiguous().mT), expected)
+
+
 def test_reads_only_its_arguments(native):
     """NaNs before, between and behind the values of tensors that are parts of larger ones."""
     x, weights, scales = case(2, 16, 7, 9)

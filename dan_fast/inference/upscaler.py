@@ -13,6 +13,7 @@ from torch import Tensor
 from ..degradation import PCAEncoder
 from ..errors import DanFastError
 from ..model import DAN, DANOutput
+from .plan import plan_for
 from .tiling import halo_of, most_textured, tile_side, tiles
 
 # Side of the crop that the kernel of an image too large for one tile is estimated from.
@@ -75,6 +76,7 @@ class Upscaler:
         self.dtype = dtype if dtype is not None else model.encoder.dtype
         self.model = copy.deepcopy(model).eval().requires_grad_(False).to(self.device, self.dtype)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.plan = plan_for(self.model)
         self.scale = model.config.scale
         self.tile = tile if tile is not None else tile_side(model.config, BUDGET.get(self.device.type, BUDGET["cpu"]))
 
@@ -93,7 +95,7 @@ class Upscaler:
             return UpscaleResult(self._pixels(last.sr, image), self._kernel(last))
         result = np.empty((height * self.scale, width * self.scale, *image.shape[2:]), image.dtype)
         for tile in tiles(height, width, self.tile, halo_of(self.model.config)):
-            sr = self.model.Restorer(self._tensor(image[tile.window]), code)
+            sr = self.plan.restore(self._tensor(image[tile.window]), code)
             result[tile.core_in_output(self.scale)] = self._pixels(sr[(..., *tile.core_in_window(self.scale))], image)
         return UpscaleResult(result, self._kernel(last))
 
@@ -107,11 +109,7 @@ class Upscaler:
         """The last iteration on the image or its most textured crop, and the code it started from."""
         if max(image.shape[:2]) > self.tile:
             image = image[most_textured(image, CROP)]
-        lr = self._tensor(image)
-        code = self.model.init_ker_map
-        for _ in range(self.model.config.iterations - 1):
-            code = self.model.step(lr, code).code
-        return self.model.step(lr, code), code
+        return self.plan.last(self._tensor(image))
 
     def _tensor(self, image: np.ndarray) -> Tensor:
         """(1, channels of the model, h, w) in [0, 1]."""

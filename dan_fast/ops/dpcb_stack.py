@@ -112,7 +112,8 @@ def _pack(*lists: Sequence[Tensor]) -> Tensor:
     if tracked and (known := _packed.get(parameters[0])) is not None and known.is_of(parameters):
         return known.weights
     versions = [tensor._version for tensor in parameters] if tracked else []
-    packed = torch.ops.dan_fast.pack_dpcb_stack(*(torch.stack([t.detach() for t in tensors]) for tensors in lists))
+    packed = torch.ops.dan_fast.pack_dpcb_stack(
+        *(torch.stack([tensor.detach() for tensor in tensors]).contiguous() for tensors in lists))
     if tracked:
         _packed[parameters[0]] = _Packed(packed, [tensor.detach() for tensor in parameters], versions)
     return packed
