@@ -22,7 +22,8 @@ using winograd::kIn;
 using winograd::kOut;
 using winograd::kPositions;
 
-constexpr int64_t kApart = 16;  // floats between positions, whose addresses would share cache sets otherwise
+constexpr int kLine = 16;           // floats of a cache line
+constexpr int64_t kApart = kLine;  // floats between positions, whose addresses would share cache sets otherwise
 
 // C channels, vectors of `Bytes` bytes, `Most` tiles and `Panels` panels of output channels in registers.
 template <int C, int Bytes, int Most, int Panels>
@@ -38,6 +39,8 @@ struct Kernel {
       Vector down[kIn][kIn];  // [row][column]
       repeat<kIn>([&](auto j) DAN_FAST_INLINE_LAMBDA {
         Vector column[kIn] = {}, values[kIn];
+        if (j >= kIn - kOut && c * sizeof(float) % 64 == 0)  // of the next tile, what this one does not share
+          repeat<kIn>([&](auto i) DAN_FAST_INLINE_LAMBDA { DAN_FAST_PREFETCH(rows[i] + (x + j + kOut) * C + c); });
         if (x + j >= 0 && x + j < width)
           repeat<kIn>([&](auto i) DAN_FAST_INLINE_LAMBDA { load(column[i], rows[i] + (x + j) * C + c); });
         winograd::input(column, values);
@@ -51,12 +54,14 @@ struct Kernel {
     }
   }
 
-  // `Rows` tiles times the panels: out[r][n] = sum over k of in[r][k] * weights[k][n].
+  // `Rows` tiles times the panels: out[r][n] = sum over k of in[r][k] * weights[k][n]. `next`: of the weights that come
+  // after these, what to ask the memory for meanwhile.
   template <int Rows>
-  static DAN_FAST_INLINE void multiply(const float* in, const float* weights, float* out) {
+  static DAN_FAST_INLINE void multiply(const float* in, const float* weights, const float* next, float* out) {
     Vector sums[Rows][columns] = {};
     constexpr int unrolled = 4;
-    for (int k = 0; k < C; k += unrolled)
+    for (int k = 0; k < C; k += unrolled) {
+      DAN_FAST_PREFETCH(next + k * (kLine / unrolled));
       repeat<unrolled>([&](auto u) DAN_FAST_INLINE_LAMBDA {
         Vector taps[columns];
         repeat<columns>([&](auto n) DAN_FAST_INLINE_LAMBDA {
@@ -70,30 +75,34 @@ struct Kernel {
           repeat<columns>([&](auto n) DAN_FAST_INLINE_LAMBDA { sums[r][n] += value * taps[n]; });
         });
       });
+    }
     repeat<Rows>([&](auto r) DAN_FAST_INLINE_LAMBDA {
       repeat<columns>([&](auto n) DAN_FAST_INLINE_LAMBDA { store(out + r * across + n * lanes, sums[r][n]); });
     });
   }
 
   template <int Rows>
-  static DAN_FAST_INLINE void multiply_some(int64_t rows, const float* in, const float* weights, float* out) {
-    if (rows == Rows) multiply<Rows>(in, weights, out);
-    else if constexpr (Rows > 1) multiply_some<Rows - 1>(rows, in, weights, out);
+  static DAN_FAST_INLINE void multiply_some(int64_t rows, const float* in, const float* weights, const float* next,
+                                            float* out) {
+    if (rows == Rows) multiply<Rows>(in, weights, next, out);
+    else if constexpr (Rows > 1) multiply_some<Rows - 1>(rows, in, weights, next, out);
   }
 
   // In parts of about the same number of tiles, so that none is small and slow.
   static DAN_FAST_INLINE void multiply_all(int64_t tiles, const float* in, const float* weights, float* out) {
     const int64_t parts = (tiles + Most - 1) / Most, fewer = tiles / parts, larger = tiles % parts;
+    const float* next = weights + C * kPanel;
     for (int64_t part = 0; part < parts; ++part) {
       const int64_t rows = fewer + (part < larger ? 1 : 0);
-      multiply_some<Most>(rows, in, weights, out);
+      multiply_some<Most>(rows, in, weights, next, out);
       in += rows * C;
       out += rows * across;
+      next += C / 4 * kLine;  // as much as one product asks for: four have a whole panel
     }
   }
 
   // One tile of each position, `across` channels from `channel` on, to pixels.
-  template <bool Residual>
+  template <bool Residual, bool Whole>
   static DAN_FAST_INLINE void finish(const Conv3x3& conv, const float* sums, int64_t pitch, int channel, int64_t y,
                                      int64_t x) {
     const int64_t height = std::min<int64_t>(kOut, conv.height - y), width = std::min<int64_t>(kOut, conv.width - x);
@@ -109,13 +118,15 @@ struct Kernel {
         repeat<kOut>([&](auto i) DAN_FAST_INLINE_LAMBDA { down[i][j] = values[i]; });
       });
       repeat<kOut>([&](auto i) DAN_FAST_INLINE_LAMBDA {
-        if (i >= height) return;
+        if (!Whole && i >= height) return;
         Vector values[kOut];
         winograd::output(down[i], values);
         const int64_t at = x * C + channel + c;
         float* out = conv.out[y + i] + at;
+        if (c * sizeof(float) % 64 == 0)  // the next tile
+          repeat<kOut>([&](auto j) DAN_FAST_INLINE_LAMBDA { DAN_FAST_PREFETCH(out + (j + kOut) * C); });
         repeat<kOut>([&](auto j) DAN_FAST_INLINE_LAMBDA {
-          if (j >= width) return;
+          if (!Whole && j >= width) return;
           Vector value = values[j] + bias;
           if constexpr (Residual) {
             Vector before;
@@ -152,7 +163,10 @@ struct Kernel {
                      sums + position * out_pitch);
       for (int64_t n = 0; n < tiles; ++n) {
         const int64_t y = (begin + n) / along * kOut, x = (begin + n) % along * kOut;
-        finish<Residual>(conv, sums + n * across, out_pitch, channel, y, x);
+        if (y + kOut <= conv.height && x + kOut <= conv.width)
+          finish<Residual, true>(conv, sums + n * across, out_pitch, channel, y, x);
+        else
+          finish<Residual, false>(conv, sums + n * across, out_pitch, channel, y, x);
       }
     }
   }
@@ -216,7 +230,7 @@ Workspace conv3x3_workspace(int channels) {
   static const int64_t cache = second_cache();
   // The other half is for the weights, which pass by.
   const int64_t tiles = cache / 2 / (sizeof(float) * kPositions * (channels + kPanel));
-  Workspace size{std::clamp<int64_t>((tiles + 6) / 12 * 12, 12, 96), 0, 0};
+  Workspace size{std::clamp<int64_t>(tiles, 12, 96), 0, 0};
   size.transformed = kPositions * (size.tiles * channels + kApart);
   size.floats = size.transformed + kPositions * (size.tiles * std::min(channels, 2 * kPanel) + kApart);
   return size;

@@ -8,6 +8,7 @@ import torch
 from conftest import tiny_config
 
 import dan_fast
+from dan_fast.inference.collapse import CollapsedUpsampler
 from dan_fast.inference.plan import Plan, PlanV2, plan_for
 from dan_fast.model import DAN
 
@@ -37,7 +38,7 @@ def assert_like_model(model, batch, height, width):
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_small_networks(scale, upsampler, residual):
     model = DAN(tiny_config(scale=scale, upsampler=upsampler, group_residual=residual, groups=2, blocks=2)).eval()
-    for size in ((1, 1), (7, 13), (17, 5)):
+    for size in ((1, 1), (7, 13), (17, 6)):
         assert_like_model(model, 2, *size)
 
 
@@ -54,6 +55,16 @@ def test_published_shape():
 @pytest.mark.parametrize("changes", [{"channels": 12}, {"image_channels": 1}, {"iterations": 1}])
 def test_other_networks(changes):
     assert_like_model(DAN(tiny_config(**changes)).eval(), 3, 6, 5)
+
+
+def test_the_published_upsampler_is_one_convolution():
+    """And its border is right to the last pixel: all other sizes here, too."""
+    model = DAN(dan_fast.DANConfig(groups=1, blocks=1)).double().eval()
+    upsampler = CollapsedUpsampler(model.Restorer.upscale, 64, 4)
+    features = torch.randn(2, 64, 9, 11, dtype=torch.float64)
+    with torch.inference_mode():
+        torch.testing.assert_close(upsampler(features), model.Restorer.upscale(features))
+    assert upsampler.weight.shape == (48, 64, 5, 5)
 
 
 def test_the_last_estimator_is_skipped_where_nothing_needs_it(monkeypatch):

@@ -1,12 +1,13 @@
 """How a network is run on images: as the model says it, or with what changes nothing but the time.
 
 For v2 on the CPU in float32: what does not depend on the iteration is computed once (both heads of ``lr``, its bicubic
-upscaling, the first code's factors), the condition's path comes from ``condition_path`` and the body from
-``dpcb_stack``.
+upscaling, the first code's factors), the condition's path comes from ``condition_path``, the body from
+``dpcb_stack``, and the published upsampler is one convolution.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from ..model import DAN, DANOutput
 from ..model.estimator import EstimatorV2
 from ..model.restorer import RestorerV2
 from ..ops import condition_path, condition_weights, dpcb_stack, dpcb_weights
+from .collapse import CollapsedUpsampler
 
 
 class Plan:
@@ -59,6 +61,9 @@ class PlanV2(Plan):
         super().__init__(model)
         assert isinstance(model.Restorer, RestorerV2) and isinstance(model.Estimator, EstimatorV2)
         self._restorer, self._estimator = model.Restorer, model.Estimator
+        self._upscale: Callable[[Tensor], Tensor] = self._restorer.upscale
+        if model.config.upsampler == "published":
+            self._upscale = CollapsedUpsampler(self._restorer.upscale, model.config.channels, model.config.scale)
         with torch.no_grad():
             self._condition = condition_weights(self._restorer)
             self._first_scales = condition_path(model.init_ker_map, *self._condition)
@@ -99,7 +104,7 @@ class PlanV2(Plan):
 
     def _restore(self, invariants: _Invariants, scales: Tensor) -> Tensor:
         features = dpcb_stack(invariants.head, dpcb_weights(self._restorer), scales)
-        sr = self._restorer.upscale(self._restorer.fusion(features))
+        sr = self._upscale(self._restorer.fusion(features))
         return sr if invariants.base is None else sr + invariants.base
 
     def _estimate(self, sr: Tensor, estimator_head: Tensor) -> Tensor:
