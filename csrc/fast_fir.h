@@ -95,8 +95,8 @@ void combine_outputs(const double* const* in, int64_t count, double* out);
 template <typename T>
 class FastFir {
  public:
-  // Output rows `begin` to `end` and `columns` columns, whose input begins at column x of row y. Rows lie
-  // `down` rows apart, columns `across` columns.
+  // `rows` x `columns` outputs. The first reads the plane from row y and column x on, the next `down` rows below it
+  // and `across` columns beside it; what lies outside the plane is reflected.
   void run(const FastFilters<T>& filters, int filter_width, const Plane<T>& plane, int y, int rows, int down, int x,
            int columns, int across, T* out, int64_t out_pitch) {
     const int groups = (columns + kPhases - 1) / kPhases;
@@ -129,7 +129,7 @@ class FastFir {
   }
 
  private:
-  static constexpr int kRows = 12;  // at a time: what correlate() keeps in registers, or a multiple of it
+  static constexpr int kRows = 12;   // at a time: what correlate() keeps in registers, or a multiple of it
   static constexpr int kAhead = 4;   // rows to be fetched before they are needed
   static constexpr int kLanes = 16;  // whole vectors of any machine
   static constexpr int kVector = 32 / sizeof(T);  // and of combine_inputs()
@@ -180,15 +180,15 @@ class FastFir {
     combine_inputs(phases_.data(), width_, out);
   }
 
-  int64_t pitch_ = 0;   // of a column phase
-  int64_t width_ = 0;   // of a row: all column phases
-  int slots_ = 0;       // rows that are kept, in a ring
+  int64_t pitch_ = 0;  // of a column phase
+  int64_t width_ = 0;  // of a row: all column phases
+  int slots_ = 0;  // rows that are kept, in a ring
   int first_ = 0, last_ = 0;  // the columns inside the plane
   std::vector<std::pair<int, int>> reflected_;  // the others: to where, from where
-  std::vector<T> line_;    // a row as it is; 0 behind its last column
-  std::vector<T> columns_; // every `across`-th column side by side
-  std::vector<T> phases_;  // and those in their four phases
-  std::vector<T> inputs_, results_;
+  std::vector<T> line_;     // a row as it is; 0 behind its last column
+  std::vector<T> columns_;  // every `across`-th column side by side
+  std::vector<T> phases_;   // and those in their four phases
+  std::vector<T> inputs_, results_;  // of the nine products
   std::vector<const T*> pointers_;
   std::array<std::vector<int64_t>, kProducts> offsets_;
 };
