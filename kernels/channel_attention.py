@@ -78,7 +78,8 @@ def forward_kernel(y, residual, weight1, bias1, weight2, bias2, sums, out, means
     row, channel = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
     mean = _total(sums, image, parts, C, ROWS, COLUMNS) / pixels
     _, gate, _, _ = _gate(mean, weight1, bias1, weight2, bias2, C, COLUMNS, H, HIDDEN)
-    tl.store(means + image * C + channel, mean, mask=(channel < C) & (begin == 0))
+    if begin == 0:
+        tl.store(means + image * C + channel, mean, mask=channel < C)
     at = row[:, None] * C + channel[None, :]
     for first in range(begin, tl.minimum(begin + rows_each, pixels), ROWS):
         inside = (first + row < pixels)[:, None] & (channel < C)[None, :]
@@ -104,10 +105,10 @@ def backward_kernel(grad, weight1, bias1, weight2, bias2, means, sums, grad_y, o
     of_inner = tl.sum(w2 * of_outer[:, None], 0)
     of_inner = tl.where(active > 0, of_inner, of_inner * SLOPE)
     of_pixel = tl.sum(w1 * of_inner[None, :], 1) / pixels
-    first_program = begin == 0
-    tl.store(outer + image * C + channel, of_outer, mask=(channel < C) & first_program)
-    tl.store(inner + image * H + unit, of_inner, mask=(unit < H) & first_program)
-    tl.store(hidden + image * H + unit, active, mask=(unit < H) & first_program)
+    if begin == 0:
+        tl.store(outer + image * C + channel, of_outer, mask=channel < C)
+        tl.store(inner + image * H + unit, of_inner, mask=unit < H)
+        tl.store(hidden + image * H + unit, active, mask=unit < H)
     at = row[:, None] * C + channel[None, :]
     for first in range(begin, tl.minimum(begin + rows_each, pixels), ROWS):
         inside = (first + row < pixels)[:, None] & (channel < C)[None, :]
