@@ -41,8 +41,7 @@ class Parts {
  public:
   Parts(const Axis& down, const Axis& across, int64_t planes)
       : down_(down), across_(across), units_((down.end - down.begin + kUnit - 1) / kUnit),
-        // Blocks overlap in what they read: many planes make enough parts with few.
-        blocks_((units_ + (planes < 8 ? 2 : 5)) / (planes < 8 ? 3 : 6)), separable_(down, across),
+        blocks_((units_ + most_units(planes) - 1) / most_units(planes)), separable_(down, across),
         direct_(down, across) {}
 
   int count() const { return blocks_ + 4; }
@@ -68,6 +67,9 @@ class Parts {
 
  private:
   static constexpr int kUnit = 12;  // rows
+
+  // Of a block. Blocks overlap in what they read, and many planes are parts enough without small ones.
+  static int most_units(int64_t planes) { return planes < 8 ? 3 : 6; }
 
   void top_or_bottom(const BorderFilters<T>& filters, int k, const Plane<T>& plane, const Border& border, T* out) {
     direct_.border_rows(filters, k, plane, border, out);

@@ -90,13 +90,16 @@ struct Block {
   }
 
   // Output rows that share little or nothing.
-  template <int Row>
-  static DAN_FAST_INLINE void own_rows(const Filter<T>& filter, const T* const* rows, int step, int v, int u,
-                                       const T* tap, int64_t x, Vector (&sums)[R][C]) {
-    if constexpr (Row < R) {
-      add<Row, Row + 1>(rows[v + int64_t{Row} * step] + x + filter.offsets[u], tap, 0, sums);
-      own_rows<Row + 1>(filter, rows, step, v, u, tap, x, sums);
-    }
+  static DAN_FAST_INLINE void own_rows(const Filter<T>& filter, const T* const* rows, int step, int64_t x,
+                                       Vector (&sums)[R][C]) {
+    const int most = (filter.height + step - 1) / step;
+    for (int phase = 0; phase < std::min(step, filter.height); ++phase)
+      for (int u = 0; u < filter.width; ++u)
+        for (int n = 0, v = phase; v < filter.height; ++n, v += step)
+          repeat<R>([&](auto r) DAN_FAST_INLINE_LAMBDA {
+            add<r, r + 1>(rows[v + int64_t{r} * step] + x + filter.offsets[u],
+                          filter.taps + (int64_t{phase} * filter.width + u) * most + n, 0, sums);
+          });
   }
 
   static DAN_FAST_INLINE void run(const Filter<T>& filter, const T* const* rows, int step, int64_t x, T* out,
@@ -107,12 +110,7 @@ struct Block {
     } else if (filter.height >= R * step) {
       shared(filter, rows, step, x, sums);
     } else {
-      const int most = (filter.height + step - 1) / step;
-      for (int v = 0; v < filter.height; ++v) {
-        for (int u = 0; u < filter.width; ++u)
-          own_rows<0>(filter, rows, step, v, u,
-                      filter.taps + (int64_t{v % step} * filter.width + u) * most + v / step, x, sums);
-      }
+      own_rows(filter, rows, step, x, sums);
     }
     repeat<R>([&](auto r) DAN_FAST_INLINE_LAMBDA {
       repeat<C>([&](auto c) DAN_FAST_INLINE_LAMBDA { store(out + r * pitch + x + c * lanes, sums[r][c]); });

@@ -31,8 +31,8 @@ std::vector<T> by_phase(const T* taps, int height, int width, int step) {
 
 // out[r * pitch + x] = sum over v, u of taps[v][u] * rows[r * step + v][offsets[u] + x], for r < count and
 // x < width, the taps in the order of by_phase(). With step 0, every output row r has a filter of its own instead, one
-// after the other, each row after row. Reads exactly that; every sum runs in the same order, whatever r, x, count and width are. Runs the widest
-// vectors that the machine has.
+// after the other, each row after row. Reads exactly that; every sum runs in the same order, whatever r, x, count and
+// width are. Runs the widest vectors that the machine has.
 void correlate(const Filter<float>& filter, const float* const* rows, int step, int count, int64_t width, float* out,
                int64_t pitch);
 void correlate(const Filter<double>& filter, const double* const* rows, int step, int count, int64_t width,

@@ -55,7 +55,6 @@ struct BorderFilters {
 template <typename T>
 struct DirectFilters {
   int k;
-  int width;  // of the composed filter
   FastFilters<T> inside;
   BorderFilters<T> top, bottom, left, right;  // left and right: transposed
 
@@ -68,7 +67,6 @@ struct DirectFilters {
     };
     const Matrix<T> both = compose_across(
         compose_down(kernel, down.weights.data(), static_cast<int>(down.weights.size())), across.weights);
-    width = both.width;
     inside = FastFilters<T>(both, down.scale, across.scale);
     top = at_border(kernel, down.low, across);
     bottom = at_border(kernel, down.high, across);
@@ -86,8 +84,8 @@ class Direct {
   // Output rows `begin` to `end`, all inside; columns inside.
   void inside(const DirectFilters<T>& filters, const Plane<T>& plane, int begin, int end, T* out) {
     for_tiles(across_, [&](int x, int columns) {
-      fast_.run(filters.inside, filters.width, plane, begin * down_.scale + down_.first - filters.k / 2, end - begin,
-                down_.scale, x * across_.scale + across_.first - filters.k / 2, columns, across_.scale,
+      fast_.run(filters.inside, plane, begin * down_.scale + down_.first - filters.k / 2, end - begin, down_.scale,
+                x * across_.scale + across_.first - filters.k / 2, columns, across_.scale,
                 out + int64_t{begin} * across_.outputs() + x, across_.outputs());
     });
   }

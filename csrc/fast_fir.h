@@ -40,11 +40,12 @@ struct FastFilters {
   };
 
   int height = 0;
+  int width = 0;
   int places = 0;  // how many groups of four outputs a row of the filter reaches
   std::array<Product, kProducts> products;
 
   FastFilters() = default;
-  FastFilters(const Matrix<T>& filter, int down, int across) : height(filter.height) {
+  FastFilters(const Matrix<T>& filter, int down, int across) : height(filter.height), width(filter.width) {
     places = (filter.width + kPhases * across - 1) / (kPhases * across);
     // Which phases of the taps each product adds up.
     static constexpr bool kAdds[kProducts][kPhases] = {
@@ -97,12 +98,12 @@ class FastFir {
  public:
   // `rows` x `columns` outputs. The first reads the plane from row y and column x on, the next `down` rows below it
   // and `across` columns beside it; what lies outside the plane is reflected.
-  void run(const FastFilters<T>& filters, int filter_width, const Plane<T>& plane, int y, int rows, int down, int x,
-           int columns, int across, T* out, int64_t out_pitch) {
+  void run(const FastFilters<T>& filters, const Plane<T>& plane, int y, int rows, int down, int x, int columns,
+           int across, T* out, int64_t out_pitch) {
     const int groups = (columns + kPhases - 1) / kPhases;
     const int lanes = (groups + kLanes - 1) / kLanes * kLanes;
     shape(filters, lanes, down, across);
-    plan_row(plane.width, x, (columns - 1) * across + filter_width);
+    plan_row(plane.width, x, (columns - 1) * across + filters.width);
     int loaded = 0;
     for (int done = 0; done < rows; done += kRows) {
       const int count = std::min(kRows, rows - done), first = done * down, last = first + (count - 1) * down;

@@ -20,6 +20,7 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from . import configs
+from .images import channels_last
 
 
 def _pointers(height: int, width: int, warps: int, stages: int) -> configs.Config:
@@ -200,12 +201,12 @@ def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, factor: float
             config: configs.Config | None = None) -> None:
     if not x.numel():
         return
-    x, weight = _channels_last(x), _channels_last(weight)
+    x, weight = _aligned(x), _aligned(weight)
     batch, channels, height, width = x.shape
     config = config or configs.choose(name(), configs.shape_class(x), candidates(x), x.device)
     per_pixel = scale is not None and scale.dim() == 4
     if scale is not None:
-        scale = _channels_last(scale) if per_pixel else scale.contiguous()
+        scale = _aligned(scale) if per_pixel else scale.contiguous()
     tile = config["TH"], config["TW"]
     load_x, load_weight, kernel = x, weight, pointer_kernel
     if config["DESCRIPTORS"]:
@@ -216,13 +217,13 @@ def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, factor: float
     with torch.cuda.device_of(x):
         kernel[(batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, tile[1]),)](
             load_x, load_weight, None if bias is None else bias.contiguous(), scale,
-            None if other is None else _channels_last(other), out, conv, height, width, 9, float(factor),
+            None if other is None else _aligned(other), out, conv, height, width, 9, float(factor),
             EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, SWAP=bool(config["SWAP"]),
             WIDEN=triton.knobs.runtime.interpret and x.dtype == torch.bfloat16,
             PRECISION="tf32" if _tf32() and x.dtype == torch.float32 else "ieee",
             C=channels, TH=tile[0], TW=tile[1], num_warps=config["num_warps"], num_stages=config["num_stages"])
 
 
-def _channels_last(x: Tensor) -> Tensor:
-    x = x.contiguous(memory_format=torch.channels_last)
+def _aligned(x: Tensor) -> Tensor:
+    x = channels_last(x)
     return x if x.data_ptr() % 16 == 0 else x.clone()  # as the copy engine needs it
