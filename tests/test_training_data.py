@@ -19,7 +19,7 @@ def folder(tmp_path):
 
 def test_patches_have_their_size_even_from_small_images(folder):
     dataset = PatchDataset([folder], 32)
-    assert len(dataset.files) == 6
+    assert len(dataset.images) == 6
     for index in range(40):
         patch = dataset[index]
         assert patch.shape == (3, 32, 32) and patch.dtype == torch.uint8 and patch.is_contiguous()

@@ -33,10 +33,15 @@ class Plan:
 
     def last(self, lr: Tensor) -> tuple[DANOutput, Tensor]:
         """``model(lr)`` for ``lr`` (B, image channels, h, w), and the code (B, c) that the last iteration used."""
-        code = self.model.init_ker_map.to(lr.dtype).expand(lr.shape[0], -1)
-        for _ in range(self.model.config.iterations - 1):
-            code = self.model.step(lr, code).code
+        code = self.code(lr, self.model.config.iterations - 1)
         return self.model.step(lr, code), code
+
+    def code(self, lr: Tensor, iterations: int) -> Tensor:
+        """The code (B, c) after ``iterations`` iterations; after 0 it is the Dirac kernel's."""
+        code = self.model.init_ker_map.to(lr.dtype).expand(lr.shape[0], -1)
+        for _ in range(iterations):
+            code = self.model.step(lr, code).code
+        return code
 
     def sr(self, lr: Tensor) -> Tensor:
         """``model(lr).sr``: faster where the last kernel need not be estimated."""
@@ -71,7 +76,7 @@ class PlanV2(Plan):
     @torch.no_grad()
     def last(self, lr: Tensor) -> tuple[DANOutput, Tensor]:
         invariants, estimator_head = self._invariants(lr), self._estimator.head_LR(lr)
-        code, scales = self._before_last(invariants, estimator_head)
+        code, scales = self._code(invariants, estimator_head, self.model.config.iterations - 1)
         sr = self._restore(invariants, scales)
         kernel = self._estimate(sr, estimator_head)
         return DANOutput(sr, kernel, self.model.encode(kernel)), code
@@ -79,19 +84,23 @@ class PlanV2(Plan):
     @torch.no_grad()
     def sr(self, lr: Tensor) -> Tensor:
         invariants = self._invariants(lr)
-        _, scales = self._before_last(invariants, self._estimator.head_LR(lr))
+        _, scales = self._code(invariants, self._estimator.head_LR(lr), self.model.config.iterations - 1)
         return self._restore(invariants, scales)
+
+    @torch.no_grad()
+    def code(self, lr: Tensor, iterations: int) -> Tensor:
+        return self._code(self._invariants(lr), self._estimator.head_LR(lr), iterations)[0]
 
     @torch.no_grad()
     def restore(self, lr: Tensor, code: Tensor) -> Tensor:
         scales = condition_path(code, *self._condition)
         return self._restore(self._invariants(lr), scales.expand(lr.shape[0], -1, -1))
 
-    def _before_last(self, invariants: _Invariants, estimator_head: Tensor) -> tuple[Tensor, Tensor]:
-        """What the last iteration uses: the code (B, c) and its factors (B, N, C)."""
+    def _code(self, invariants: _Invariants, estimator_head: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+        """What the iteration after ``iterations`` of them uses: the code (B, c) and its factors (B, N, C)."""
         batch = estimator_head.shape[0]
         code, scales = self.model.init_ker_map.expand(batch, -1), self._first_scales.expand(batch, -1, -1)
-        for _ in range(self.model.config.iterations - 1):
+        for _ in range(iterations):
             code = self.model.encode(self._estimate(self._restore(invariants, scales), estimator_head))
             scales = condition_path(code, *self._condition)
         return code, scales
