@@ -82,11 +82,12 @@ def test_killed_at_20_random_moments_it_ends_with_the_losses_of_an_unbroken_run(
               "cpu", "--precision", "fp32", "--log-every", "1", "--save-every", "3", "--validate-every", "1000"]
     assert main([*common, "--out", str(tmp_path / "whole")]) == 0
     out = tmp_path / "killed"
-    seconds = [random.Random(1).uniform(0, 0.15) for _ in range(20)]
+    rng = random.Random()
+    seconds = [rng.uniform(0, 0.2) for _ in range(20)]
     call = json.dumps([[*common, "--out", str(out), "--resume", "auto"], str(out), seconds])
     done = subprocess.run([sys.executable, "-c", KILLER, call], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stderr.count("steps 0 to 150") < 21 and len(list(out.glob("events*"))) > 10  # it was killed and resumed
+    assert 0 < done.stderr.count("steps 0 to 150") < 15  # it went on where it was
     assert figures(out) == figures(tmp_path / "whole") and len(figures(out)) == 151
     a, b = (Checkpoints(folder / "checkpoints").read()["step_state"] for folder in (out, tmp_path / "whole"))
     for part in ("model", "average", "optimizer", "guard"):
@@ -177,7 +178,9 @@ def test_config_file_gives_the_run_again(photo, tmp_path, monkeypatch):
     (lambda c: c["config"].update(chanels=8), "unknown key config.chanels"),
     (lambda c: c["training"].update(lr=1), "unknown key training.lr"),
     (lambda c: c["training"].update(batch=0), "batch=0"),
-    (lambda c: c["training"].update(steps="many"), "steps='many'"),
+    (lambda c: c["training"].update(steps="many"), "training.steps='many': expected a whole number"),
+    (lambda c: c["training"].update(ema=1.5), "ema=1.5"),
+    (lambda c: c["degradation"].update(irregular=1), "irregular=1: expected true or false"),
     (lambda c: c["config"].update(scale=5), "scale=5"),
     (lambda c: c["degradation"].update(kernel_size=7), "degradation.kernel_size=7"),
     (lambda c: c["degradation"].update(sigma=[1]), "sigma"),

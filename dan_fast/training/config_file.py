@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from ..config import DANConfig
 from ..degradation.pipeline import Degradation
@@ -35,8 +35,11 @@ def preset_from_dict(parts: dict[str, Any], source: str) -> Preset:
         for key in values:
             if key not in known:
                 raise DanFastError(f"{source}: unknown key {name}.{key}; {name} has {', '.join(known)}")
-        if name == "degradation" and isinstance(values.get("sigma"), list):
+        if isinstance(values.get("sigma"), list):
             values["sigma"] = tuple(values["sigma"])
+        for key, hint in get_type_hints(kind).items():
+            if key in values and not _fits(values[key], hint):
+                raise DanFastError(f"{source}: {name}.{key}={values[key]!r}: expected {_EXPECTED[hint]}")
         try:
             made[name] = kind(**values)
         except (TypeError, ValueError) as error:
@@ -73,6 +76,19 @@ def read_config(path: Path) -> tuple[Preset, int]:
     if type(seed) is not int or seed < 0:
         raise DanFastError(f"{path}: seed={seed!r}: expected a whole number of at least 0")
     return preset_from_dict(content, str(path)), seed
+
+
+_EXPECTED = {int: "a whole number", float: "a number", str: "a text", bool: "true or false",
+             tuple[float, float]: "two numbers, the smaller first"}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if hint is float:
+        return type(value) in (int, float)
+    if hint == tuple[float, float]:
+        return (type(value) is tuple and len(value) == 2 and all(type(v) in (int, float) for v in value)
+                and 0 < value[0] <= value[1])
+    return type(value) is hint
 
 
 def _section(parts: dict[str, Any], name: str, source: str) -> dict[str, Any]:

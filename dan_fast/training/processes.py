@@ -64,11 +64,22 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     with _clear_errors():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+        store, rank, count = next(dist.rendezvous("env://"))
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=count,
+                                store=dist.PrefixStore(_attempt(), store), timeout=TIMEOUT)
     try:
         yield Processes(dist.get_rank(), count)
     finally:
         dist.destroy_process_group()
+
+
+def _attempt() -> str:
+    """What tells this start of the processes from the ones before, whose addresses are still in torchrun's store.
+
+    On several machines each counts for itself; TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 is torch's own remedy there.
+    """
+    one_machine = os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]
+    return f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}" if one_machine else "attempt"
 
 
 @contextmanager
