@@ -1,11 +1,12 @@
 """The training run: it learns, resumes exactly, survives divergence and Ctrl-C."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import dan_fast
 from dan_fast.cli import main
 from dan_fast.degradation.pipeline import Degradation
+from dan_fast.docstrings import field_texts
 from dan_fast.errors import DanFastError
+from dan_fast.training import diary
 from dan_fast.training import run as run_module
 from dan_fast.training import step as step_module
 from dan_fast.training.checkpoints import Checkpoints
+from dan_fast.training.config_file import read_config, write_config
 from dan_fast.training.loop import train
 from dan_fast.training.presets import PRESETS, Preset, get_preset
 from dan_fast.training.run import LAG, Run, RunOptions
@@ -217,8 +221,44 @@ def test_command_trains_validates_and_resumes(photos, tmp_path):
     assert dan_fast.load(out / "weights.safetensors").config.scale == 2
 
 
-def test_command_without_data_trains_on_the_samples(tmp_path):
-    assert command("--out", tmp_path / "run", "--steps", 1) == 0
+def test_command_shows_how_it_goes(tmp_path, capsys, monkeypatch):
+    """On the photos that ship, as no data is given."""
+    out = tmp_path / "run"
+    monkeypatch.setattr(diary, "DATA_BOUND", 0.0)
+    images = sorted(dan_fast.files.SAMPLES.glob("*.png"))
+    few = tmp_path / "few"
+    few.mkdir()
+    Image.open(images[0]).crop((0, 0, 64, 48)).save(few / "a.png")
+    assert command("--out", out, "--steps", 11, "--val", few, "--validate-every", 5, "--log-every", 5, "--profile") == 0
+    told = capsys.readouterr().err
+    table = [row.split(",") for row in (out / "metrics.csv").read_text().splitlines()]
+    assert table[0] == ["step", "sr", "kernel", "gradient_norm", "learning_rate", "images_per_s", "data_ms"]
+    assert [row[0] for row in table[1:]] == ["5", "10"] and all(float(v) >= 0 for row in table[1:] for v in row)
+    scores = [row.split(",") for row in (out / "validation.csv").read_text().splitlines()]
+    assert scores[0] == ["step", "psnr_y", "kernel_error"] and [row[0] for row in scores[1:]] == ["5", "10", "11"]
+    tags = EventAccumulator(str(out))
+    tags.Reload()
+    assert {"sample/a.png", "kernel/a.png"} <= set(tags.Tags()["images"])
+    assert {"loss/sr", "loss/kernel", "learning_rate", "gradient_norm", "validation/psnr_y", "speed/images_per_s",
+            "speed/data_ms"} <= set(tags.Tags()["scalars"])
+    names = {event.get("name") for event in json.loads((out / "trace.json").read_text())["traceEvents"]}
+    assert {"degradation", "first iterations", "forward", "backward", "update"} <= names
+    assert f"dan-fast upscale PHOTO -o FOLDER --weights {out / 'weights.safetensors'}" in told
+    assert "ms a step on the CPU: degradation" in told and told.count("data-bound: ") == 1
+    best = max(range(1, 4), key=lambda i: float(scores[i][1]))
+    assert ("the best validation" in told) == (best != 3)
+    assert dan_fast.load(out / "best.safetensors").config == dan_fast.load(out / "weights.safetensors").config
+
+
+def test_every_field_has_its_help(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for kind, prefix in ((TrainingSettings, "--"), (dan_fast.DANConfig, "config."), (Degradation, "degradation.")):
+        texts = field_texts(kind)
+        for field in fields(kind):
+            assert len(texts[field.name]) > 5
+            assert (f"--{field.name.replace('_', '-')} " if prefix == "--" else f"{prefix}{field.name}: ") in text
 
 
 def test_command_says_what_is_wrong(photos, tmp_path, capsys):
@@ -270,6 +310,23 @@ def test_interrupt_saves_and_resume_goes_on(photos, tmp_path):
     assert state["step"] > 0
     assert main(["train", "--resume", "--data", str(photos), "--val", str(photos), "--out", str(out), "--device", "cpu",
                  "--steps", str(state["step"] + 1)]) == 0
+
+
+def test_presets_are_the_papers(tmp_path):
+    for scale in (2, 3, 4):
+        for version, steps, halve in (("v1", 400_000, 200_000), ("v2", 800_000, 200_000)):
+            preset = get_preset(f"{version}-x{scale}")
+            assert preset.config == dan_fast.DANConfig(version=version, scale=scale)
+            assert preset.degradation == Degradation(scale, 21, (0.2, float(scale)))
+            assert preset.training == TrainingSettings(
+                steps=steps, batch=64, patch=64, learning_rate=4e-4, schedule="halving", halve_every=halve)
+            write_config(tmp_path / "config.json", preset, 1)
+            assert read_config(tmp_path / "config.json") == (preset, 1)
+    for scale, size, length in ((2, 11, 10), (4, 31, 15)):
+        for version in ("v1", "v2"):
+            preset = get_preset(f"{version}-irregular-x{scale}")
+            assert (preset.config.kernel_size, preset.config.code_length) == (size, length)
+            assert preset.degradation == Degradation(scale, size, (0.6, 5.0), irregular=True, disturbance=0.25)
 
 
 def test_presets_by_name():

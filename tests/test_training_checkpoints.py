@@ -148,7 +148,7 @@ def test_a_full_disk_ends_the_run_with_a_word_and_keeps_the_checkpoint_before(ph
 
     monkeypatch.setattr(run, "train_step", full_from_step_5)
     try:
-        with pytest.raises(DanFastError, match=r"cannot write \(File too large\); step-000000004\.pt is kept: make room"):
+        with pytest.raises(DanFastError, match=r"cannot write \(File too large\); step-000000004\.pt is kept"):
             train(run, [photo])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

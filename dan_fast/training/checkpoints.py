@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import dan_fast_kernels
@@ -74,6 +75,7 @@ def _read(path: Path) -> dict:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+@cache
 def code_revision() -> str:
     """The version, and the git revision of the code where it runs from a checkout: ``0.1.0, abc123, changed``."""
     version = dan_fast_kernels.__version__

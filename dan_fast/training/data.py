@@ -108,31 +108,31 @@ class PatchDataset(Dataset):
         return pixels
 
 
-class _Numbers(Sampler):
-    """The patches of a stream's steps, or one part of each: no shuffling is needed, and it may go on anywhere."""
+class StreamPart(Sampler):
+    """Numbers of the patches of ``steps``, or of one part of each: no shuffling is needed, and it may go on anywhere.
 
-    def __init__(self, steps: range, batch: int, part: tuple[int, int]) -> None:
-        self._steps, self._batch, self._part = steps, batch, part
+    Args:
+        batch: patches a step, in all parts together.
+        part: (i, n): the i-th of n equal parts.
+    """
+
+    def __init__(self, steps: range, batch: int, part: tuple[int, int] = (0, 1)) -> None:
+        self._steps, self._batch, self._index = steps, batch, part[0]
+        self.own = batch // part[1]
 
     def __iter__(self) -> Iterator[int]:
-        index, count = self._part
-        own = self._batch // count
         for step in self._steps:
-            first = step * self._batch + index * own
-            yield from range(first, first + own)
+            first = step * self._batch + self._index * self.own
+            yield from range(first, first + self.own)
 
     def __len__(self) -> int:
-        return len(self._steps) * self._batch // self._part[1]
+        return len(self._steps) * self.own
 
 
-def patch_loader(dataset: PatchDataset, batch: int, first_step: int, steps: int, workers: int,
-                 part: tuple[int, int] = (0, 1)) -> DataLoader:
-    """Batches (batch, channels, size, size) uint8 of steps ``first_step`` to ``steps - 1``.
-
-    ``part`` (i, n): only the i-th of n equal parts of each batch.
-    """
-    return DataLoader(dataset, batch // part[1], sampler=_Numbers(range(first_step, steps), batch, part),
-                      num_workers=workers, pin_memory=torch.cuda.is_available(), persistent_workers=workers > 0)
+def patch_loader(dataset: PatchDataset, stream: StreamPart, workers: int) -> DataLoader:
+    """Batches (batch, channels, size, size) uint8, read by ``workers`` processes; 0: by this one."""
+    return DataLoader(dataset, stream.own, sampler=stream, num_workers=workers,
+                      pin_memory=torch.cuda.is_available(), persistent_workers=workers > 0)
 
 
 def on_device(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:

@@ -7,6 +7,7 @@ import io
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
@@ -88,6 +89,13 @@ class Diary:
                 return
             yield batch
 
+    @contextmanager
+    def not_counting(self) -> Iterator[None]:
+        """What is done inside is no step's time."""
+        start = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - start
+
     def write(self, step: int, report: Report) -> None:
         """One step's report; every ``log_every``th is written down."""
         self._bar.update(step - self._bar.n)
@@ -120,8 +128,6 @@ class Diary:
             self._writer.add_image(name, picture, step, dataformats="HWC")
         self._scores.add(step, scores.psnr, scores.kernel_error)
         log.info("step %d: %.2f dB on Y", step, scores.psnr)
-        # The validation's time is not the steps'.
-        self._since, self._waited, self._step = time.perf_counter(), 0.0, step
 
     def _warn_if_data_bound(self, share: float, steps: int) -> None:
         if share > DATA_BOUND and steps > 1 and not self._said_data_bound:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from torch import Tensor
 
 from ..errors import DanFastError
 from ..model import DAN
-from .data import PatchDataset, on_device, patch_loader
+from .data import PatchDataset, StreamPart, on_device, patch_loader
 from .diary import Diary
+from .held import HeldImages, fits
 from .processes import Processes
 from .profile import step_profiler
 from .run import BEST, WEIGHTS, Run
@@ -45,9 +48,13 @@ def _train(run: Run, data: list[Path], validation: Validation | None) -> bool:
     dataset = PatchDataset(data, settings.patch * run.preset.config.scale, channels=run.preset.config.image_channels,
                            seed=run.seed)
     _ = dataset[run.step * settings.batch]  # says here, rather than in a worker, if nothing can be read
-    loader = patch_loader(dataset, settings.batch, run.step, settings.steps, options.workers,
-                          (processes.rank, processes.count))
-    log.info("%d images, %.3f M parameters, steps %d to %d on %s in %s%s", len(dataset.images),
+    stream = StreamPart(range(run.step, settings.steps), settings.batch, (processes.rank, processes.count))
+    held = fits(dataset, options.device)
+    batches: Iterable[Tensor] = (
+        HeldImages(dataset, options.device).batches(stream, stream.own) if held
+        else on_device(patch_loader(dataset, stream, options.workers), options.device))
+    log.info("%d images%s, %.3f M parameters, steps %d to %d on %s in %s%s", len(dataset.images),
+             " held on the GPU" if held else "",
              sum(p.numel() for p in run.model.parameters()) / 1e6, run.step, settings.steps, options.device,
              "bfloat16" if options.bf16 else "float32",
              f", {processes.count} processes" if processes.count > 1 else "")
@@ -55,7 +62,7 @@ def _train(run: Run, data: list[Path], validation: Validation | None) -> bool:
         run.save()  # something to roll back to
     with (Diary(run) as diary, _StopSignal() as stop,
           step_profiler(options.out / "trace.json", options.profile and processes.main) as profiled):
-        for hr in diary.waiting_for(on_device(loader, options.device)):
+        for hr in diary.waiting_for(batches):
             run.train_step(hr, stop.requested)
             last = run.step == settings.steps
             # One process can stop at once; several stop at the step where all know of it.
@@ -65,7 +72,8 @@ def _train(run: Run, data: list[Path], validation: Validation | None) -> bool:
                 stopping = stopping or (report.stop > 0 and not last)
             profiled()
             if validation and (run.step % options.validate_every == 0 or last) and not stopping:
-                scores = validation(run.average, processes)
+                with diary.not_counting():
+                    scores = validation(run.average, processes)
                 diary.write_scores(run.step, scores)
                 run.save_if_best(scores.psnr)
             if run.step % options.save_every == 0 or last or stopping:

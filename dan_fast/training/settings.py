@@ -43,12 +43,12 @@ class TrainingSettings:
         for name in ("steps", "batch", "patch", "halve_every"):
             if getattr(self, name) < 1:
                 raise DanFastError(f"{name}={getattr(self, name)}: expected at least 1")
-        for name, lowest, highest in (("learning_rate", 0, math.inf), ("clip", 0, math.inf), ("kernel_weight", 0, math.inf),
-                                      ("warmup", 0, math.inf), ("short_until", 0, 1), ("ema", 0, 1)):
-            value = getattr(self, name)
-            if not lowest <= value <= highest:
-                raise DanFastError(f"{name}={value}: expected at least {lowest}"
-                                   + (f" and at most {highest}" if highest == 1 else ""))
+        for name in ("learning_rate", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise DanFastError(f"{name}={getattr(self, name)}: expected a positive number")
+        for name, highest in (("warmup", math.inf), ("kernel_weight", math.inf), ("short_until", 1), ("ema", 1)):
+            if not 0 <= getattr(self, name) <= highest:
+                raise DanFastError(f"{name}={getattr(self, name)}: expected 0 to {highest}")
         if self.schedule not in ("halving", "cosine"):
             raise DanFastError(f"schedule={self.schedule!r}: expected 'halving' or 'cosine'")
 
