@@ -26,9 +26,10 @@ def compare(benchmark):
     The benchmark's own figure is that of ``fast``; ``extra_info`` holds the reference's median, the ratio of the
     medians (above 1: ``fast`` is faster) and the facts. ``device`` is where both compute: a GPU is waited for
     before and after each. ``calls``: how often both do it each time that they are called, for seconds a call.
+    ``inference=False``: autograd is needed.
     """
     def run(fast: Callable[[], object], reference: Callable[[], object], *, rounds: int = 15, device: str = "cpu",
-            calls: int = 1, **facts: object) -> None:
+            calls: int = 1, inference: bool = True, **facts: object) -> None:
         reference_seconds = []
 
         def finished(function: Callable[[], object]) -> None:
@@ -41,7 +42,7 @@ def compare(benchmark):
             finished(reference)
             reference_seconds.append(time.perf_counter() - start)
 
-        with torch.inference_mode():
+        with torch.inference_mode(inference):
             # setup runs, untimed, before every round.
             benchmark.pedantic(finished, args=(fast,), setup=time_reference, rounds=rounds, warmup_rounds=2)
         if benchmark.disabled:

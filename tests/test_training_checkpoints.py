@@ -56,7 +56,7 @@ KILLER = """
 import json, os, signal, sys, time
 import torch
 from dan_fast.cli import main
-import dan_fast.commands.train, torch.utils.tensorboard
+import dan_fast.commands.train, torch._dynamo, torch.utils.tensorboard  # what a run imports when it begins
 torch.set_num_threads(1)
 arguments, out, seconds = json.loads(sys.argv[1])
 for wait in [*seconds, None]:
