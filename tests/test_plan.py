@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from conftest import tiny_config
@@ -107,8 +109,7 @@ def test_tolerance_stops_when_the_kernel_stands_still():
     lr = torch.rand(2, 3, 16, 16)
     with torch.inference_mode():
         outputs = model.iterate(lr)
-        moves = [(b.kernel - a.kernel).abs().sum((1, 2)).max().item() for a, b in zip(outputs, outputs[1:],
-                                                                                     strict=False)]
+        moves = [(b.kernel - a.kernel).abs().sum((1, 2)).max().item() for a, b in pairwise(outputs)]
         tolerance = moves[2] * 1.001
         first = next(n for n, move in enumerate(moves, 2) if move <= tolerance)
         sr, outcome = run(plan_for(model), lr, tolerance=tolerance)

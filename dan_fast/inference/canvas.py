@@ -136,10 +136,9 @@ class Canvas:
                                "is too small for them: use float32")
         if self.result is None:
             return
-        values = sr.float()
+        values = sr.float().clamp(0, 1)
         if self.pixels.shape[1] < self.image_channels:
             values = (values * values.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
-        values = values.clamp(0, 1)
         if self._largest > 1:
             values = values.mul_(self._largest).round_()
         self.result[..., rows, columns] = values.to(self.result.dtype).to(self.result.device)

@@ -155,6 +155,8 @@ class Engine:
         cut = tiles(*image.size, limits.tile or tile_side(limits.room, halo), halo)
         rows, columns = cut[0].window
         count = max(1, limits.room // ((rows.stop - rows.start) * (columns.stop - columns.start)))
+        if self.plan.device.type == "cpu":  # which needs no more to be busy
+            count = min(count, torch.get_num_threads())
         return [Tiles(self.plan, image, cut[n:n + count]) for n in range(0, len(cut), count)]
 
     def _within_memory(self, run: Callable[[Limits], T]) -> T:
