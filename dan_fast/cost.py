@@ -43,12 +43,14 @@ def published(config: DANConfig) -> float:
     return config.iterations * (sum(restorer(config).values()) + sum(estimator(config).values()))
 
 
-def planned(config: DANConfig, kernel: bool = True) -> float:
-    """Of all iterations as ``dan_fast.inference.plan`` computes them on a CPU.
+def planned(config: DANConfig, *, kernel: bool, winograd: bool) -> float:
+    """Of all iterations as ``dan_fast.inference.plan`` computes them.
 
     Args:
         kernel: whether the last kernel is wanted.
+        winograd: whether the blocks' convolutions take fewer multiplications: on a CPU in float32.
     """
+    share = WINOGRAD if winograd else 1
     r, e = restorer(config), estimator(config)
     if config.version == "v1":  # its constant planes are no part of the convolution
         r["body"] = config.blocks * 18 * config.channels * (config.channels + config.code_length)
@@ -56,6 +58,6 @@ def planned(config: DANConfig, kernel: bool = True) -> float:
     if config.upsampler == "published":
         upsampler = 25 * config.channels * config.image_channels * config.scale**2
     once = r["head"] + e["head of lr"]
-    restored = WINOGRAD * (r["body"] + r["fusion"]) + upsampler
-    estimated = e["head"] + WINOGRAD * e["body"]
+    restored = share * (r["body"] + r["fusion"]) + upsampler
+    estimated = e["head"] + share * e["body"]
     return once + config.iterations * restored + (config.iterations - 1 + kernel) * estimated
