@@ -20,7 +20,7 @@ from ..devices import add_device_argument, pick_device
 from ..errors import DanFastError
 from ..inference import Upscaler
 from ..model import DAN
-from .photos import DTYPES
+from .engine import DTYPES
 
 # Until memory, compiled kernels and captured graphs are ready for a size.
 WARM_UP = 3

@@ -13,7 +13,8 @@ from ..files import make_folder, write_npy
 from ..images import Photo, find_images, read_image, write_image
 from ..kernel_shape import kernel_shape
 from ..pictures import kernel_picture
-from .photos import Job, add_photo_arguments, for_each, make_upscaler, plan, refuse_overwriting
+from .engine import make_upscaler
+from .photos import Job, add_photo_arguments, for_each, plan, refuse_overwriting
 
 _LARGEST_FILE = 1 << 20
 

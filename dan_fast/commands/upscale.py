@@ -14,8 +14,9 @@ from ..images import Photo, check_writable, read_image, to_8_bits, write_image
 from ..inference import Upscaler, UpscaleResult, UpscalerStats
 from ..inference.known_kernel import known_kernel
 from ..pictures import kernel_picture, side_by_side
+from .engine import add_ensemble_argument, make_upscaler
 from .kernel import kernel_files, read_kernel, write_kernel
-from .photos import Job, add_photo_arguments, for_each, make_upscaler, plan, refuse_overwriting, say
+from .photos import Job, add_photo_arguments, for_each, plan, refuse_overwriting, say
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif"}
 _WRITTEN = (*FORMATS.values(), ".jpeg", ".tiff")
@@ -31,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quality", type=whole_number(1, 100), default=95, help="of jpg and webp, 1 to 100")
     parser.add_argument("--kernel", type=Path, metavar="FILE",
                         help="the blur, if it is known: a .npy file of n x n numbers, n odd; nothing is estimated")
-    parser.add_argument("--ensemble", action="store_true",
-                        help="the mean over the photo turned and mirrored in eight ways: slightly better, eight times "
-                        "as long")
+    add_ensemble_argument(parser)
     parser.add_argument("--save-kernel", action="store_true",
                         help="also write the estimated blur, NAME_x4_kernel.png and .npy")
     parser.add_argument("--compare", action="store_true",
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     jobs = plan(args.paths, args.output)
-    upscaler = make_upscaler(args, ensemble=args.ensemble)
+    upscaler = make_upscaler(args)
     command = _Upscale(args, upscaler)
     refuse_overwriting(jobs, (path for job in jobs for path in command.outputs(job)))
     make_folder(args.output)
