@@ -96,7 +96,7 @@ def test_whole(compare, rate, name, size, threads):
 
     def planned() -> torch.Tensor:
         whole = Whole(plan, last)
-        alternate(plan, [whole], size[0] * size[1], config.iterations, kernel=False)
+        alternate(plan, whole, config.iterations, kernel=False)
         return whole.sr
 
     with torch.inference_mode():

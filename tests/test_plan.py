@@ -20,7 +20,7 @@ BOUND = 1e-5
 def run(plan, lr, **options):
     """Last result and outcome for whole images."""
     whole = Whole(plan, lr)
-    outcome = alternate(plan, [whole], lr.shape[2] * lr.shape[3], plan.config.iterations, **options)
+    outcome = alternate(plan, whole, plan.config.iterations, **options)
     return whole.sr, outcome
 
 
@@ -139,7 +139,7 @@ def test_low_precision_errs_at_most_twice_as_much_as_the_models_own(version, dty
         expected, own = exact(lr.double(), 1), low.to(dtype)(lr.to(dtype), 1)
         plan = plan_for(model, dtype)
         whole = Whole(plan, lr)
-        outcome = alternate(plan, [whole], 12 * 14, 1)
+        outcome = alternate(plan, whole, 1)
 
     def error(found, of):
         return (found.double() - of).square().mean().sqrt()

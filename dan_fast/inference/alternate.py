@@ -1,71 +1,86 @@
-"""The alternation itself, over a whole image or over its tiles: one loop, and one kernel for all of them."""
+"""The alternation itself, over whole images or over the tiles of one: one loop, and one kernel for all tiles."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from .canvas import Canvas
-from .plan import Estimate, Plan, Prepared
+from .plan import Estimate, Plan
 from .tiling import Tile
 
 
-class Piece(Protocol):
-    """What the network computes at once: an image, a batch of them, or a batch of an image's tiles."""
+class Images(Protocol):
+    """What one alternation works on."""
 
-    def prepared(self) -> Prepared:
-        """What every iteration needs of it."""
+    def iterate(self, condition: Tensor, *, writes: bool, estimates: bool) -> Estimate | None:
+        """One iteration with a ``condition`` of ``plan.condition``: the Restorer, and the Estimator if wanted.
 
-    def pool(self, features: Tensor) -> Tensor:
-        """Its part of the Estimator's sums, (images, C, 3, 3)."""
-
-    def write(self, sr: Tensor) -> None:
-        """Takes the result; that of a later iteration replaces it."""
+        ``writes``: keep the result. That of a later iteration replaces it.
+        """
 
 
 class Whole:
-    """Whole images, whose invariants are kept from one iteration to the next.
+    """Whole images; what they share in all iterations is kept.
 
     Args:
         plan: of the network.
         lr: (N, image channels, h, w) in [0, 1].
+
+    Attributes:
+        sr: the result.
     """
 
     def __init__(self, plan: Plan, lr: Tensor) -> None:
         self._plan, self._prepared = plan, plan.prepare(lr)
         self.sr: Tensor | None = None
 
-    def prepared(self) -> Prepared:
-        return self._prepared
-
-    def pool(self, features: Tensor) -> Tensor:
-        return self._plan.pool(features)
-
-    def write(self, sr: Tensor) -> None:
-        self.sr = sr
+    def iterate(self, condition: Tensor, *, writes: bool, estimates: bool) -> Estimate | None:
+        sr = self._plan.restore(self._prepared, condition)
+        if writes:
+            self.sr = sr
+        return self._plan.estimate(self._plan.features(sr, self._prepared)) if estimates else None
 
 
-class Tiles:
-    """Tiles of one image with windows of one size, read and written on a canvas. Nothing is kept of them."""
+class Tiled:
+    """One image in tiles with windows of one size, read and written on a canvas; nothing is kept of a tile.
 
-    def __init__(self, plan: Plan, canvas: Canvas, tiles: Sequence[Tile]) -> None:
-        self._plan, self._canvas, self._tiles = plan, canvas, tiles
+    The Estimator's sums are those of all tiles, so that they have one kernel: the image's.
 
-    def prepared(self) -> Prepared:
-        return self._plan.prepare(torch.cat([self._canvas.read(*tile.window) for tile in self._tiles]))
+    Args:
+        plan: of the network.
+        canvas: of one image.
+        tiles: whose cores partition it.
+        batch: tiles at once.
+    """
 
-    def pool(self, features: Tensor) -> Tensor:
-        sums = [self._plan.pool(features[n:n + 1], tile.core_in_window()) for n, tile in enumerate(self._tiles)]
-        return torch.cat(sums).sum(0, keepdim=True)
+    def __init__(self, plan: Plan, canvas: Canvas, tiles: Sequence[Tile], batch: int) -> None:
+        self._plan, self._canvas = plan, canvas
+        self._batches = [tiles[n:n + batch] for n in range(0, len(tiles), batch)]
 
-    def write(self, sr: Tensor) -> None:
+    def iterate(self, condition: Tensor, *, writes: bool, estimates: bool) -> Estimate | None:
+        sums: list[Tensor] = []
+        for tiles in self._batches:
+            prepared = self._plan.prepare(torch.cat([self._canvas.read(*tile.window) for tile in tiles]))
+            sr = self._plan.restore(prepared, condition)
+            if writes:
+                self._write(sr, tiles)
+            if estimates:
+                features = self._plan.features(sr, prepared)
+                sums += [self._plan.pool(features[n:n + 1], tile.core_in_window()) for n, tile in enumerate(tiles)]
+        if not estimates:
+            return None
+        height, width = self._canvas.size
+        return self._plan.estimate_pooled(torch.cat(sums).sum(0, keepdim=True), height * width)
+
+    def _write(self, sr: Tensor, tiles: Sequence[Tile]) -> None:
         scale = self._canvas.scale
-        for n, tile in enumerate(self._tiles):
-            part = sr[(slice(n, n + 1), slice(None), *tile.core_in_window(scale))]
-            self._canvas.write(part, *tile.core_in_output(scale))
+        for n, tile in enumerate(tiles):
+            core = sr[(slice(n, n + 1), slice(None), *tile.core_in_window(scale))]
+            self._canvas.write(core, *tile.core_in_output(scale))
 
 
 class Outcome(NamedTuple):
@@ -76,48 +91,31 @@ class Outcome(NamedTuple):
     iterations: int
 
 
-def alternate(plan: Plan, pieces: Iterable[Piece], pixels: int, iterations: int, *, kernel: bool = True,
-              tolerance: float | None = None) -> Outcome:
-    """``model.iterate``'s last result into ``pieces``. The Estimator averages over all of them before its softmax, so
-    that all use one kernel, that of the whole image.
+def alternate(plan: Plan, images: Images, iterations: int, *, kernel: bool = True, tolerance: float | None = None
+              ) -> Outcome:
+    """``model.iterate``'s last result into ``images``.
 
     Args:
         plan: of the network.
-        pieces: iterable once for each iteration.
-        pixels: of an image, all its pieces together; in LR.
         iterations: at most.
         kernel: whether the last iteration's Estimator is wanted too.
         tolerance: stop after an iteration that moved every image's kernel by at most so much (sum of absolute
             differences, 0 to 2); ``None``: never.
     """
     code, condition = plan.first_code, plan.first_condition
-    estimate = Estimate(plan.model.init_kernel, code)
+    before = Estimate(plan.model.init_kernel, code)
     for count in range(1, iterations + 1):
         last = count == iterations
-        estimates = kernel or not last
-        sums: Tensor | None = None
-        for piece in pieces:
-            prepared = piece.prepared()
-            sr = plan.restore(prepared, condition)
-            if last or tolerance is not None:
-                piece.write(sr)
-            if estimates:
-                part = piece.pool(plan.features(sr, prepared))
-                sums = part if sums is None else sums + part
-        if sums is None:
-            return Outcome(None, code, count)
-        before, estimate = estimate, plan.estimate(sums, pixels)
-        if last or (tolerance is not None and _moved(plan, before, estimate) <= tolerance):
+        estimate = images.iterate(condition, writes=last or tolerance is not None, estimates=kernel or not last)
+        if last or estimate is None or (tolerance is not None and _moved(plan, before, estimate) <= tolerance):
             break
-        code, condition = estimate.code, plan.condition(estimate.code)
+        before, code, condition = estimate, estimate.code, plan.condition(estimate.code)
     return Outcome(estimate, code, count)
 
 
-def restore(plan: Plan, pieces: Iterable[Piece], code: Tensor) -> None:
-    """The Restorer's result with a known ``code`` (1 or N, c) into ``pieces``."""
-    condition = plan.condition(code)
-    for piece in pieces:
-        piece.write(plan.restore(piece.prepared(), condition))
+def restore(plan: Plan, images: Images, code: Tensor) -> None:
+    """The Restorer's result with a known ``code`` (1 or N, c) into ``images``."""
+    images.iterate(plan.condition(code), writes=True, estimates=False)
 
 
 def _moved(plan: Plan, before: Estimate, after: Estimate) -> float:

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from .alternate import Piece, Tiles, Whole, alternate, restore
+from .alternate import Tiled, Whole, alternate, restore
 from .canvas import Canvas
 from .crop import most_textured
 from .graphs import Graphs
@@ -111,9 +111,8 @@ class Engine:
         return estimate
 
     def _alternate_tiled(self, image: Canvas, limits: Limits, wants_kernel: bool) -> Estimate | None:
-        height, width = image.size
-        outcome = alternate(self.plan, self._pieces(image, limits), height * width, self.options.iterations,
-                            kernel=wants_kernel, tolerance=self.options.tolerance)
+        outcome = alternate(self.plan, self._tiled(image, limits), self.options.iterations, kernel=wants_kernel,
+                            tolerance=self.options.tolerance)
         return outcome.estimate
 
     def _pass(self, lr: Tensor, wants_kernel: bool) -> tuple[Tensor, Estimate | None, Tensor]:
@@ -122,8 +121,8 @@ class Engine:
 
         def run(lr: Tensor) -> tuple[Tensor | None, ...]:
             whole = Whole(self.plan, lr)
-            outcome = alternate(self.plan, [whole], lr.shape[2] * lr.shape[3], options.iterations,
-                                kernel=wants_kernel, tolerance=options.tolerance)
+            outcome = alternate(self.plan, whole, options.iterations, kernel=wants_kernel,
+                                tolerance=options.tolerance)
             kernel, code = outcome.estimate or (None, None)
             return whole.sr, kernel, code, outcome.code
 
@@ -142,22 +141,22 @@ class Engine:
     def _restore(self, images: Sequence[Canvas], codes: Sequence[Tensor]) -> None:
         def run(limits: Limits) -> None:
             for image, code in zip(images, codes, strict=True):
-                restore(self.plan, self._pieces(image, limits), code)
+                restore(self.plan, self._tiled(image, limits), code)
         self._within_memory(run)
 
     # --- memory ---------------------------------------------------------------------------------
 
-    def _pieces(self, image: Canvas, limits: Limits) -> list[Piece]:
-        """An image's tiles, as many at once as there is room for."""
+    def _tiled(self, image: Canvas, limits: Limits) -> Tiled:
+        """An image in tiles, as many at once as there is room for; in one if it fits."""
         halo = self.options.halo
         if limits.images(image):
-            return [Tiles(self.plan, image, [Tile.whole(*image.size)])]
+            return Tiled(self.plan, image, [Tile.whole(*image.size)], 1)
         cut = tiles(*image.size, limits.tile or tile_side(limits.room, halo), halo)
         rows, columns = cut[0].window
-        count = max(1, limits.room // ((rows.stop - rows.start) * (columns.stop - columns.start)))
+        batch = max(1, limits.room // ((rows.stop - rows.start) * (columns.stop - columns.start)))
         if self.plan.device.type == "cpu":  # which needs no more to be busy
-            count = min(count, torch.get_num_threads())
-        return [Tiles(self.plan, image, cut[n:n + count]) for n in range(0, len(cut), count)]
+            batch = min(batch, torch.get_num_threads())
+        return Tiled(self.plan, image, cut, batch)
 
     def _within_memory(self, run: Callable[[Limits], T]) -> T:
         """``run``, again with tiles of half the side as long as a GPU has too little memory."""

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..model import DAN
-from ..ops import condition_path, condition_weights, dpcb_stack, dpcb_weights
+from ..ops import condition_path, condition_weights, dpcb_stack, dpcb_weights, estimator_tail, tail_weights
 from ..ops.dpcb_stack import DPCBWeights
-from ..ops.estimator_tail import pooled, tail_of_pooled, tail_weights
+from ..ops.estimator_tail import pooled, tail_of_pooled
 from .collapse import CollapsedUpsampler
 from .stopwatch import Stopwatch
 
@@ -48,9 +48,10 @@ class Plan(ABC):
     """One network on one device in one dtype, immutable. An iteration is
 
         sr = plan.restore(prepared, plan.condition(code))
-        kernel, code = plan.estimate(plan.pool(plan.features(sr, prepared)), pixels)
+        kernel, code = plan.estimate(plan.features(sr, prepared))
 
-    Images are computed in ``dtype``; condition, kernel and code, which are small, in the model's.
+    and of an image in tiles ``plan.estimate_pooled(the sum of plan.pool(features) over all tiles, pixels)``. Images
+    are computed in ``dtype``; condition, kernel and code, which are small, in the model's.
 
     Args:
         model: in eval mode; it must not change as long as the plan is used.
@@ -81,8 +82,12 @@ class Plan(ABC):
         """The Estimator's last image, (B, C, h, w)."""
 
     @abstractmethod
-    def estimate(self, pooled: Tensor, pixels: int) -> Estimate:
+    def estimate_pooled(self, pooled: Tensor, pixels: int) -> Estimate:
         """What the Estimator makes of the sums of ``pool`` over all ``pixels`` of the image."""
+
+    def estimate(self, features: Tensor) -> Estimate:
+        """What the Estimator makes of whole images, from its ``features``."""
+        return self.estimate_pooled(self.pool(features), features.shape[2] * features.shape[3])
 
     @abstractmethod
     def _body(self, head: Tensor, condition: Tensor) -> Tensor:
@@ -120,7 +125,7 @@ class Plan(ABC):
         Those of disjoint cores that cover an image add up to the image's own, if outside of its core a tile shows
         at least one more pixel of the image.
         """
-        with self.stopwatch("pool"):
+        with self.stopwatch("estimator tail"):
             return pooled(features, core)
 
     def encode(self, kernel: Tensor) -> Tensor:
@@ -143,7 +148,7 @@ class PlanV1(Plan):
                 x = block(x, z)
             return x
 
-    def estimate(self, pooled: Tensor, pixels: int) -> Estimate:
+    def estimate_pooled(self, pooled: Tensor, pixels: int) -> Estimate:
         out: Any = self.model.Estimator.out
         code = F.linear((pooled / pixels).to(out.weight.dtype).flatten(1), out.weight.flatten(1), out.bias)
         return Estimate(None, code)
@@ -177,7 +182,11 @@ class PlanV2(Plan):
         with self.stopwatch("estimator body"):
             return self._image.Estimator.body(prepared.estimator_head, z)[0]
 
-    def estimate(self, pooled: Tensor, pixels: int) -> Estimate:
+    def estimate(self, features: Tensor) -> Estimate:
+        with self.stopwatch("estimator tail"):
+            return Estimate(*estimator_tail(features, *self._tail_weights, self.model.encoder[0]))
+
+    def estimate_pooled(self, pooled: Tensor, pixels: int) -> Estimate:
         with self.stopwatch("estimator tail"):
             return Estimate(*tail_of_pooled(pooled, pixels, *self._tail_weights, self.model.encoder[0]))
 
