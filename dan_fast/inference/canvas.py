@@ -122,7 +122,10 @@ class Canvas:
 
     def read(self, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """A window of every image, (N, image channels, h, w) float32 in [0, 1], on the network's device."""
-        values = self.pixels[..., rows, columns].to(self.device).float() / self._largest
+        window = self.pixels[..., rows, columns]
+        if window.dtype == torch.uint16:  # which GPUs hardly know
+            window = window.float()
+        values = window.to(self.device).float() / self._largest
         return values.expand(-1, self.image_channels, -1, -1)
 
     def write(self, sr: Tensor, rows: slice = slice(None), columns: slice = slice(None)) -> None:
@@ -141,7 +144,9 @@ class Canvas:
             values = (values * values.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
         if self._largest > 1:
             values = values.mul_(self._largest).round_()
-        self.result[..., rows, columns] = values.to(self.result.dtype).to(self.result.device)
+        if self.result.dtype == torch.uint8:
+            values = values.to(torch.uint8)  # the smaller to move
+        self.result[..., rows, columns] = values.to(self.result.device)
 
     def _like(self, pixels: Tensor, result: Tensor | None) -> Canvas:
         return Canvas(pixels, self.scale, self.image_channels, self.device, result)
