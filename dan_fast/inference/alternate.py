@@ -39,10 +39,10 @@ class Whole:
         self.sr: Tensor | None = None
 
     def iterate(self, condition: Tensor, *, writes: bool, estimates: bool) -> Estimate | None:
-        sr = self._plan.restore(self._prepared, condition)
+        cells = self._plan.restore(self._prepared, condition)
         if writes:
-            self.sr = sr
-        return self._plan.estimate(self._plan.features(sr, self._prepared)) if estimates else None
+            self.sr = self._plan.image(cells)
+        return self._plan.estimate(self._plan.features(cells, self._prepared)) if estimates else None
 
 
 class Tiled:
@@ -65,11 +65,11 @@ class Tiled:
         sums: list[Tensor] = []
         for tiles in self._batches:
             prepared = self._plan.prepare(torch.cat([self._canvas.read(*tile.window) for tile in tiles]))
-            sr = self._plan.restore(prepared, condition)
+            cells = self._plan.restore(prepared, condition)
             if writes:
-                self._write(sr, tiles)
+                self._write(self._plan.image(cells), tiles)
             if estimates:
-                features = self._plan.features(sr, prepared)
+                features = self._plan.features(cells, prepared)
                 sums += [self._plan.pool(features[n:n + 1], tile.core_in_window()) for n, tile in enumerate(tiles)]
         if not estimates:
             return None

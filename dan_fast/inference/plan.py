@@ -2,7 +2,8 @@
 
 What does not depend on the iteration is computed once for an image (both heads of ``lr``, its bicubic upscaling), the
 first code's condition once for a network; v2's condition path is ``condition_path``, its bodies are ``dpcb_stack`` and
-``dpcg``, the Estimator ends in sums instead of a convolution, and the published upsampler is one convolution.
+``dpcg``, the Estimator ends in sums instead of a convolution, the published upsampler is one convolution, and the
+image is put together only when it is wanted: until then it is ``cells``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from ..model import DAN
 from ..ops import condition_path, condition_weights, dpcb_stack, dpcb_weights, estimator_tail, tail_weights
 from ..ops.dpcb_stack import DPCBWeights
 from ..ops.estimator_tail import pooled, tail_of_pooled
-from .collapse import CollapsedUpsampler
+from .cells import Bicubic, strided_weight, to_image
+from .collapse import CollapsedUpsampler, DirectUpsampler
 from .stopwatch import Stopwatch
 
 
@@ -29,7 +31,7 @@ class Prepared(NamedTuple):
 
     Attributes:
         head, estimator_head: (B, C, h, w) of either module's own C.
-        base: (B, image channels, h*s, w*s), its bicubic upscaling, where the network adds it.
+        base: (B, s*s*colours, h, w), its bicubic upscaling as cells, where the network adds it.
     """
 
     head: Tensor
@@ -47,8 +49,8 @@ class Estimate(NamedTuple):
 class Plan(ABC):
     """One network on one device in one dtype, immutable. An iteration is
 
-        sr = plan.restore(prepared, plan.condition(code))
-        kernel, code = plan.estimate(plan.features(sr, prepared))
+        cells = plan.restore(prepared, plan.condition(code))
+        kernel, code = plan.estimate(plan.features(cells, prepared))
 
     and of an image in tiles ``plan.estimate_pooled(the sum of plan.pool(features) over all tiles, pixels)``. Images
     are computed in ``dtype``; condition, kernel and code, which are small, in the model's.
@@ -66,9 +68,14 @@ class Plan(ABC):
         same = self.dtype == model.encoder.dtype
         # Parts of torch modules are declared as anything, and these differ by version.
         self._image: Any = model if same else copy.deepcopy(model).to(self.dtype)
-        self._upscale: Callable[[Tensor], Tensor] = self._image.Restorer.upscale
-        if self.config.upsampler == "published":
-            self._upscale = CollapsedUpsampler(self._image.Restorer.upscale, self.config.channels, self.config.scale)
+        restorer, config = self._image.Restorer, self.config
+        self._upscale: Callable[[Tensor], Tensor] = (
+            CollapsedUpsampler(restorer.upscale, config.channels, config.scale) if config.upsampler == "published"
+            else DirectUpsampler(restorer.upscale, config.scale))
+        self._bicubic = None
+        if restorer.adds_bicubic:
+            self._bicubic = Bicubic(config.image_channels, config.scale, restorer.fusion.weight)
+        self._head_weight, self._head_padding = strided_weight(self._estimator_head.weight.detach(), config.scale)
         self.first_code = model.init_ker_map
         with torch.no_grad():
             self.first_condition = self.condition(self.first_code)
@@ -78,8 +85,8 @@ class Plan(ABC):
         """``code`` (B, c) as the Restorer's blocks take it, batch first."""
 
     @abstractmethod
-    def features(self, sr: Tensor, prepared: Prepared) -> Tensor:
-        """The Estimator's last image, (B, C, h, w)."""
+    def _estimator_body(self, x: Tensor, z: Tensor) -> Tensor:
+        """The Estimator's blocks, from its heads of ``lr`` and of the result."""
 
     @abstractmethod
     def estimate_pooled(self, pooled: Tensor, pixels: int) -> Estimate:
@@ -98,23 +105,38 @@ class Plan(ABC):
         """The Restorer's convolution of ``lr``."""
         return self._image.Restorer.head
 
+    @property
+    def _estimator_head(self) -> Any:
+        """The Estimator's convolution of the result."""
+        return self._image.Estimator.head_HR
+
     def prepare(self, lr: Tensor) -> Prepared:
         """For ``lr`` (B, image channels, h, w) in [0, 1]; any floating point type."""
         with self.stopwatch("heads"):
             lr = lr.to(self.device, self.dtype, memory_format=torch.channels_last)
-            base = None
-            if self._image.Restorer.adds_bicubic:
-                base = F.interpolate(lr, scale_factor=self.config.scale, mode="bicubic", align_corners=False)
+            base = None if self._bicubic is None else self._bicubic(lr)
             return Prepared(self._head(lr), self._image.Estimator.head_LR(lr), base)
 
     def restore(self, prepared: Prepared, condition: Tensor) -> Tensor:
-        """(B, image channels, h*s, w*s). A ``condition`` of batch 1 is for every image."""
+        """The result as cells, (B, s*s*colours, h, w). A ``condition`` of batch 1 is for every image."""
         condition = condition.expand(prepared.head.shape[0], *condition.shape[1:])
         with self.stopwatch("body"):
             features = self._body(prepared.head, condition)
         with self.stopwatch("upsampler"):
-            sr = self._upscale(self._fuse(features))
-            return sr if prepared.base is None else sr + prepared.base
+            cells = self._upscale(self._fuse(features))
+            return cells if prepared.base is None else cells.add_(prepared.base)
+
+    def image(self, cells: Tensor) -> Tensor:
+        """(B, s*s*colours, h, w) -> (B, colours, h*s, w*s)."""
+        with self.stopwatch("image"):
+            return to_image(cells, self.config.scale)
+
+    def features(self, cells: Tensor, prepared: Prepared) -> Tensor:
+        """The Estimator's last image, (B, C, h, w)."""
+        with self.stopwatch("estimator head"):
+            z = F.conv2d(cells, self._head_weight, self._estimator_head.bias, padding=self._head_padding)
+        with self.stopwatch("estimator body"):
+            return self._estimator_body(prepared.estimator_head, z)
 
     def _fuse(self, features: Tensor) -> Tensor:
         return self._image.Restorer.fusion(features)
@@ -139,14 +161,10 @@ class PlanV1(Plan):
     def condition(self, code: Tensor) -> Tensor:
         return code.to(self.dtype)
 
-    def features(self, sr: Tensor, prepared: Prepared) -> Tensor:
-        with self.stopwatch("estimator head"):
-            z = self._image.Estimator.head_HR(sr)
-        with self.stopwatch("estimator body"):
-            x = prepared.estimator_head
-            for block in self._image.Estimator.body:
-                x = block(x, z)
-            return x
+    def _estimator_body(self, x: Tensor, z: Tensor) -> Tensor:
+        for block in self._image.Estimator.body:
+            x = block(x, z)
+        return x
 
     def estimate_pooled(self, pooled: Tensor, pixels: int) -> Estimate:
         out: Any = self.model.Estimator.out
@@ -176,11 +194,8 @@ class PlanV2(Plan):
         with self.stopwatch("condition"):
             return condition_path(code, *self._condition_weights)
 
-    def features(self, sr: Tensor, prepared: Prepared) -> Tensor:
-        with self.stopwatch("estimator head"):
-            z = self._image.Estimator.head_HR(sr)
-        with self.stopwatch("estimator body"):
-            return self._image.Estimator.body(prepared.estimator_head, z)[0]
+    def _estimator_body(self, x: Tensor, z: Tensor) -> Tensor:
+        return self._image.Estimator.body(x, z)[0]
 
     def estimate(self, features: Tensor) -> Estimate:
         with self.stopwatch("estimator tail"):
@@ -193,6 +208,10 @@ class PlanV2(Plan):
     @property
     def _head(self) -> Any:
         return self._image.Restorer.head1
+
+    @property
+    def _estimator_head(self) -> Any:
+        return self._image.Estimator.head_HR[0]
 
     def _body(self, head: Tensor, condition: Tensor) -> Tensor:
         return dpcb_stack(head, self._body_weights, condition)
