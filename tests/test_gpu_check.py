@@ -107,7 +107,7 @@ def test_parts_fit_and_exist(check, tmp_path):
         for word in part.command:
             if word.endswith(".py"):
                 assert (BENCHMARKS.parent / word).is_file(), word
-    assert check.SECONDS < 8 * 60
+    assert check.SECONDS <= 9 * 60
 
 
 def test_table_and_files(check, tmp_path):

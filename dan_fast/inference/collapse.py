@@ -1,27 +1,45 @@
-"""The published upsampler as one convolution: nothing in it is nonlinear.
+"""Upsamplers as one convolution to cells.
 
-Its layers read at most two LR pixels far, so together they are a 5x5 convolution from C to 3*s*s channels and one
-PixelShuffle, with a seventh of the multiplications at x4. Only where a layer pads with zeros what the convolution
-would go on with does the result differ: in the outermost LR pixels, which are computed by the layers.
+Nothing in the published upsampler is nonlinear. Its layers read at most two LR pixels far, so together they are a 5x5
+convolution from C to s*s*3 channels, with a seventh of the multiplications at x4. Only where a layer pads with zeros
+what the convolution would go on with does the result differ: in the outermost LR pixels, which are computed by the
+layers.
 """
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .cells import in_cell_order, to_cells
+
 _REACH = 2
 _STRIP = 1 + _REACH  # pixels that the outermost one depends on
 
 
+class DirectUpsampler:
+    """``upscale(features)`` as cells, for ``upsampler="direct"``: its convolution, the channels in another order."""
+
+    def __init__(self, upscale: Any, scale: int) -> None:
+        conv = upscale[0]
+        weight = in_cell_order(conv.weight.detach(), scale)
+        self.weight = weight.contiguous(memory_format=torch.channels_last)
+        self.bias = in_cell_order(conv.bias.detach(), scale)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, s*s*colours, h, w)."""
+        return F.conv2d(features, self.weight, self.bias, padding=1)
+
+
 class CollapsedUpsampler:
-    """``upscale(features)`` for the published upsampler, up to rounding.
+    """``upscale(features)`` as cells, for ``upsampler="published"``, up to rounding.
 
     Args:
-        upscale: ``RestorerV2.upscale`` of ``upsampler="published"``; it must not change as long as this is used.
+        upscale: ``Restorer.upscale``; it must not change as long as this is used.
         channels: of ``features``.
         scale: 2, 3 or 4.
     """
@@ -31,17 +49,19 @@ class CollapsedUpsampler:
         self.weight, self.bias = _composed(upscale, channels, scale)
 
     def __call__(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, 3, h*s, w*s)."""
+        """(B, C, h, w) -> (B, s*s*colours, h, w)."""
         height, width = features.shape[2:]
         if min(height, width) <= 2 * _STRIP:
-            return self.upscale(features)
-        s = self.scale
-        sr = F.pixel_shuffle(F.conv2d(features, self.weight, self.bias, padding=_REACH), s)
-        sr[:, :, :s] = self.upscale(features[:, :, :_STRIP])[:, :, :s]
-        sr[:, :, -s:] = self.upscale(features[:, :, -_STRIP:])[:, :, -s:]
-        sr[:, :, :, :s] = self.upscale(features[:, :, :, :_STRIP])[:, :, :, :s]
-        sr[:, :, :, -s:] = self.upscale(features[:, :, :, -_STRIP:])[:, :, :, -s:]
-        return sr
+            return self._by_layers(features)
+        cells = F.conv2d(features, self.weight, self.bias, padding=_REACH)
+        cells[:, :, :1] = self._by_layers(features[:, :, :_STRIP])[:, :, :1]
+        cells[:, :, -1:] = self._by_layers(features[:, :, -_STRIP:])[:, :, -1:]
+        cells[..., :1] = self._by_layers(features[..., :_STRIP])[..., :1]
+        cells[..., -1:] = self._by_layers(features[..., -_STRIP:])[..., -1:]
+        return cells
+
+    def _by_layers(self, features: Tensor) -> Tensor:
+        return to_cells(self.upscale(features), self.scale)
 
 
 @torch.no_grad()
@@ -54,8 +74,8 @@ def _composed(upscale: nn.Module, channels: int, scale: int) -> tuple[Tensor, Te
     ones = torch.zeros(channels, channels, side, side, dtype=torch.float64, device=parameter.device)
     ones[range(channels), range(channels), centre, centre] = 1
     nothing = exact(ones.new_zeros(1, channels, side, side))
-    # (in, out * s * s, 7, 7): an LR pixel sees the 1 in the direction opposite to the one that the 1 sees it in.
-    responses = F.pixel_unshuffle(exact(ones) - nothing, scale)[:, :, 1:-1, 1:-1].flip(2, 3)
-    bias = F.pixel_unshuffle(nothing, scale)[0, :, centre, centre]
+    # (in, out, 7, 7): an LR pixel sees the 1 in the direction opposite to the one that the 1 sees it in.
+    responses = to_cells(exact(ones) - nothing, scale)[:, :, 1:-1, 1:-1].flip(2, 3)
+    bias = to_cells(nothing, scale)[0, :, centre, centre]
     weight = responses.transpose(0, 1).to(parameter.dtype).contiguous(memory_format=torch.channels_last)
     return weight, bias.to(parameter.dtype)

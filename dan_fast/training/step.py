@@ -11,7 +11,8 @@ from torch.profiler import record_function
 from torch.utils.checkpoint import checkpoint
 
 from ..degradation.pipeline import Degradation
-from ..inference.plan import Plan, plan_for
+from ..inference.alternate import Whole, alternate
+from ..inference.plan import plan_for
 from ..model import DAN, DANOutput
 from .capture import Captured
 from .flat import FlatParameters
@@ -42,22 +43,36 @@ class Report(NamedTuple):
 def unroll(model: DAN, lr: Tensor, iterations: int) -> DANOutput:
     """``model(lr, iterations)`` with its gradients, in less memory.
 
-    Where only the last iteration learns, the ones before run without autograd and by the network's plan; where all
-    learn, their activations are computed again in the backward pass, one iteration at a time.
+    Where only the last iteration learns, the ones before run without autograd; where all learn, their activations are computed again in the backward pass, one iteration at a time.
 
     Args:
         lr: (B, 3, h, w) in [0, 1].
     """
     if model.config.gradient == "last":
-        # A plan computes in the dtype of the weights; autocast goes through the modules.
-        plan = Plan(model) if torch.is_autocast_enabled(lr.device.type) else plan_for(model)
         with torch.no_grad(), record_function("first iterations"):
-            code = plan.code(lr, iterations - 1)
+            code = _code_after(model, lr, iterations - 1)
         return model.step(lr, code)
     code = model.init_ker_map.to(lr.dtype).expand(lr.shape[0], -1)
     for _ in range(iterations - 1):
         code = checkpoint(model.step, lr, code, use_reentrant=False, preserve_rng_state=False).code
     return model.step(lr, code)
+
+
+def _code_after(model: DAN, lr: Tensor, iterations: int) -> Tensor:
+    """The code (B, c) that ``iterations`` iterations find; without autograd."""
+    code = model.init_ker_map.to(lr.dtype).expand(lr.shape[0], -1)
+    config = model.config
+    # A plan is of the weights as they are now. For this network and place that is cheap, and it pays.
+    planned = ((config.version, config.upsampler, lr.device.type, lr.dtype) == ("v2", "direct", "cpu", torch.float32)
+               and not torch.is_autocast_enabled("cpu"))
+    if planned and iterations:
+        plan = plan_for(model)
+        found = alternate(plan, Whole(plan, lr), iterations).estimate
+        assert found is not None
+        return found.code
+    for _ in range(iterations):
+        code = model.step(lr, code).code
+    return code
 
 
 def losses(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:
