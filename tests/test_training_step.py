@@ -95,6 +95,25 @@ def test_in_float32_the_first_iterations_go_through_the_plan(native):
         assert report[:3] == pytest.approx(expected, rel=2e-4)
 
 
+def test_everything_stays_where_it_is():
+    """A CUDA graph goes on reading and writing the addresses that it was captured with."""
+    step = make_step()
+
+    def addresses() -> list[int]:
+        tensors = [*step.model.parameters(), *(p.grad for p in step.model.parameters()), *step.average.parameters(),
+                   *step.moments.values(), *step.guard.state_dict().values(), step._hr, step.learning_rate,
+                   step.average_weight, step.stop, step.weights.shared, *step.model.buffers()]
+        return [tensor.data_ptr() for tensor in tensors]
+
+    step(batch(), seed=0, learning_rate=1e-2, average_weight=0.1, iterations=2)
+    before, state = addresses(), copy.deepcopy(step.state_dict())
+    step(batch(), seed=1, learning_rate=1e-3, average_weight=0.2, iterations=2)
+    step.load_state_dict(state)
+    step.guard.reset()
+    step(batch(), seed=2, learning_rate=1e-3, average_weight=0.2, iterations=2)
+    assert addresses() == before
+
+
 class NoWaiting(TorchDispatchMode):
     """Fails where a tensor's value is asked for, which would wait for a GPU."""
 

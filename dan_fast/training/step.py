@@ -43,7 +43,8 @@ class Report(NamedTuple):
 def unroll(model: DAN, lr: Tensor, iterations: int) -> DANOutput:
     """``model(lr, iterations)`` with its gradients, in less memory.
 
-    Where only the last iteration learns, the ones before run without autograd; where all learn, their activations are computed again in the backward pass, one iteration at a time.
+    Where only the last iteration learns, the ones before run without autograd; where all learn, their activations are
+    computed again in the backward pass, one iteration at a time.
 
     Args:
         lr: (B, 3, h, w) in [0, 1].
