@@ -33,7 +33,7 @@ STEPS = 3
 
 
 def plain(preset: Preset, model: DAN) -> Callable[[torch.Tensor], object]:
-    """As it is usually written: every iteration under autograd, cut off from the one before by detach if it shall be."""
+    """As it is usually written: every iteration under autograd; for ``last`` cut off from the one before by detach."""
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(model).requires_grad_(False)
     settings = preset.training
@@ -99,7 +99,7 @@ def test_step_cpu(compare, name, gradient):
 
 
 def test_step_of_the_published_network(compare, monkeypatch):
-    """One CUDA graph in bfloat16, against eager float32 with TF32, which needs 67 GB for its activations at batch 64."""
+    """One CUDA graph in bfloat16, against eager float32 with TF32, whose activations take 67 GB at batch 64."""
     require_gpu()
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
     batch = 64 if torch.cuda.get_device_properties(0).total_memory > 100e9 else 32

@@ -63,5 +63,5 @@ def test_patches_on_the_gpu_are_those_of_the_cpu():
     stream, device = StreamPart(range(4), 8), torch.device("cuda")
     expected = torch.cat(list(patch_loader(dataset, stream, 0)))
     assert torch.equal(torch.cat(list(HeldImages(dataset, device).batches(stream, 8))).cpu(), expected)
-    assert torch.equal(torch.cat([batch.clone() for batch in on_device(patch_loader(dataset, stream, 2), device)]).cpu(),
-                       expected)
+    copied = [batch.clone() for batch in on_device(patch_loader(dataset, stream, 2), device)]
+    assert torch.equal(torch.cat(copied).cpu(), expected)
