@@ -31,6 +31,7 @@ from dan_fast.training.presets import PRESETS, Preset, get_preset
 from dan_fast.training.run import LAG, Run, RunOptions
 from dan_fast.training.settings import TrainingSettings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = Preset(tiny_config(scale=2, iterations=2), Degradation(2, 21, (0.2, 2.0)),
               TrainingSettings(steps=12, batch=2, patch=16, learning_rate=1e-3, schedule="cosine", warmup=2,
                                short_until=0.5))
@@ -50,15 +51,6 @@ def photos(tmp_path):
 @pytest.fixture(autouse=True)
 def tiny_preset(monkeypatch):
     monkeypatch.setitem(PRESETS, "tiny", TINY)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny networks gain nothing from more, and lose much where other work shares the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def options(out: Path, **changes) -> RunOptions:

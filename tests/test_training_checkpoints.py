@@ -23,16 +23,9 @@ from dan_fast.training.presets import PRESETS, Preset
 from dan_fast.training.run import Run, RunOptions
 from dan_fast.training.settings import TrainingSettings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = Preset(tiny_config(scale=2, iterations=2, kernel_size=5), Degradation(2, 5, (0.2, 2.0)),
               TrainingSettings(steps=12, batch=2, patch=8, learning_rate=1e-3))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -23,6 +23,9 @@ if not torch.distributed.is_available():
     pytest.skip("this torch has no torch.distributed", allow_module_level=True)
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture
 def common(photo, tmp_path) -> list[str]:  # noqa: F811
     write_config(tmp_path / "tiny.json", replace(TINY, training=replace(TINY.training, steps=8, batch=4)), 0)

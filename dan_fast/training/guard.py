@@ -46,7 +46,7 @@ class DivergenceGuard:
         self._best.copy_(torch.where(full, torch.minimum(self._best, median), self._best))
         collapsed = full & (median > self.collapse * self._best)
         self._diverged.logical_or_(collapsed | (self._bad_in_a_row >= self.patience))
-        return bad | self._diverged, self._diverged
+        return bad | self._diverged, self._diverged.clone()
 
     def reset(self) -> None:
         """Start afresh: what was measured on the bad weights says nothing about the good ones."""
