@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=None,
                         help="processes that read images (default: 4 beside a GPU, else 0: the training process)")
     parser.add_argument("--profile", action="store_true",
-                        help="write a profiler's trace of a few steps, trace.json in the run's folder")
+                        help="write a profiler's trace of the run's steps 8 to 10, trace.json in the run's folder")
     add_device_argument(parser)
     group = parser.add_argument_group("settings of the training", "default: the preset's")
     texts = field_texts(TrainingSettings)

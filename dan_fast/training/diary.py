@@ -56,6 +56,7 @@ class Diary:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._waited = 0.0
+        self._lines = 0
         self._said_data_bound = False
 
     def __enter__(self) -> Diary:
@@ -105,7 +106,7 @@ class Diary:
         seconds = max(now - self._since, 1e-9)
         images = steps * self._run.preset.training.batch / seconds
         data_ms = 1000 * self._waited / steps
-        self._warn_if_data_bound(self._waited / seconds, steps)
+        self._warn_if_data_bound(self._waited / seconds)
         self._step, self._since, self._waited = step, now, 0.0
 
         self._metrics.add(step, *report[:4], images, data_ms)
@@ -129,8 +130,10 @@ class Diary:
         self._scores.add(step, scores.psnr, scores.kernel_error)
         log.info("step %d: %.2f dB on Y", step, scores.psnr)
 
-    def _warn_if_data_bound(self, share: float, steps: int) -> None:
-        if share > DATA_BOUND and steps > 1 and not self._said_data_bound:
+    def _warn_if_data_bound(self, share: float) -> None:
+        """Once; and not of the first steps, for which the workers must start."""
+        if share > DATA_BOUND and self._lines and not self._said_data_bound:
             self._said_data_bound = True
             log.warning("data-bound: %.0f %% of the time went by waiting for images; dan-fast pack, or more --workers, "
                         "help", 100 * share)
+        self._lines += 1

@@ -41,6 +41,8 @@ def train(run: Run, data: list[Path], validation: Validation | None = None) -> b
         newest = run.checkpoints.newest_first()
         kept = f"{newest[0].name} is kept: make room, then --resume" if newest else "make room, then start again"
         raise DanFastError(f"{run.options.out}: cannot write ({error.strerror}); {kept}") from None
+    finally:
+        run.take.release()
 
 
 def _train(run: Run, data: list[Path], validation: Validation | None) -> bool:

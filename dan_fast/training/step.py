@@ -200,6 +200,10 @@ class TrainingStep:
         self.moments: dict[str, Tensor] = optimizer.state[parameter]
         return optimizer
 
+    def release(self) -> None:
+        """Drop the CUDA graph, which must be gone before the processes that it talks to part."""
+        self._captured = None
+
     def state_dict(self) -> dict:
         """All that a step changes, by name."""
         return {"model": self.model.state_dict(), "average": self.average.state_dict(), "optimizer": dict(self.moments),
