@@ -26,7 +26,7 @@ def case(batch, channels, height, width, out=48):
 class TestConv3x3Bias(StackTests):
     op = staticmethod(lambda x, weights: conv3x3_bias(x, weights[0][0], weights[1]))
     reference = staticmethod(lambda x, weights: conv3x3_bias_ref(x, weights[0][0], weights[1]))
-    packed_op = torch.ops.dan_fast.conv3x3_bias.default
+    registered = torch.ops.dan_fast.conv3x3_bias.default
     variants = {"out": 48}, {"out": 16}, {"out": 64}
     case = staticmethod(case)
 

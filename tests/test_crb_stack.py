@@ -30,7 +30,7 @@ def case(batch, channels, height, width, blocks=3, image=False, condition=10):
 
 class TestCrbStack(StackTests):
     op, reference, case = staticmethod(crb_stack), staticmethod(crb_stack_ref), staticmethod(case)
-    packed_op = torch.ops.dan_fast.crb_stack.default
+    registered = torch.ops.dan_fast.crb_stack.default
     variants = PLANES, IMAGE, {"image": True, "condition": 5, "blocks": 1}
 
     def module(self):

@@ -28,7 +28,7 @@ def by_position(x, scales, weights):
 class TestDpcbStack(StackTests):
     op = staticmethod(lambda *arguments: dpcb_stack(*by_position(*arguments)))
     reference = staticmethod(lambda *arguments: dpcb_stack_ref(*by_position(*arguments)))
-    packed_op = torch.ops.dan_fast.dpcb_stack.default
+    registered = torch.ops.dan_fast.dpcb_stack.default
     variants = {"residual": "doubled"}, {"residual": "plain"}
     case = staticmethod(case)
 
