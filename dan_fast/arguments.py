@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def whole_number(lowest: int, highest: int | None = None) -> Callable[[str], int]:
@@ -20,3 +24,22 @@ def whole_number(lowest: int, highest: int | None = None) -> Callable[[str], int
         return value
 
     return convert
+
+
+def number(lowest: float) -> Callable[[str], float]:
+    """A ``type=`` for numbers of at least ``lowest``."""
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not value >= lowest:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a number of at least {lowest:g}")
+        return value
+
+    return convert
+
+
+def or_word(word: str, meaning: T, convert: Callable[[str], T]) -> Callable[[str], T]:
+    """A ``type=`` for what ``convert`` takes, or a word that stands for ``meaning``."""
+    return lambda text: meaning if text == word else convert(text)

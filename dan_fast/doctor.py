@@ -122,4 +122,6 @@ def _triton_kernels() -> Part:
 
 
 def _cuda_graphs() -> Part:
-    return Part("CUDA graphs", False, "none in this version", "nothing to do")
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        return Part("CUDA graphs", False, "no GPU", "see CUDA ops")
+    return Part("CUDA graphs", True, "images of a size are captured when it comes for the second time")

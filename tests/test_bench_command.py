@@ -3,12 +3,15 @@ import pytest
 from dan_fast.cli import main
 
 
-def test_bench_prints_a_line_for_each_size(tiny_weights, capsys):
+@pytest.mark.parametrize(("options", "columns"), [([], 5), (["--plain"], 7), (["--dtype", "bf16"], 5)])
+def test_bench_prints_a_line_for_each_size(tiny_weights, capsys, options, columns):
     assert main(["bench", "--weights", str(tiny_weights), "--sizes", "16x24", "32x32", "--repeats", "2",
-                 "--device", "cpu"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[-2:]] == ["16x24", "32x32"]
-    assert all(float(value) > 0 for line in lines[-2:] for value in line.split()[1:])
+                 "--device", "cpu", *options]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
+    assert [line[0] for line in lines] == ["16x24", "32x32"]
+    for line in lines:
+        assert len(line) == columns and all(float(value.rstrip("%")) >= 0 for value in line[1:])
+        assert float(line[1]) >= float(line[2]) > 0 and float(line[3]) > 0
 
 
 @pytest.mark.parametrize("size", ["16", "0x16", "-1x5", "axb"])

@@ -1,19 +1,21 @@
 """``dan-fast upscale`` and ``dan-fast kernel``: names, exit codes, and that no photo is ever overwritten."""
 
 import os
+import threading
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from dan_fast.checkpoint import save
+from dan_fast.checkpoint import load, save
 from dan_fast.cli import main
 from dan_fast.commands import upscale
 from dan_fast.commands.photos import Job, for_each, plan
 from dan_fast.config import DANConfig
 from dan_fast.errors import DanFastError
 from dan_fast.images import read_image, write_image
+from dan_fast.inference import Upscaler
 from dan_fast.model import DAN
 
 
@@ -113,6 +115,82 @@ def test_kernel_command(tmp_path, dan_fast, capsys):
     assert dan_fast("kernel", tmp_path, "-o", tmp_path / "out") == 1
     assert names(tmp_path / "out") == ["a_kernel.npy", "a_kernel.png"]
     assert "b.png" in capsys.readouterr().err
+
+
+def test_reading_and_writing_overlap_with_the_work_and_three_are_held_at_most():
+    held, most, order = set(), [0], []
+    reading_during_work = threading.Barrier(2)  # broken, and an error, unless both come
+
+    def read(job):
+        held.add(job)
+        most[0] = max(most[0], len(held))
+        if job == 1:
+            reading_during_work.wait(10)
+        return job
+
+    def work(job, photo):
+        if job == 0:
+            reading_during_work.wait(10)
+        return photo
+
+    def write(job, result):
+        assert job == result
+        order.append(job)
+        held.remove(job)
+
+    assert for_each(list(range(8)), read, work, write) == 0
+    assert order == list(range(8)) and most[0] <= 3 and not held
+    assert for_each([], read, work, write) == 0
+
+
+# --- how it computes -----------------------------------------------------------------------------------
+
+
+def test_options_reach_the_upscaler(tmp_path, dan_fast, weights):
+    image(tmp_path / "a.png", size=(150, 30))
+    pixels = read_image(tmp_path / "a.png").rgb
+    model = load(weights)
+    for options, arguments in [
+        ({"tile": 32, "halo": 3}, ["--tile", 32, "--halo", 3]), ({"kernel_from": "crop"}, ["--kernel-from", "crop"]),
+        ({"iterations": 2}, ["--iterations", 2]), ({"tolerance": 2.0}, ["--tolerance", 2]),
+        ({"dtype": torch.bfloat16}, ["--dtype", "bf16"]), ({"ensemble": True}, ["--ensemble"]),
+    ]:
+        assert dan_fast("upscale", tmp_path / "a.png", "-o", tmp_path / "out", *arguments) == 0
+        expected = Upscaler(model, **options)(pixels).image
+        assert np.array_equal(read_image(tmp_path / "out" / "a_x4.png").rgb, expected)
+
+
+def test_a_known_kernel(tmp_path, dan_fast, weights):
+    image(tmp_path / "a.png")
+    kernel = np.zeros((5, 5), np.float32)
+    kernel[2, 1:4] = 1 / 3
+    np.save(tmp_path / "kernel.npy", kernel)
+    assert dan_fast("upscale", tmp_path / "a.png", "-o", tmp_path / "out", "--kernel", tmp_path / "kernel.npy",
+                    "--save-kernel") == 0
+    expected = Upscaler(load(weights))(read_image(tmp_path / "a.png").rgb, kernel=kernel)
+    assert np.array_equal(read_image(tmp_path / "out" / "a_x4.png").rgb, expected.image)
+    assert np.array_equal(np.load(tmp_path / "out" / "a_x4_kernel.npy"), expected.kernel)
+
+
+@pytest.mark.parametrize("write", [
+    lambda path: None, lambda path: path.write_bytes(b"no array"), lambda path: path.write_bytes(b""),
+    lambda path: np.save(path, np.ones((3, 3))), lambda path: np.save(path, np.ones((2, 2)) / 4),
+    lambda path: np.save(path, np.array([{}], dtype=object), allow_pickle=True),
+    lambda path: path.write_bytes(bytes(2 << 20)),
+    lambda path: path.write_bytes(np.lib.format.magic(1, 0) + b"v\0{'descr': '<f8', 'fortran_order': False, "
+                                  b"'shape': (1000000, 1000000), }" + b" " * 41 + b"\n")])
+def test_a_kernel_file_that_is_none_exits_with_2(tmp_path, dan_fast, capsys, write):
+    image(tmp_path / "a.png")
+    write(tmp_path / "kernel.npy")
+    assert dan_fast("upscale", tmp_path / "a.png", "-o", tmp_path / "out", "--kernel", tmp_path / "kernel.npy") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+def test_timing_says_where_the_time_went(tmp_path, dan_fast, capsys):
+    image(tmp_path / "a.png")
+    assert dan_fast("upscale", tmp_path / "a.png", "-o", tmp_path / "out", "--timing") == 0
+    out = capsys.readouterr().out
+    assert "body" in out and "estimator head" in out and out.count("%") >= 7
 
 
 # --- no photo is overwritten ---------------------------------------------------------------------------
@@ -216,7 +294,9 @@ def test_bad_weights_exit_with_2(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("option", [["--tile", "0"], ["--tile", "x"], ["--quality", "101"], ["--quality", "0"],
-                                    ["--iterations", "0"], ["--format", "gif"]])
+                                    ["--iterations", "0"], ["--format", "gif"], ["--halo", "-1"],
+                                    ["--dtype", "int8"], ["--tolerance", "-1"], ["--tolerance", "x"],
+                                    ["--kernel-from", "x"]])
 def test_bad_option_values_exit_with_2(tmp_path, dan_fast, option):
     image(tmp_path / "a.png")
     with pytest.raises(SystemExit) as error:
@@ -247,10 +327,13 @@ def test_an_interrupt_leaves_complete_files_only(tmp_path, dan_fast, monkeypatch
 
 
 def test_too_little_memory_is_reported(tmp_path, capsys):
-    def starve(_):
+    def starve(*_):
         raise MemoryError
 
-    assert for_each([Job(tmp_path / "a.png", tmp_path / "out")], starve) == 1
+    jobs = [Job(tmp_path / "a.png", tmp_path / "out")]
+    assert for_each(jobs, starve, lambda *_: None, lambda *_: None) == 1
+    assert for_each(jobs, lambda _: None, starve, lambda *_: None) == 1
+    assert for_each(jobs, lambda _: None, lambda *_: None, starve) == 1
     assert "a.png: not enough memory" in capsys.readouterr().err
 
 

@@ -13,12 +13,14 @@ from functools import partial
 import numpy as np
 import torch
 
-from .. import doctor
+from .. import cost, doctor
 from ..arguments import whole_number
 from ..checkpoint import load
 from ..devices import add_device_argument, pick_device
 from ..errors import DanFastError
 from ..inference import Upscaler
+from ..model import DAN
+from .engine import DTYPES
 
 # Until memory, compiled kernels and captured graphs are ready for a size.
 WARM_UP = 3
@@ -26,41 +28,76 @@ WARM_UP = 3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="default", help="a weights file, or the name of weights that ship")
-    parser.add_argument("--sizes", nargs="+", metavar="WxH", default=["64x64", "128x128", "256x256"],
+    parser.add_argument("--sizes", nargs="+", metavar="WxH", default=["64x64", "128x128", "256x256", "510x340"],
                         help="of the images to upscale, pixels")
     parser.add_argument("--repeats", type=whole_number(1), default=10, help="timed calls for each size")
+    parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="floating-point type to compute in")
+    parser.add_argument("--plain", action="store_true",
+                        help="time the plain PyTorch model beside it (channels_last), in turn")
     add_device_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     sizes = [_size(text) for text in args.sizes]
-    device = pick_device(args.device)
+    device, dtype = pick_device(args.device), DTYPES[args.dtype]
     model = load(args.weights, device=device)
     config = model.config
-    upscaler = Upscaler(model)
+    upscaler = Upscaler(model, dtype=dtype)
+    plain = model.to(dtype).to(memory_format=torch.channels_last) if args.plain else None  # type: ignore[call-overload]
     print(f"{args.weights}: DAN{config.version} x{config.scale}, {config.iterations} iterations, "
-          f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters")
+          f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters, {args.dtype}")
     print(f"{_machine(device)}; torch {torch.__version__}, Python {platform.python_version()}")
-    print(f"whole calls, 8-bit image in and out; {args.repeats} of each size after {WARM_UP} to warm up\n")
-    print(f"{'size':>11}  {'median ms':>10}  {'fastest ms':>10}")
+    rate = _rate(device, dtype)
+    winograd = device.type == "cpu" and dtype == torch.float32
+    work = cost.planned(config, kernel=False, winograd=winograd)
+    print(f"whole calls, 8-bit image in and out; {args.repeats} of each size after {WARM_UP} to warm up")
+    print(f"floor: {work / 1e6:.2f} million multiply-adds a pixel at {rate / 1e9:.0f} a ns, as a matrix product has\n")
+    print(f"{'size':>11}  {'median ms':>10}  {'fastest ms':>10}  {'floor ms':>9}  {'share':>5}"
+          + (f"  {'plain ms':>10}  {'ratio':>6}" if plain else ""))
     for width, height in sizes:
         image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-        times = _time(partial(upscaler, image), args.repeats)
+        calls: list[Callable[[], object]] = [partial(upscaler, image, wants_kernel=False)]
+        if plain:
+            calls.append(partial(_upscale_plainly, plain, image))
+        times = _time(calls, args.repeats)
+        medians = [statistics.median(own) for own in times]
+        floor = 1000 * work * width * height / rate
         size = f"{width}x{height}"
-        print(f"{size:>11}  {statistics.median(times):>10.2f}  {min(times):>10.2f}", flush=True)
+        print(f"{size:>11}  {medians[0]:>10.2f}  {min(times[0]):>10.2f}  {floor:>9.2f}  {floor / medians[0]:>5.0%}"
+              + (f"  {medians[1]:>10.2f}  {medians[1] / medians[0]:>6.2f}" if plain else ""), flush=True)
     return 0
 
 
-def _time(call: Callable[[], object], repeats: int) -> list[float]:
-    """Milliseconds of each of ``repeats`` calls; a result is a NumPy array, so a GPU has finished."""
-    for _ in range(WARM_UP):
-        call()
-    times = []
+def _time(calls: list[Callable[[], object]], repeats: int) -> list[list[float]]:
+    """Milliseconds of ``repeats`` calls of each, in turn; a result is a NumPy array, so a GPU has finished."""
+    for call in calls:
+        for _ in range(WARM_UP):
+            call()
+    times: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(1000 * (time.perf_counter() - start))
+        for call, own in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call()
+            own.append(1000 * (time.perf_counter() - start))
     return times
+
+
+@torch.inference_mode()
+def _upscale_plainly(model: DAN, image: np.ndarray) -> np.ndarray:
+    lr = torch.from_numpy(image).to(model.encoder.device).permute(2, 0, 1)[None].to(model.encoder.dtype) / 255
+    sr = model(lr.contiguous(memory_format=torch.channels_last)).sr
+    return sr[0].permute(1, 2, 0).clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+
+
+def _rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Multiply-adds a second of a large matrix product here."""
+    side = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+
+    def product() -> float:
+        return (a @ b)[0, 0].item()
+
+    return side**3 / (min(_time([product], 5)[0]) / 1000)
 
 
 def _size(text: str) -> tuple[int, int]:

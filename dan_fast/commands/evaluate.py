@@ -10,14 +10,12 @@ from dataclasses import astuple, fields
 from pathlib import Path
 
 from ..arguments import whole_number
-from ..checkpoint import load
 from ..degraded_set import Degraded, DegradedSet, image_sets, output_name
-from ..devices import add_device_argument, pick_device
 from ..errors import DanFastError
 from ..evaluation import Row, Upscaled, comparison, mean, measure
 from ..files import atomic_path, make_folder
 from ..images import write_image
-from ..inference import Upscaler
+from .engine import add_engine_arguments, add_ensemble_argument, make_upscaler
 from .photos import skip_into
 
 # Column of Row and how the table shows it.
@@ -39,20 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="write evaluation.csv and summary.csv there")
     parser.add_argument("--pictures", action="store_true", help="also write comparison pictures to --out")
     parser.add_argument("--limit", type=whole_number(1), metavar="N", help="only the first N images of every set")
-    parser.add_argument("--iterations", type=whole_number(1), default=4, help="of the network")
-    add_device_argument(parser)
+    add_engine_arguments(parser)
+    add_ensemble_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.pictures and args.out is None:
         raise DanFastError("--pictures needs --out, the folder to write them to")
-    model = load(args.weights, device=pick_device(args.device), iterations=args.iterations)
-    sets = [DegradedSet.from_folder(folder, model.config.scale, args.protocol, args.limit, name)
+    upscaler = make_upscaler(args)
+    sets = [DegradedSet.from_folder(folder, upscaler.scale, args.protocol, args.limit, name)
             for name, folder in _named(image_sets(args.data))]
     if args.out is not None:
         # Now rather than after an hour of measuring.
         make_folder(args.out)
-    upscaler = Upscaler(model)
     rows: list[Row] = []
     skipped: list[str] = []
     for degraded in sets:

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import ImageError
+from ..errors import DanFastError, ImageError
 from ..files import make_folder, write_npy
-from ..images import find_images, read_image, write_image
-from ..inference import Upscaler
+from ..images import Photo, find_images, read_image, write_image
 from ..kernel_shape import kernel_shape
 from ..pictures import kernel_picture
-from .photos import Job, add_photo_arguments, for_each, load_model, plan, refuse_overwriting
+from .engine import make_upscaler
+from .photos import Job, add_photo_arguments, for_each, plan, refuse_overwriting
+
+_LARGEST_FILE = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,19 +28,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     # Without results there are no names that could clash.
     jobs = plan(args.paths, args.output) if args.output else [Job(path, path) for path in find_images(args.paths)]
-    upscaler = Upscaler(load_model(args))
+    upscaler = make_upscaler(args)
     if args.output:
         refuse_overwriting(jobs, (path for job in jobs for path in kernel_files(job.target)))
         make_folder(args.output)
 
-    def estimate(job: Job) -> None:
-        photo = read_image(job.source)
-        kernel = upscaler.estimate_kernel(photo.pixels)
+    def estimate(job: Job, photo: Photo) -> np.ndarray:
+        return upscaler.estimate_kernel(photo.pixels)
+
+    def write(job: Job, kernel: np.ndarray) -> None:
         if args.output:
             write_kernel(job.target, kernel)
         tqdm.write(f"{job.source}: {kernel_shape(kernel)}")
 
-    return for_each(jobs, estimate)
+    return for_each(jobs, lambda job: read_image(job.source), estimate, write)
 
 
 def kernel_files(base: Path) -> list[Path]:
@@ -54,3 +57,17 @@ def write_kernel(base: Path, kernel: np.ndarray) -> None:
         write_npy(numbers, kernel)
     except OSError as error:
         raise ImageError(f"{numbers}: cannot be written: {error.strerror}") from error
+
+
+def read_kernel(path: Path) -> np.ndarray:
+    """The kernel in a ``.npy`` file, as ``--save-kernel`` writes it; ``DanFastError`` if there is none."""
+    try:
+        with path.open("rb") as file:
+            # Its size is in a header that may say anything.
+            if path.stat().st_size > _LARGEST_FILE:
+                raise DanFastError(f"{path}: is too large for a kernel")
+            return np.load(file, allow_pickle=False)
+    except OSError as error:
+        raise DanFastError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, EOFError, MemoryError) as error:
+        raise DanFastError(f"{path}: is no .npy file of numbers ({error})") from None

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from tqdm import tqdm
 
-from ..arguments import whole_number
-from ..checkpoint import load
-from ..devices import add_device_argument, pick_device
 from ..errors import DanFastError
 from ..images import find_images
-from ..model import DAN
+from .engine import add_engine_arguments
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,7 @@ def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH",
                         help="photos, or folders of photos (searched recursively)")
     parser.add_argument("--weights", default="default", help="weights file, or name of shipped weights")
-    parser.add_argument("--iterations", type=whole_number(1), default=4,
-                        help="how often the network alternates between image and kernel")
-    add_device_argument(parser)
-
-
-def load_model(args: argparse.Namespace) -> DAN:
-    return load(args.weights, device=pick_device(args.device), iterations=args.iterations)
+    add_engine_arguments(parser)
 
 
 def plan(paths: Iterable[Path], out: Path) -> list[Job]:
@@ -82,22 +79,46 @@ def refuse_overwriting(jobs: Iterable[Job], outputs: Iterable[Path]) -> None:
             raise DanFastError(f"{output} would be overwritten, but is one of the photos: choose another --output")
 
 
-def for_each(jobs: list[Job], handle: Callable[[Job], None]) -> int:
-    """``handle`` every job; what fails is said on stderr and the rest goes on.
+def for_each(jobs: list[Job], read: Callable[[Job], T], work: Callable[[Job, T], U],
+                        write: Callable[[Job, U], object]) -> int:
+    """``write(job, work(job, read(job)))`` for every job: the next is read and the last written during the work.
+
+    So three are in memory at most. What fails is said on stderr and the rest goes on. An interrupt waits for the file
+    that is being written.
 
     Returns:
         The command's exit code: 0, or 1 if any failed.
     """
     failed = 0
-    # disable=None: no bar where nobody watches.
-    for job in tqdm(jobs, unit="photo", disable=None):
+
+    @contextmanager
+    def reported(job: Job) -> Iterator[None]:
+        nonlocal failed
         try:
-            handle(job)
+            yield
         except (DanFastError, MemoryError, torch.OutOfMemoryError) as error:
             failed += 1
             known = isinstance(error, DanFastError)
             message = " ".join(str(error).split()) if known else "not enough memory: upscale with a smaller --tile"
             say(message if str(job.source) in message else f"{job.source}: {message}")
+
+    def write_reported(job: Job, result: U) -> None:
+        with reported(job):
+            write(job, result)
+
+    # disable=None: no bar where nobody watches.
+    with (ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer,
+          tqdm(total=len(jobs), unit="photo", disable=None) as bar):
+        readings: deque[Future[T]] = deque()
+        writing: Future[None] | None = None
+        for n, job in enumerate(jobs):
+            readings += [reader.submit(read, ahead) for ahead in jobs[n + len(readings):n + 2]]
+            with reported(job):
+                result = work(job, readings.popleft().result())
+                if writing:
+                    writing.result()
+                writing = writer.submit(write_reported, job, result)
+            bar.update()
     return 1 if failed else 0
 
 

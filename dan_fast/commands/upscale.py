@@ -11,11 +11,12 @@ import numpy as np
 from ..arguments import whole_number
 from ..files import make_folder
 from ..images import Photo, check_writable, read_image, to_8_bits, write_image
-from ..inference import Upscaler
-from ..inference.upscaler import SMALLEST_TILE
+from ..inference import Upscaler, UpscaleResult, UpscalerStats
+from ..inference.known_kernel import known_kernel
 from ..pictures import kernel_picture, side_by_side
-from .kernel import kernel_files, write_kernel
-from .photos import Job, add_photo_arguments, for_each, load_model, plan, refuse_overwriting, say
+from .engine import add_ensemble_argument, make_upscaler
+from .kernel import kernel_files, read_kernel, write_kernel
+from .photos import Job, add_photo_arguments, for_each, plan, refuse_overwriting, say
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif"}
 _WRITTEN = (*FORMATS.values(), ".jpeg", ".tiff")
@@ -29,28 +30,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("same", *FORMATS), default="same",
                         help="file format; same: the photo's, png where that cannot be written")
     parser.add_argument("--quality", type=whole_number(1, 100), default=95, help="of jpg and webp, 1 to 100")
-    parser.add_argument("--tile", type=_tile, default="auto", metavar="N",
-                        help="side of the tiles that large photos are cut into, pixels of the photo; "
-                        "auto: as memory allows")
+    parser.add_argument("--kernel", type=Path, metavar="FILE",
+                        help="the blur, if it is known: a .npy file of n x n numbers, n odd; nothing is estimated")
+    add_ensemble_argument(parser)
     parser.add_argument("--save-kernel", action="store_true",
                         help="also write the estimated blur, NAME_x4_kernel.png and .npy")
     parser.add_argument("--compare", action="store_true",
                         help="also write NAME_x4_compare.png: bicubic, DAN and the kernel side by side")
+    parser.add_argument("--timing", action="store_true", help="say at the end where the time went")
 
 
 def run(args: argparse.Namespace) -> int:
     jobs = plan(args.paths, args.output)
-    upscaler = Upscaler(load_model(args), tile=args.tile)
+    upscaler = make_upscaler(args)
     command = _Upscale(args, upscaler)
     refuse_overwriting(jobs, (path for job in jobs for path in command.outputs(job)))
     make_folder(args.output)
-    code = for_each(jobs, command)
+    code = for_each(jobs, command.read, command.upscale, command.write)
     print(f"{command.done} of {len(jobs)} photos upscaled into {args.output}")
+    if args.timing:
+        print(timing_table(upscaler.stats()))
     return code
-
-
-def _tile(text: str) -> int | None:
-    return None if text == "auto" else whole_number(SMALLEST_TILE)(text)
 
 
 class _Upscale:
@@ -58,6 +58,10 @@ class _Upscale:
 
     def __init__(self, args: argparse.Namespace, upscaler: Upscaler) -> None:
         self.args, self.upscaler, self.done = args, upscaler, 0
+        self.kernel = None
+        if args.kernel:
+            self.kernel = read_kernel(args.kernel)
+            known_kernel(self.kernel, upscaler.model.config.kernel_size, upscaler.device)  # says now if it is none
 
     def outputs(self, job: Job) -> list[Path]:
         """Every file that the job writes; the image first."""
@@ -68,15 +72,21 @@ class _Upscale:
             files.append(self._compare_path(job))
         return files
 
-    def __call__(self, job: Job) -> None:
+    def read(self, job: Job) -> Photo:
         photo = read_image(job.source)
+        height, width = (self.upscaler.scale * side for side in photo.rgb.shape[:2])
+        check_writable(self._image_path(job), height, width)  # before the long part
+        return photo
+
+    def upscale(self, job: Job, photo: Photo) -> tuple[Photo, UpscaleResult]:
+        wants_kernel = self.args.save_kernel or self.args.compare
+        return photo, self.upscaler(photo.pixels, kernel=self.kernel, wants_kernel=wants_kernel)
+
+    def write(self, job: Job, upscaled: tuple[Photo, UpscaleResult]) -> None:
+        photo, result = upscaled
         scale = self.upscaler.scale
-        height, width = (scale * side for side in photo.rgb.shape[:2])
-        path = self._image_path(job)
-        check_writable(path, height, width)  # before the long part
-        result = self.upscaler(photo.pixels)
         alpha = None if photo.alpha is None else _bicubic(photo.alpha, scale)
-        lost = write_image(path, result.image, alpha, grey=photo.grey, icc_profile=photo.icc_profile,
+        lost = write_image(self._image_path(job), result.image, alpha, grey=photo.grey, icc_profile=photo.icc_profile,
                            quality=self.args.quality)
         if self.args.save_kernel:
             write_kernel(self._base(job), result.kernel)
@@ -110,3 +120,14 @@ def _comparison(photo: Photo, image: np.ndarray, kernel: np.ndarray, scale: int)
     plain = _bicubic(to_8_bits(photo.rgb), scale)
     return side_by_side([plain, ours, kernel_picture(kernel, max(84, min(420, ours.shape[0])))],
                         ["bicubic", "DAN", "kernel"])
+
+
+def timing_table(stats: UpscalerStats) -> str:
+    """Seconds of an upscaler by stage, and their shares."""
+    total = stats.seconds["total"]
+    stages = {stage: seconds for stage, seconds in stats.seconds.items() if stage != "total"}
+    stages["images, copies, the rest"] = total - sum(stages.values())
+    lines = [f"{stage:>26}  {seconds:9.3f} s  {seconds / max(total, 1e-9):6.1%}" for stage, seconds in stages.items()]
+    if stats.graphs.hits:
+        lines.append(f"{stats.graphs.hits} passes as CUDA graphs, whose stages are not told apart")
+    return "\n".join(lines)

@@ -1,5 +1,5 @@
 """Running a network on images."""
 
-from .upscaler import Upscaler, UpscaleResult
+from .upscaler import Upscaler, UpscaleResult, UpscalerStats
 
-__all__ = ["UpscaleResult", "Upscaler"]
+__all__ = ["UpscaleResult", "Upscaler", "UpscalerStats"]

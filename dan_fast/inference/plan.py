@@ -1,120 +1,227 @@
-"""How a network is run on images: as the model says it, or with what changes nothing but the time.
+"""A network made ready to run on images: the model's own result, up to rounding, in less time.
 
-For v2 on the CPU in float32: what does not depend on the iteration is computed once (both heads of ``lr``, its bicubic
-upscaling, the first code's factors), the condition's path comes from ``condition_path``, the body from
-``dpcb_stack``, and the published upsampler is one convolution.
+What does not depend on the iteration is computed once for an image (both heads of ``lr``, its bicubic upscaling), the
+first code's condition once for a network; v2's condition path is ``condition_path``, its bodies are ``dpcb_stack`` and
+``dpcg``, the Estimator ends in sums instead of a convolution, and the published upsampler is one convolution.
 """
 
 from __future__ import annotations
 
+import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..model import DAN, DANOutput
-from ..model.estimator import EstimatorV2
-from ..model.restorer import RestorerV2
-from ..ops import condition_path, condition_weights, dpcb_stack, dpcb_weights
+from ..model import DAN
+from ..ops import condition_path, condition_weights, dpcb_stack, dpcb_weights, estimator_tail, tail_weights
+from ..ops.dpcb_stack import DPCBWeights
+from ..ops.estimator_tail import pooled, tail_of_pooled
 from .collapse import CollapsedUpsampler
+from .stopwatch import Stopwatch
 
 
-class Plan:
-    """The plain model: any version, device and dtype.
+class Prepared(NamedTuple):
+    """Of one ``lr``, the same in every iteration: what both modules make of it alone, channels_last.
 
-    Args:
-        model: in eval mode. It must not change as long as the plan is used.
+    Attributes:
+        head, estimator_head: (B, C, h, w) of either module's own C.
+        base: (B, image channels, h*s, w*s), its bicubic upscaling, where the network adds it.
     """
 
-    def __init__(self, model: DAN) -> None:
-        self.model = model
-
-    def last(self, lr: Tensor) -> tuple[DANOutput, Tensor]:
-        """``model(lr)`` for ``lr`` (B, image channels, h, w), and the code (B, c) that the last iteration used."""
-        code = self.model.init_ker_map.to(lr.dtype).expand(lr.shape[0], -1)
-        for _ in range(self.model.config.iterations - 1):
-            code = self.model.step(lr, code).code
-        return self.model.step(lr, code), code
-
-    def sr(self, lr: Tensor) -> Tensor:
-        """``model(lr).sr``: faster where the last kernel need not be estimated."""
-        return self.last(lr)[0].sr
-
-    def restore(self, lr: Tensor, code: Tensor) -> Tensor:
-        """``model.Restorer(lr, code)``."""
-        return self.model.Restorer(lr, code)
-
-
-class _Invariants(NamedTuple):
-    """Of one ``lr``, the same in every Restorer pass: its head and, where the network adds it, the bicubic base."""
-
     head: Tensor
+    estimator_head: Tensor
     base: Tensor | None
 
 
-class PlanV2(Plan):
-    """v2 on the CPU in float32, equal to the plain model up to rounding. For inference."""
+class Estimate(NamedTuple):
+    """``kernel`` (B, k, k), or None for v1; ``code`` (B, c)."""
 
-    def __init__(self, model: DAN) -> None:
-        super().__init__(model)
-        assert isinstance(model.Restorer, RestorerV2) and isinstance(model.Estimator, EstimatorV2)
-        self._restorer, self._estimator = model.Restorer, model.Estimator
-        self._upscale: Callable[[Tensor], Tensor] = self._restorer.upscale
-        if model.config.upsampler == "published":
-            self._upscale = CollapsedUpsampler(self._restorer.upscale, model.config.channels, model.config.scale)
+    kernel: Tensor | None
+    code: Tensor
+
+
+class Plan(ABC):
+    """One network on one device in one dtype, immutable. An iteration is
+
+        sr = plan.restore(prepared, plan.condition(code))
+        kernel, code = plan.estimate(plan.features(sr, prepared))
+
+    and of an image in tiles ``plan.estimate_pooled(the sum of plan.pool(features) over all tiles, pixels)``. Images
+    are computed in ``dtype``; condition, kernel and code, which are small, in the model's.
+
+    Args:
+        model: in eval mode; it must not change as long as the plan is used.
+        dtype: of images and of the weights that meet them; ``None``: the model's.
+    """
+
+    def __init__(self, model: DAN, dtype: torch.dtype | None = None) -> None:
+        self.model, self.config = model, model.config
+        self.dtype = model.encoder.dtype if dtype is None else dtype
+        self.device = model.encoder.device
+        self.stopwatch = Stopwatch(self.device)
+        same = self.dtype == model.encoder.dtype
+        # Parts of torch modules are declared as anything, and these differ by version.
+        self._image: Any = model if same else copy.deepcopy(model).to(self.dtype)
+        self._upscale: Callable[[Tensor], Tensor] = self._image.Restorer.upscale
+        if self.config.upsampler == "published":
+            self._upscale = CollapsedUpsampler(self._image.Restorer.upscale, self.config.channels, self.config.scale)
+        self.first_code = model.init_ker_map
         with torch.no_grad():
-            self._condition = condition_weights(self._restorer)
-            self._first_scales = condition_path(model.init_ker_map, *self._condition)
+            self.first_condition = self.condition(self.first_code)
 
-    @torch.no_grad()
-    def last(self, lr: Tensor) -> tuple[DANOutput, Tensor]:
-        invariants, estimator_head = self._invariants(lr), self._estimator.head_LR(lr)
-        code, scales = self._before_last(invariants, estimator_head)
-        sr = self._restore(invariants, scales)
-        kernel = self._estimate(sr, estimator_head)
-        return DANOutput(sr, kernel, self.model.encode(kernel)), code
+    @abstractmethod
+    def condition(self, code: Tensor) -> Tensor:
+        """``code`` (B, c) as the Restorer's blocks take it, batch first."""
 
-    @torch.no_grad()
-    def sr(self, lr: Tensor) -> Tensor:
-        invariants = self._invariants(lr)
-        _, scales = self._before_last(invariants, self._estimator.head_LR(lr))
-        return self._restore(invariants, scales)
+    @abstractmethod
+    def features(self, sr: Tensor, prepared: Prepared) -> Tensor:
+        """The Estimator's last image, (B, C, h, w)."""
 
-    @torch.no_grad()
-    def restore(self, lr: Tensor, code: Tensor) -> Tensor:
-        scales = condition_path(code, *self._condition)
-        return self._restore(self._invariants(lr), scales.expand(lr.shape[0], -1, -1))
+    @abstractmethod
+    def estimate_pooled(self, pooled: Tensor, pixels: int) -> Estimate:
+        """What the Estimator makes of the sums of ``pool`` over all ``pixels`` of the image."""
 
-    def _before_last(self, invariants: _Invariants, estimator_head: Tensor) -> tuple[Tensor, Tensor]:
-        """What the last iteration uses: the code (B, c) and its factors (B, N, C)."""
-        batch = estimator_head.shape[0]
-        code, scales = self.model.init_ker_map.expand(batch, -1), self._first_scales.expand(batch, -1, -1)
-        for _ in range(self.model.config.iterations - 1):
-            code = self.model.encode(self._estimate(self._restore(invariants, scales), estimator_head))
-            scales = condition_path(code, *self._condition)
-        return code, scales
+    def estimate(self, features: Tensor) -> Estimate:
+        """What the Estimator makes of whole images, from its ``features``."""
+        return self.estimate_pooled(self.pool(features), features.shape[2] * features.shape[3])
 
-    def _invariants(self, lr: Tensor) -> _Invariants:
-        base = None
-        if self._restorer.adds_bicubic:
-            base = F.interpolate(lr, scale_factor=self._restorer.scale, mode="bicubic", align_corners=False)
-        return _Invariants(self._restorer.head1(lr), base)
+    @abstractmethod
+    def _body(self, head: Tensor, condition: Tensor) -> Tensor:
+        """The Restorer's blocks."""
 
-    def _restore(self, invariants: _Invariants, scales: Tensor) -> Tensor:
-        features = dpcb_stack(invariants.head, dpcb_weights(self._restorer), scales)
-        sr = self._upscale(self._restorer.fusion(features))
-        return sr if invariants.base is None else sr + invariants.base
+    @property
+    def _head(self) -> Any:
+        """The Restorer's convolution of ``lr``."""
+        return self._image.Restorer.head
 
-    def _estimate(self, sr: Tensor, estimator_head: Tensor) -> Tensor:
-        """The Estimator from its head of ``lr`` on: (B, k, k)."""
-        x, _ = self._estimator.body(estimator_head, self._estimator.head_HR(sr))
-        return self._estimator.tail(x).view(-1, self._estimator.kernel_size, self._estimator.kernel_size)
+    def prepare(self, lr: Tensor) -> Prepared:
+        """For ``lr`` (B, image channels, h, w) in [0, 1]; any floating point type."""
+        with self.stopwatch("heads"):
+            lr = lr.to(self.device, self.dtype, memory_format=torch.channels_last)
+            base = None
+            if self._image.Restorer.adds_bicubic:
+                base = F.interpolate(lr, scale_factor=self.config.scale, mode="bicubic", align_corners=False)
+            return Prepared(self._head(lr), self._image.Estimator.head_LR(lr), base)
+
+    def restore(self, prepared: Prepared, condition: Tensor) -> Tensor:
+        """(B, image channels, h*s, w*s). A ``condition`` of batch 1 is for every image."""
+        condition = condition.expand(prepared.head.shape[0], *condition.shape[1:])
+        with self.stopwatch("body"):
+            features = self._body(prepared.head, condition)
+        with self.stopwatch("upsampler"):
+            sr = self._upscale(self._fuse(features))
+            return sr if prepared.base is None else sr + prepared.base
+
+    def _fuse(self, features: Tensor) -> Tensor:
+        return self._image.Restorer.fusion(features)
+
+    def pool(self, features: Tensor, core: tuple[slice, slice] | None = None) -> Tensor:
+        """Sums over the pixels ``core`` (all, if None) of what each tap of the last convolution meets, (B, C, 3, 3).
+
+        Those of disjoint cores that cover an image add up to the image's own, if outside of its core a tile shows
+        at least one more pixel of the image.
+        """
+        with self.stopwatch("estimator tail"):
+            return pooled(features, core)
+
+    def encode(self, kernel: Tensor) -> Tensor:
+        """``kernel`` (B, k, k) -> ``code`` (B, c)."""
+        return self.model.encode(kernel)
 
 
-def plan_for(model: DAN) -> Plan:
-    """The fastest plan that there is for this network, where it is and in its dtype."""
-    place = model.encoder.device.type, model.encoder.dtype
-    fast = model.config.version == "v2" and place == ("cpu", torch.float32)
-    return PlanV2(model) if fast else Plan(model)
+class PlanV1(Plan):
+    """The condition is the code itself: constant planes beside the image."""
+
+    def condition(self, code: Tensor) -> Tensor:
+        return code.to(self.dtype)
+
+    def features(self, sr: Tensor, prepared: Prepared) -> Tensor:
+        with self.stopwatch("estimator head"):
+            z = self._image.Estimator.head_HR(sr)
+        with self.stopwatch("estimator body"):
+            x = prepared.estimator_head
+            for block in self._image.Estimator.body:
+                x = block(x, z)
+            return x
+
+    def estimate_pooled(self, pooled: Tensor, pixels: int) -> Estimate:
+        out: Any = self.model.Estimator.out
+        code = F.linear((pooled / pixels).to(out.weight.dtype).flatten(1), out.weight.flatten(1), out.bias)
+        return Estimate(None, code)
+
+    def _body(self, head: Tensor, condition: Tensor) -> Tensor:
+        planes = condition[:, :, None, None].expand(-1, -1, *head.shape[2:])
+        for block in self._image.Restorer.body:
+            head = block(head, planes)
+        return head
+
+
+class PlanV2(Plan):
+    """The condition is the factor of every block and channel, (B, N, C)."""
+
+    def __init__(self, model: DAN, dtype: torch.dtype | None = None) -> None:
+        restorer: Any = model.Restorer
+        estimator: Any = model.Estimator
+        with torch.no_grad():
+            self._condition_weights = condition_weights(restorer)
+            self._tail_weights = tail_weights(estimator)
+        super().__init__(model, dtype)
+        self._body_weights, self._fusion_weight = _halved(self._image.Restorer)
+
+    def condition(self, code: Tensor) -> Tensor:
+        with self.stopwatch("condition"):
+            return condition_path(code, *self._condition_weights)
+
+    def features(self, sr: Tensor, prepared: Prepared) -> Tensor:
+        with self.stopwatch("estimator head"):
+            z = self._image.Estimator.head_HR(sr)
+        with self.stopwatch("estimator body"):
+            return self._image.Estimator.body(prepared.estimator_head, z)[0]
+
+    def estimate(self, features: Tensor) -> Estimate:
+        with self.stopwatch("estimator tail"):
+            return Estimate(*estimator_tail(features, *self._tail_weights, self.model.encoder[0]))
+
+    def estimate_pooled(self, pooled: Tensor, pixels: int) -> Estimate:
+        with self.stopwatch("estimator tail"):
+            return Estimate(*tail_of_pooled(pooled, pixels, *self._tail_weights, self.model.encoder[0]))
+
+    @property
+    def _head(self) -> Any:
+        return self._image.Restorer.head1
+
+    def _body(self, head: Tensor, condition: Tensor) -> Tensor:
+        return dpcb_stack(head, self._body_weights, condition)
+
+    def _fuse(self, features: Tensor) -> Tensor:
+        return F.conv2d(features, self._fusion_weight, self._image.Restorer.fusion.bias, padding=1)
+
+
+@torch.no_grad()
+def _halved(restorer: Any) -> tuple[DPCBWeights, Tensor]:
+    """Weights of the body and of ``fusion`` that never double the image at a group's end.
+
+    A group that returns ``2 * body(x)`` doubles what all later ones work on: 32 times at the end of five, near the
+    end of float16. As a block is homogeneous but for its biases, the later groups can work on the image halved,
+    their biases with it, and ``fusion`` on what is left. Powers of two cost no digit.
+    """
+    weights = dpcb_weights(restorer)
+    fusion = restorer.fusion.weight
+    groups = len(weights.weight1) // weights.blocks
+    if weights.group_residual != "doubled" or groups == 1:
+        return weights, fusion
+    halvings = [n // weights.blocks for n in range(len(weights.weight1))]
+    bias1, bias2 = ([bias * 0.5**n for bias, n in zip(biases, halvings, strict=True)]
+                    for biases in (weights.bias1, weights.bias2))
+    # As one group, it is doubled once.
+    whole = weights._replace(bias1=bias1, bias2=bias2, blocks=len(weights.weight1))
+    return whole, fusion * 2.0 ** (groups - 1)
+
+
+def plan_for(model: DAN, dtype: torch.dtype | None = None) -> Plan:
+    """The plan of a network where it is; arguments as of ``Plan``."""
+    return (PlanV1 if model.config.version == "v1" else PlanV2)(model, dtype)

@@ -3,143 +3,197 @@
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..config import DANConfig
 from ..degradation import PCAEncoder
 from ..errors import DanFastError
-from ..model import DAN, DANOutput
-from .plan import plan_for
-from .tiling import halo_of, most_textured, tile_side, tiles
+from ..model import DAN
+from .canvas import Canvas, given
+from .engine import SMALLEST_TILE, Engine, Options
+from .ensemble import ensemble
+from .graphs import GraphStats
+from .known_kernel import known_kernel
+from .plan import Estimate, plan_for
+from .tiling import default_halo, reach
 
-# Side of the crop that the kernel of an image too large for one tile is estimated from.
-CROP = 192
-SMALLEST_TILE = 16
-# Bytes for one tile's tensors. Fixed rather than what is free now: the same photo gives the
-# same result on a busy machine.
-BUDGET = {"cpu": 1_500_000_000, "cuda": 4_000_000_000}
+KERNEL_FROM = ("image", "crop")
 
 
 class UpscaleResult(NamedTuple):
     """What :class:`Upscaler` returns.
 
     Attributes:
-        image: (H*s)x(W*s)x3 RGB, or (H*s)x(W*s) for a grey input, in the input's type.
-        kernel: (k, k) float32, not negative, sum 1: the estimated blur in HR pixels.
+        image: the result, of the kind and type of the image: HxWx3 becomes (H*s)x(W*s)x3.
+        kernel: (k, k) float32, not negative, sum 1: the estimated blur in HR pixels, or the given one; ``None`` if it
+            was not wanted. Of a batch of tensors: (B, k, k).
     """
 
-    image: np.ndarray
-    kernel: np.ndarray
+    image: Any
+    kernel: Any
+
+
+class UpscalerStats(NamedTuple):
+    """What an upscaler did so far.
+
+    Attributes:
+        images: upscaled; of a batch each.
+        seconds: spent by stage of the network, and in all calls (``"total"``). On a GPU what the stages took there,
+            but for replayed graphs.
+        graphs: CUDA graphs.
+    """
+
+    images: int
+    seconds: dict[str, float]
+    graphs: GraphStats
 
 
 class Upscaler:
     """Upscales images and tells the blur that it found.
 
-    An image that fits into one tile gets the model's own result, ``model(lr)`` rounded. Larger ones:
-
-    * The kernel is taken to be the same everywhere. It is estimated by all iterations on the
-      192x192 crop with the most texture; this approximates (and on photos usually betters) the
-      kernel of the whole image. The rest of the image is restored once, with the code that the
-      crop's last iteration used.
-    * The image is restored in tiles with a halo. For v2 this equals one pass over the whole
-      image, to float rounding, if the Restorer sees no further than the halo's 28 pixels (up to
-      12 blocks). A deeper one sees further, and its tiles differ slightly, most where they meet.
-      v1's channel attention averages over the tile, not the image, which differs a little
-      everywhere.
-
-    No more than one tile is held as floats.
+    An image that fits into memory in one piece gets the model's own result, ``model(lr)`` rounded. A larger one is cut
+    into tiles with a halo, which all use one kernel: in every iteration the Estimator averages over all tiles before
+    its softmax, as it does over a whole image. With ``halo=Upscaler.full_halo(config)`` the result is the untiled one
+    up to rounding. With the default halo, at most 28 pixels, no 8-bit value of the published network changed by more
+    than 1. v1's channel attention averages over a tile instead of the image, which differs a little everywhere.
 
     Args:
         model: the network; it is copied, and stays as it is.
-        tile: side of a tile in LR pixels, without the halo, at least 16; ``None``: as large as a
-            fixed memory budget allows (1.5 GB on CPU, 4 GB on a GPU): about 800 for the small
-            networks and 300 for the published one, at x4 on CPU.
+        tile: side of a tile in LR pixels, without the halo, at least 16; ``None``: as large as what is free of the
+            memory allows, on a CPU at most 1.5 GB. If a GPU's memory does not suffice after all, it is halved, with a
+            warning.
+        halo: LR pixels around a tile that the network sees too; ``None``: as far as the Restorer sees, at most 28.
         dtype: floating-point type to compute in; ``None``: the model's.
         device: where to compute; ``None``: where the model is.
+        iterations: of Restorer and Estimator; ``None``: the model's.
+        tolerance: stop iterating when an iteration moved the kernel by at most so much (sum of absolute differences, 0
+            to 2); ``None``: never. Not exact.
+        kernel_from: ``"image"``, or ``"crop"``: all iterations on the most textured 128x128 pixels only, and one
+            Restorer pass over the whole image with the kernel found. Not exact; flat parts of a photo tell nothing
+            about its blur.
+        ensemble: the mean of the eight results for the image turned and mirrored; eight times as slow. Not exact.
 
     Raises:
-        DanFastError: ``tile`` or ``dtype`` is impossible.
+        DanFastError: an argument is impossible; the message names it.
     """
 
-    def __init__(self, model: DAN, *, tile: int | None = None, dtype: torch.dtype | None = None,
-                 device: torch.device | str | None = None) -> None:
-        if tile is not None and (type(tile) is not int or tile < SMALLEST_TILE):
-            raise DanFastError(f"tile={tile!r}: expected a whole number of at least {SMALLEST_TILE} "
-                               "(LR pixels), or None to choose it by memory")
+    def __init__(self, model: DAN, *, tile: int | None = None, halo: int | None = None,
+                 dtype: torch.dtype | None = None, device: torch.device | str | None = None,
+                 iterations: int | None = None, tolerance: float | None = None, kernel_from: str = "image",
+                 ensemble: bool = False) -> None:
+        _check_number("tile", tile, SMALLEST_TILE, " (LR pixels), or None to choose it by memory")
+        _check_number("halo", halo, 0, " (LR pixels), or None for the default")
+        _check_number("iterations", iterations, 1, ", or None for the model's")
+        if tolerance is not None and not tolerance >= 0:
+            raise DanFastError(f"tolerance={tolerance!r}: expected a number of at least 0, or None for no end")
+        if kernel_from not in KERNEL_FROM:
+            raise DanFastError(f"kernel_from={kernel_from!r}: expected one of {', '.join(map(repr, KERNEL_FROM))}")
         if dtype is not None and not dtype.is_floating_point:
             raise DanFastError(f"dtype={dtype}: expected a floating-point type")
         self.device = torch.device(device) if device is not None else model.encoder.device
-        self.dtype = dtype if dtype is not None else model.encoder.dtype
-        self.model = copy.deepcopy(model).eval().requires_grad_(False).to(self.device, self.dtype)
+        self.model = copy.deepcopy(model).eval().requires_grad_(False).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.plan = plan_for(self.model)
-        self.scale = model.config.scale
-        self.tile = tile if tile is not None else tile_side(model.config, BUDGET.get(self.device.type, BUDGET["cpu"]))
+        self.plan = plan_for(self.model, dtype)
+        self.scale, self.ensemble = model.config.scale, ensemble
+        self._engine = Engine(self.plan, Options(
+            tile, default_halo(model.config) if halo is None else halo,
+            model.config.iterations if iterations is None else iterations, tolerance, kernel_from == "crop"))
+        self._images, self._seconds = 0, 0.0
 
-    @torch.inference_mode()
-    def __call__(self, image: np.ndarray) -> UpscaleResult:
-        """Upscale ``image``: HxWx3 RGB or HxW grey, uint8 or uint16.
+    @staticmethod
+    def full_halo(config: DANConfig) -> int:
+        """The halo beyond which no pixel has an influence in v2: 117 for the published network."""
+        return reach(config)
+
+    def __call__(self, image: Any, *, kernel: np.ndarray | Tensor | None = None, wants_kernel: bool = True
+                 ) -> UpscaleResult:
+        """Upscale ``image``.
+
+        Args:
+            image: an array, HxWx3 RGB or HxW grey, uint8 or uint16; a PIL image, RGB or L; or a floating point tensor
+                in [0, 1], (3, H, W) or (B, 3, H, W), each image of which has its own kernel.
+            kernel: the blur, if it is known, (n, n), n odd, at most the network's k: nothing is estimated.
+            wants_kernel: estimate the kernel of the result too, which takes one more pass of the Estimator; else the
+                result's is ``None``.
 
         Raises:
-            DanFastError: the image is of another kind, or is in colour and the model is for grey
+            DanFastError: the image or the kernel is of another kind, or the image is in colour and the model for grey
                 images; or the network gave no finite numbers.
         """
-        self._check(image)
-        height, width = image.shape[:2]
-        last, code = self._estimate(image)
-        if max(height, width) <= self.tile:
-            return UpscaleResult(self._pixels(last.sr, image), self._kernel(last))
-        result = np.empty((height * self.scale, width * self.scale, *image.shape[2:]), image.dtype)
-        for tile in tiles(height, width, self.tile, halo_of(self.model.config)):
-            sr = self.plan.restore(self._tensor(image[tile.window]), code)
-            result[tile.core_in_output(self.scale)] = self._pixels(sr[(..., *tile.core_in_window(self.scale))], image)
-        return UpscaleResult(result, self._kernel(last))
+        pixels, give_back = given(image, self.model.config.image_channels)
+        result, kernels = self._upscale(pixels, kernel, wants_kernel)
+        if kernels is not None and not (isinstance(image, Tensor) and image.dim() == 4):
+            kernels = kernels[0]
+        return UpscaleResult(give_back(result), kernels)
+
+    def batch(self, images: Iterable[np.ndarray], *, wants_kernel: bool = True) -> list[UpscaleResult]:
+        """Upscale arrays of one size and type at once, as many as memory allows: on a GPU faster for small images.
+
+        Raises:
+            DanFastError: they differ, or one is none that ``self(image)`` takes.
+        """
+        found = [given(image, self.model.config.image_channels) for image in images]
+        kinds = {(tuple(one.pixels.shape), one.pixels.dtype) for one in found}
+        if len(kinds) > 1:
+            raise DanFastError(f"the images of a batch differ: {', '.join(sorted(map(str, kinds)))}; "
+                               "expected one size and type")
+        if not found:
+            return []
+        results, kernels = self._upscale(torch.cat([one.pixels for one in found]), None, wants_kernel)
+        return [UpscaleResult(one.give_back(result[None]), None if kernels is None else kernels[n])
+                for n, (one, result) in enumerate(zip(found, results, strict=True))]
 
     @torch.inference_mode()
-    def estimate_kernel(self, image: np.ndarray) -> np.ndarray:
-        """The ``kernel`` that ``self(image)`` would return, without restoring the image."""
-        self._check(image)
-        return self._kernel(self._estimate(image)[0])
+    def estimate_kernel(self, image: Any) -> np.ndarray:
+        """The ``kernel`` that ``self(image)`` would return, without a result. With ``ensemble``: that of the image as
+        it is."""
+        pixels, _ = given(image, self.model.config.image_channels)
+        return self._distributions(self._engine.estimate(self._canvas(pixels)))[0].cpu().numpy()
 
-    def _estimate(self, image: np.ndarray) -> tuple[DANOutput, Tensor]:
-        """The last iteration on the image or its most textured crop, and the code it started from."""
-        if max(image.shape[:2]) > self.tile:
-            image = image[most_textured(image, CROP)]
-        return self.plan.last(self._tensor(image))
+    def stats(self) -> UpscalerStats:
+        """What was done so far."""
+        seconds = {**self.plan.stopwatch.seconds(), "total": self._seconds}
+        return UpscalerStats(self._images, seconds, self._engine.graphs.stats())
 
-    def _tensor(self, image: np.ndarray) -> Tensor:
-        """(1, channels of the model, h, w) in [0, 1]."""
-        values = torch.from_numpy(image.astype(np.float32) / np.iinfo(image.dtype).max)
-        if values.dim() == 2:
-            values = values[..., None].expand(-1, -1, self.model.config.image_channels)
-        return values.permute(2, 0, 1)[None].to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
+    @torch.inference_mode()
+    def _upscale(self, pixels: Tensor, kernel: np.ndarray | Tensor | None, wants_kernel: bool
+                 ) -> tuple[Tensor, np.ndarray | None]:
+        """Results (N, C, H*s, W*s) and kernels (N, k, k)."""
+        start = time.perf_counter()
+        known = None if kernel is None else known_kernel(kernel, self.model.config.kernel_size, self.device)
 
-    def _pixels(self, sr: Tensor, image: np.ndarray) -> np.ndarray:
-        """``sr`` (1, C, h, w) as pixels of the type and kind of ``image``."""
-        if not sr.isfinite().all():
-            raise DanFastError(f"the network's output is not finite: the weights are broken, or {self.dtype} "
-                               "is too small for them: use float32")
-        values = sr[0].permute(1, 2, 0).float().clamp(0, 1).cpu().numpy()
-        if image.ndim == 2:
-            values = values[..., 0] if values.shape[2] == 1 else cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)
-        return np.rint(values * np.iinfo(image.dtype).max).astype(image.dtype)
+        def upscale(canvas: Canvas, known: Tensor | None) -> Tensor | None:
+            estimate = self._engine.upscale(canvas, known, wants_kernel)
+            return None if estimate is None else self._distributions(estimate)
 
-    def _kernel(self, last: DANOutput) -> np.ndarray:
+        canvas = self._canvas(pixels).with_result()
+        kernels = ensemble(upscale, canvas, known) if self.ensemble else upscale(canvas, known)
+        if known is not None and wants_kernel:
+            kernels = known.expand(len(pixels), -1, -1)
+        self._images += len(pixels)
+        self._seconds += time.perf_counter() - start
+        assert canvas.result is not None
+        return canvas.result, None if kernels is None else kernels.cpu().numpy()
+
+    def _canvas(self, pixels: Tensor) -> Canvas:
+        return Canvas(pixels, self.scale, self.model.config.image_channels, self.device)
+
+    def _distributions(self, estimate: Estimate) -> Tensor:
+        """(N, k, k) float32, not negative, sum 1."""
         # v1 estimates only the code: the basis gives back the closest kernel that it can write.
-        kernel = PCAEncoder(self.model.encoder[0]).decode(last.code) if last.kernel is None else last.kernel
-        kernel = kernel[0].float().clamp(min=0)
-        return (kernel / kernel.sum()).cpu().numpy()
+        kernels = estimate.kernel
+        if kernels is None:
+            kernels = PCAEncoder(self.model.encoder[0]).decode(estimate.code)
+        kernels = kernels.float().clamp(min=0)
+        return kernels / kernels.sum((1, 2), keepdim=True)
 
-    def _check(self, image: np.ndarray) -> None:
-        if not isinstance(image, np.ndarray):
-            raise DanFastError(f"image is {type(image).__name__}, expected a numpy array")
-        if image.dtype not in (np.uint8, np.uint16):
-            raise DanFastError(f"image is {image.dtype}, expected uint8 or uint16")
-        if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or 0 in image.shape:
-            raise DanFastError(f"image has shape {image.shape}, expected HxWx3 (RGB) or HxW (grey), not empty")
-        if image.ndim == 3 and self.model.config.image_channels == 1:
-            raise DanFastError("the image is in colour and the model is for grey images: give it HxW")
+
+def _check_number(name: str, value: int | None, lowest: int, otherwise: str) -> None:
+    if value is not None and (type(value) is not int or value < lowest):
+        raise DanFastError(f"{name}={value!r}: expected a whole number of at least {lowest}{otherwise}")

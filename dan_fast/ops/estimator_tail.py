@@ -48,17 +48,50 @@ def _forward_ref(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: 
                  encoder: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Kernel (B, k*k), code (B, c), sums below each tap (B, C, 3, 3) and features (B, F)."""
     wide = wide_dtype(x, conv_weight, conv_bias, out_weight, out_bias, encoder)
-    windows = _windows(x.to(wide))
-    pixels = x.shape[2] * x.shape[3]
+    windows = pooled(x.to(wide))
+    return _of_windows(windows, x.shape[2] * x.shape[3], conv_weight, conv_bias, out_weight, out_bias, encoder)
+
+
+def _of_windows(windows: Tensor, pixels: int, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor,
+                out_bias: Tensor, encoder: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    wide = windows.dtype
     features = F.linear(windows.flatten(1) / pixels, conv_weight.to(wide).flatten(1), conv_bias.to(wide))
     kernel = F.linear(features, out_weight.to(wide), out_bias.to(wide)).softmax(1)
     return kernel, kernel @ encoder.to(wide), windows, features
 
 
-def _windows(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, 3, 3): the sum of all pixels that each tap of a zero-padded convolution meets."""
-    rows = torch.stack((x[:, :, :-1].sum(2), x.sum(2), x[:, :, 1:].sum(2)), 2)
-    return torch.stack((rows[..., :-1].sum(3), rows.sum(3), rows[..., 1:].sum(3)), 3)
+def pooled(x: Tensor, core: tuple[slice, slice] | None = None) -> Tensor:
+    """The sums of all pixels that each tap of a 3x3 convolution with zero padding meets.
+
+    Args:
+        x: (B, C, H, W) floating point.
+        core: rows and columns of the convolution's output to sum over, not empty; ``None``: all. The sums of disjoint
+            cores add up.
+
+    Returns:
+        (B, C, 3, 3), float32, or float64 if ``x`` is.
+    """
+    wide = wide_dtype(x)
+    rows, columns = (slice(0, x.shape[2]), slice(0, x.shape[3])) if core is None else core
+
+    def below_taps(values: Tensor, dim: int, of: slice) -> Tensor:
+        """Of the first, the middle and the last tap: begun one earlier, as it is, and one later."""
+        last = values.shape[dim]
+        spans = [(max(0, of.start + shift), min(last, of.stop + shift)) for shift in (-1, 0, 1)]
+        return torch.stack([values.narrow(dim, start, stop - start).sum(dim, dtype=wide) for start, stop in spans],
+                           dim)
+
+    return below_taps(below_taps(x, 2, rows), 3, columns)
+
+
+def tail_of_pooled(windows: Tensor, pixels: int, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor,
+                   out_bias: Tensor, encoder: Tensor) -> tuple[Tensor, Tensor]:
+    """``estimator_tail`` of an image of so many ``pixels`` whose sums ``pooled`` are known: for images in tiles.
+
+    ``windows`` is (B, C, 3, 3), float32 or float64; everything else is as for ``estimator_tail``.
+    """
+    kernel, code, _, _ = _of_windows(windows, pixels, conv_weight, conv_bias, out_weight, out_bias, encoder)
+    return kernel.unflatten(1, (isqrt(len(out_weight)), -1)), code
 
 
 def _windows_backward(grad: Tensor, height: int, width: int) -> Tensor:

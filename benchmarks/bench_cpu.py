@@ -1,0 +1,108 @@
+"""The network on a CPU in float32: its body, and all of it, against the plain model as PyTorch runs it best.
+
+    pytest benchmarks/bench_cpu.py --benchmark-json=out.json
+    pytest benchmarks/bench_cpu.py -k "whole and v2-small and 128x128"
+
+Compared in turn with eager PyTorch in NCHW and in channels_last, and with torch.compile (channels_last). ``share of
+floor`` is the time that the multiplications that are left would take at the rate of a matrix product.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+
+import dan_fast
+from dan_fast import cost
+from dan_fast.inference.alternate import Whole, alternate
+from dan_fast.inference.plan import plan_for
+
+SIZES = [(64, 64), (128, 128), (256, 256), (340, 510)]
+NETWORKS = ["v2", "v1", "v2-small"]
+pytestmark = [
+    pytest.mark.usefixtures("warm_allocator"),
+    pytest.mark.parametrize("name", NETWORKS),
+    pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[1]}x{size[0]}"),
+    pytest.mark.parametrize("threads", [1, 2], indirect=True),
+]
+
+
+@cache
+def network(name: str, channels_last: bool = True) -> dan_fast.DAN:
+    """v1, v2: published, random weights; v2-small: the shipped one."""
+    torch.manual_seed(0)
+    model = dan_fast.load("default") if name == "v2-small" else dan_fast.DAN(dan_fast.DANConfig(version=name))
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return model.eval().requires_grad_(False).to(memory_format=memory_format)  # type: ignore[call-overload]
+
+
+@cache
+def compiled(name: str) -> dan_fast.DAN:
+    """Both modules compiled; the loop around them costs nothing."""
+    torch.manual_seed(0)
+    model = dan_fast.DAN(network(name).config).eval().requires_grad_(False)
+    model.load_state_dict(network(name).state_dict())
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.Restorer.compile(dynamic=False)
+    model.Estimator.compile(dynamic=False)
+    return model
+
+
+def rounds_of(name: str, size: tuple[int, int]) -> int:
+    """Few where one takes seconds."""
+    work = cost.published(network(name).config) * size[0] * size[1]
+    return 15 if work < 2e10 else 5 if work < 2e11 else 3
+
+
+def last_sr(model: dan_fast.DAN, lr: torch.Tensor) -> torch.Tensor:
+    """The model without the last Estimator, which ``plan`` skips as well."""
+    code = model.init_ker_map.expand(len(lr), -1)
+    for _ in range(model.config.iterations - 1):
+        code = model.step(lr, code).code
+    return model.Restorer(lr, code)
+
+
+def test_body(compare, rate, name, size, threads):
+    model, plain = network(name), network(name, channels_last=False)
+    plan, config = plan_for(model), model.config
+    head = torch.randn(1, config.channels, *size)
+    last = head.contiguous(memory_format=torch.channels_last)
+    condition = plan.first_condition
+
+    def body(model: dan_fast.DAN, x: torch.Tensor) -> torch.Tensor:
+        if config.version == "v1":
+            z = model.init_ker_map[:, :, None, None].expand(-1, -1, *size)
+            for block in model.Restorer.body:
+                x = block(x, z)
+            return x
+        z = model.Restorer.head2(model.init_ker_map[:, :, None, None])
+        for group in model.Restorer.body:
+            x, z = group(x, z)
+        return x
+
+    floor = cost.WINOGRAD * cost.restorer(config)["body"] * size[0] * size[1] / rate(threads)
+    compare(lambda: plan._body(last, condition),
+            {"NCHW": lambda: body(plain, head), "channels_last": lambda: body(model, last)},
+            rounds=rounds_of(name, size), network=name, shape=list(last.shape), floor_s=floor)
+
+
+def test_whole(compare, rate, name, size, threads):
+    model, plain, fused = network(name), network(name, channels_last=False), compiled(name)
+    plan, config = plan_for(model), model.config
+    lr = torch.rand(1, 3, *size)
+    last = lr.contiguous(memory_format=torch.channels_last)
+
+    def planned() -> torch.Tensor:
+        whole = Whole(plan, last)
+        alternate(plan, whole, config.iterations, kernel=False)
+        return whole.sr
+
+    with torch.inference_mode():
+        expected = last_sr(model, last)
+        assert (planned() - expected).abs().max() <= 1e-4 * expected.abs().max()
+    floor = cost.planned(config, kernel=False, winograd=True) * size[0] * size[1] / rate(threads)
+    compare(planned, {"NCHW": lambda: last_sr(plain, lr), "channels_last": lambda: last_sr(model, last),
+                      "torch.compile": lambda: last_sr(fused, last)},
+            rounds=rounds_of(name, size), network=name, shape=list(last.shape), floor_s=floor)

@@ -1,0 +1,83 @@
+"""``Upscaler`` on whole images, 8 bits in and out, against the plain model with the same work around it.
+
+    pytest benchmarks/bench_inference.py --benchmark-json=out.json
+    pytest benchmarks/bench_inference.py -k "v2-small and 510x340"
+
+In turn with eager PyTorch (channels_last; float32, and bfloat16 where the device computes in it) and torch.compile
+(``max-autotune`` on a GPU). ``extra_info`` has the seconds of each stage, the share of the engine itself (images,
+copies, Python) and on a GPU the peak of the memory. On a CPU the published networks leave out 1920x1080: minutes.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from bench_cpu import network
+
+import dan_fast
+from dan_fast.commands.train import computes_in_bf16
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+SIZES = [(64, 64), (180, 270), (340, 510), (1080, 1920)]
+
+
+def plainly(model: dan_fast.DAN, images: np.ndarray) -> np.ndarray:
+    """(N, H, W, 3) uint8 -> (N, H*s, W*s, 3) uint8."""
+    like = model.encoder
+    lr = torch.from_numpy(images).to(like.device).permute(0, 3, 1, 2).to(like.dtype) / 255
+    sr = model(lr.contiguous(memory_format=torch.channels_last)).sr
+    return sr.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def references(name: str) -> dict[str, dan_fast.DAN]:
+    eager = copy.deepcopy(network(name)).to(DEVICE)
+    compiled = copy.deepcopy(eager)
+    mode = "max-autotune" if DEVICE.type == "cuda" else None
+    compiled.Restorer.compile(dynamic=False, mode=mode)
+    compiled.Estimator.compile(dynamic=False, mode=mode)
+    models = {"eager float32": eager, "torch.compile float32": compiled}
+    if computes_in_bf16(DEVICE):
+        models["eager bfloat16"] = copy.deepcopy(eager).bfloat16()
+        low = models["torch.compile bfloat16"] = copy.deepcopy(eager).bfloat16()
+        low.Restorer.compile(dynamic=False, mode=mode)
+        low.Estimator.compile(dynamic=False, mode=mode)
+    return models
+
+
+@pytest.mark.usefixtures("warm_allocator")
+@pytest.mark.parametrize("name", ["v2", "v1", "v2-small"])
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[1]}x{size[0]}")
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("kernel_from", ["image", "crop"])
+def test_upscaler(compare, benchmark, name, size, batch, kernel_from):
+    pixels = batch * size[0] * size[1]
+    if DEVICE.type == "cpu" and pixels > (2_000_000 if name == "v2-small" else 200_000):
+        pytest.skip("takes minutes on a CPU")
+    dtype = torch.bfloat16 if computes_in_bf16(DEVICE) and DEVICE.type == "cuda" else torch.float32
+    upscaler = dan_fast.Upscaler(network(name), device=DEVICE, dtype=dtype, kernel_from=kernel_from)
+    images = np.random.default_rng(0).integers(0, 256, (batch, *size, 3), np.uint8)
+
+    def fast() -> object:
+        return upscaler.batch(list(images), wants_kernel=False)
+
+    for _ in range(3):  # until graphs are captured
+        fast()
+    before = upscaler.stats().seconds
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        fast()
+        facts = {"peak_memory_bytes": torch.cuda.max_memory_allocated()}
+    else:
+        facts = {}
+    models = references(name)
+    work = {label: lambda model=model: plainly(model, images) for label, model in models.items()}
+    compare(fast, work, rounds=3 if pixels * (1 if name == "v2-small" else 14) > 500_000 else 9, device=DEVICE.type,
+            network=name, shape=list(images.shape), kernel_from=kernel_from, dtype=str(dtype), **facts)
+    spent = {stage: seconds - before.get(stage, 0) for stage, seconds in upscaler.stats().seconds.items()}
+    total = spent.pop("total")
+    benchmark.extra_info.update(
+        {f"share of {stage}": seconds / total for stage, seconds in spent.items()},
+        **{"share of the engine": 1 - sum(spent.values()) / total})

@@ -1,0 +1,127 @@
+"""The alternation itself, over whole images or over the tiles of one: one loop, and one kernel for all tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from .canvas import Canvas
+from .plan import Estimate, Plan
+from .tiling import Tile
+
+
+class Images(Protocol):
+    """What one alternation works on."""
+
+    def iterate(self, condition: Tensor, *, writes: bool, estimates: bool) -> Estimate | None:
+        """One iteration with a ``condition`` of ``plan.condition``: the Restorer, and the Estimator if wanted.
+
+        ``writes``: keep the result. That of a later iteration replaces it.
+        """
+
+
+class Whole:
+    """Whole images; what they share in all iterations is kept.
+
+    Args:
+        plan: of the network.
+        lr: (N, image channels, h, w) in [0, 1].
+
+    Attributes:
+        sr: the result.
+    """
+
+    def __init__(self, plan: Plan, lr: Tensor) -> None:
+        self._plan, self._prepared = plan, plan.prepare(lr)
+        self.sr: Tensor | None = None
+
+    def iterate(self, condition: Tensor, *, writes: bool, estimates: bool) -> Estimate | None:
+        sr = self._plan.restore(self._prepared, condition)
+        if writes:
+            self.sr = sr
+        return self._plan.estimate(self._plan.features(sr, self._prepared)) if estimates else None
+
+
+class Tiled:
+    """One image in tiles with windows of one size, read and written on a canvas; nothing is kept of a tile.
+
+    The Estimator's sums are those of all tiles, so that they have one kernel: the image's.
+
+    Args:
+        plan: of the network.
+        canvas: of one image.
+        tiles: whose cores partition it.
+        batch: tiles at once.
+    """
+
+    def __init__(self, plan: Plan, canvas: Canvas, tiles: Sequence[Tile], batch: int) -> None:
+        self._plan, self._canvas = plan, canvas
+        self._batches = [tiles[n:n + batch] for n in range(0, len(tiles), batch)]
+
+    def iterate(self, condition: Tensor, *, writes: bool, estimates: bool) -> Estimate | None:
+        sums: list[Tensor] = []
+        for tiles in self._batches:
+            prepared = self._plan.prepare(torch.cat([self._canvas.read(*tile.window) for tile in tiles]))
+            sr = self._plan.restore(prepared, condition)
+            if writes:
+                self._write(sr, tiles)
+            if estimates:
+                features = self._plan.features(sr, prepared)
+                sums += [self._plan.pool(features[n:n + 1], tile.core_in_window()) for n, tile in enumerate(tiles)]
+        if not estimates:
+            return None
+        height, width = self._canvas.size
+        return self._plan.estimate_pooled(torch.cat(sums).sum(0, keepdim=True), height * width)
+
+    def _write(self, sr: Tensor, tiles: Sequence[Tile]) -> None:
+        scale = self._canvas.scale
+        for n, tile in enumerate(tiles):
+            core = sr[(slice(n, n + 1), slice(None), *tile.core_in_window(scale))]
+            self._canvas.write(core, *tile.core_in_output(scale))
+
+
+class Outcome(NamedTuple):
+    """``estimate`` of the last iteration, if one was wanted; ``code`` that its Restorer used; how many there were."""
+
+    estimate: Estimate | None
+    code: Tensor
+    iterations: int
+
+
+def alternate(plan: Plan, images: Images, iterations: int, *, kernel: bool = True, tolerance: float | None = None
+              ) -> Outcome:
+    """``model.iterate``'s last result into ``images``.
+
+    Args:
+        plan: of the network.
+        iterations: at most.
+        kernel: whether the last iteration's Estimator is wanted too.
+        tolerance: stop after an iteration that moved every image's kernel by at most so much (sum of absolute
+            differences, 0 to 2); ``None``: never.
+    """
+    code, condition = plan.first_code, plan.first_condition
+    before = Estimate(plan.model.init_kernel, code)
+    for count in range(1, iterations + 1):
+        last = count == iterations
+        estimate = images.iterate(condition, writes=last or tolerance is not None, estimates=kernel or not last)
+        if last or estimate is None or (tolerance is not None and _moved(plan, before, estimate) <= tolerance):
+            break
+        before, code, condition = estimate, estimate.code, plan.condition(estimate.code)
+    return Outcome(estimate, code, count)
+
+
+def restore(plan: Plan, images: Images, code: Tensor) -> None:
+    """The Restorer's result with a known ``code`` (1 or N, c) into ``images``."""
+    images.iterate(plan.condition(code), writes=True, estimates=False)
+
+
+def _moved(plan: Plan, before: Estimate, after: Estimate) -> float:
+    """By how much the kernel moved at most: the sum of absolute differences."""
+    if before.kernel is not None and after.kernel is not None:
+        difference = (after.kernel - before.kernel).flatten(1)
+    else:  # v1: of the kernels that the codes stand for
+        difference = (after.code - before.code) @ plan.model.encoder[0].T
+    return difference.abs().sum(1).max().item()

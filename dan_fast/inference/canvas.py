@@ -1,0 +1,152 @@
+"""Between the images that people have and those that a network takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import DanFastError
+
+_LARGEST = {torch.uint8: 255, torch.uint16: 65535}
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+class Given(NamedTuple):
+    """What the user gave, as one tensor, and how a result is given back.
+
+    Attributes:
+        pixels: (N, 1 or 3, H, W): uint8, uint16 or floating point; shares memory with the image if it can.
+        give_back: such a tensor, channels_last, as the kind of image that was given.
+    """
+
+    pixels: Tensor
+    give_back: Callable[[Tensor], Any]
+
+
+def given(image: Any, image_channels: int) -> Given:
+    """``image`` for a network of so many channels; ``DanFastError`` if it is none that can be taken.
+
+    Arrays are HxWx3 (RGB) or HxW (grey), uint8 or uint16; PIL images have mode RGB, L or I;16; tensors are floating
+    point, (3, H, W), (B, 3, H, W) or with 1 channel, in [0, 1].
+    """
+    if isinstance(image, Tensor):
+        found = _given_tensor(image)
+    elif isinstance(image, Image.Image):
+        if image.mode not in ("RGB", "L", "I;16"):
+            raise DanFastError(f"the image has mode {image.mode}, expected RGB or L: image.convert('RGB')")
+        found = _given_array(np.array(image), Image.fromarray)
+    elif isinstance(image, np.ndarray):
+        found = _given_array(image, lambda array: array)
+    else:
+        raise DanFastError(f"image is {type(image).__name__}, expected a numpy array, a PIL image or a torch tensor")
+    if found.pixels.shape[1] == 3 and image_channels == 1:
+        raise DanFastError("the image is in colour and the model is for grey images: give it HxW")
+    return found
+
+
+def _given_array(array: np.ndarray, wrap: Callable[[np.ndarray], Any]) -> Given:
+    if array.dtype not in (np.uint8, np.uint16):
+        raise DanFastError(f"image is {array.dtype}, expected uint8 or uint16")
+    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)) or 0 in array.shape:
+        raise DanFastError(f"image has shape {array.shape}, expected HxWx3 (RGB) or HxW (grey), not empty")
+    grey = array.ndim == 2
+    array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False))
+    pixels = torch.from_numpy(array if array.flags.writeable else array.copy())
+    pixels = pixels[None] if grey else pixels.permute(2, 0, 1)
+
+    def give_back(result: Tensor) -> Any:
+        pixels = result[0, 0] if grey else result[0].permute(1, 2, 0)
+        return wrap(pixels.cpu().contiguous().numpy())
+
+    return Given(pixels[None], give_back)
+
+
+def _given_tensor(tensor: Tensor) -> Given:
+    if not tensor.is_floating_point():
+        raise DanFastError(f"image is a tensor of {tensor.dtype}, expected floating point in [0, 1]")
+    if tensor.dim() not in (3, 4) or tensor.shape[-3] not in (1, 3) or 0 in tensor.shape:
+        raise DanFastError(f"image has shape {tuple(tensor.shape)}, expected (3, H, W) or (B, 3, H, W), or 1 channel, "
+                           "not empty")
+    if tensor.dim() == 3:
+        return Given(tensor[None], lambda result: result[0].contiguous())
+    return Given(tensor, lambda result: result.contiguous())
+
+
+class Canvas:
+    """LR images of one size that are read in windows, and HR images of their type that are written in windows.
+
+    Args:
+        pixels: (N, 1 or 3, H, W) as ``Given.pixels``.
+        scale: of the result to the image.
+        image_channels: of the network; grey images go through a network for colour three times the same.
+        device: of the network.
+        result: (N, 1 or 3, H*s, W*s) of the same type, or ``None``: what is written is dropped.
+    """
+
+    def __init__(self, pixels: Tensor, scale: int, image_channels: int, device: torch.device,
+                 result: Tensor | None = None) -> None:
+        self.pixels, self.scale, self.image_channels, self.device = pixels, scale, image_channels, device
+        self.result = result
+        self._largest = _LARGEST.get(pixels.dtype, 1)
+
+    def with_result(self) -> Canvas:
+        """With a result, channels_last, to be written."""
+        count, channels, height, width = self.pixels.shape
+        shape = count, height * self.scale, width * self.scale, channels
+        return self._like(self.pixels, self.pixels.new_empty(shape).permute(0, 3, 1, 2))
+
+    def without_result(self) -> Canvas:
+        return self._like(self.pixels, None)
+
+    def images(self, batch: int = 1) -> list[Canvas]:
+        """Of so many images each, the last of what is left; views."""
+        results = [None] * len(self) if self.result is None else self.result.split(batch)
+        return [self._like(*parts) for parts in zip(self.pixels.split(batch), results, strict=False)]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self.pixels.shape[2], self.pixels.shape[3]
+
+    def array(self) -> np.ndarray:
+        """The first image, HxWxC."""
+        return self.pixels[0].permute(1, 2, 0).cpu().numpy()
+
+    def read(self, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+        """A window of every image, (N, image channels, h, w) float32 in [0, 1], on the network's device."""
+        window = self.pixels[..., rows, columns]
+        if window.dtype == torch.uint16:  # which GPUs hardly know
+            window = window.float()
+        values = window.to(self.device).float() / self._largest
+        return values.expand(-1, self.image_channels, -1, -1)
+
+    def write(self, sr: Tensor, rows: slice = slice(None), columns: slice = slice(None)) -> None:
+        """``sr``, of what ``read`` gave, clamped and rounded to a window of the result in HR pixels.
+
+        Raises:
+            DanFastError: it is not finite.
+        """
+        if not sr.isfinite().all():
+            raise DanFastError(f"the network's output is not finite: the weights are broken, or {sr.dtype} "
+                               "is too small for them: use float32")
+        if self.result is None:
+            return
+        values = sr.float().clamp(0, 1)
+        if self.pixels.shape[1] < self.image_channels:
+            values = (values * values.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
+        if self._largest > 1:
+            values = values.mul_(self._largest).round_()
+        if self.result.dtype == torch.uint8:
+            values = values.to(torch.uint8)  # the smaller to move
+        self.result[..., rows, columns] = values.to(self.result.device)
+
+    def _like(self, pixels: Tensor, result: Tensor | None) -> Canvas:
+        return Canvas(pixels, self.scale, self.image_channels, self.device, result)
