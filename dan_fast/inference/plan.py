@@ -17,7 +17,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..model import DAN
-from ..ops import condition_path, condition_weights, dpcb_stack, dpcb_weights, estimator_tail, tail_weights
+from ..ops import (
+    condition_path,
+    condition_weights,
+    conv3x3_bias,
+    crb_stack,
+    crb_weights,
+    dpcb_stack,
+    dpcb_weights,
+    dpcg,
+    dpcg_weights,
+    estimator_tail,
+    tail_weights,
+)
 from ..ops.dpcb_stack import DPCBWeights
 from ..ops.estimator_tail import pooled, tail_of_pooled
 from .collapse import CollapsedUpsampler
@@ -66,9 +78,10 @@ class Plan(ABC):
         same = self.dtype == model.encoder.dtype
         # Parts of torch modules are declared as anything, and these differ by version.
         self._image: Any = model if same else copy.deepcopy(model).to(self.dtype)
-        self._upscale: Callable[[Tensor], Tensor] = self._image.Restorer.upscale
-        if self.config.upsampler == "published":
-            self._upscale = CollapsedUpsampler(self._image.Restorer.upscale, self.config.channels, self.config.scale)
+        upscale = self._image.Restorer.upscale
+        self._upscale: Callable[[Tensor], Tensor] = (
+            CollapsedUpsampler(upscale, self.config.channels, self.config.scale)
+            if self.config.upsampler == "published" else _Direct(upscale))
         self.first_code = model.init_ker_map
         with torch.no_grad():
             self.first_condition = self.condition(self.first_code)
@@ -117,7 +130,8 @@ class Plan(ABC):
             return sr if prepared.base is None else sr + prepared.base
 
     def _fuse(self, features: Tensor) -> Tensor:
-        return self._image.Restorer.fusion(features)
+        fusion = self._image.Restorer.fusion
+        return conv3x3_bias(features, fusion.weight, fusion.bias)
 
     def pool(self, features: Tensor, core: tuple[slice, slice] | None = None) -> Tensor:
         """Sums over the pixels ``core`` (all, if None) of what each tap of the last convolution meets, (B, C, 3, 3).
@@ -136,6 +150,11 @@ class Plan(ABC):
 class PlanV1(Plan):
     """The condition is the code itself: constant planes beside the image."""
 
+    def __init__(self, model: DAN, dtype: torch.dtype | None = None) -> None:
+        super().__init__(model, dtype)
+        self._body_weights = crb_weights(self._image.Restorer)
+        self._estimator_weights = crb_weights(self._image.Estimator)
+
     def condition(self, code: Tensor) -> Tensor:
         return code.to(self.dtype)
 
@@ -143,10 +162,7 @@ class PlanV1(Plan):
         with self.stopwatch("estimator head"):
             z = self._image.Estimator.head_HR(sr)
         with self.stopwatch("estimator body"):
-            x = prepared.estimator_head
-            for block in self._image.Estimator.body:
-                x = block(x, z)
-            return x
+            return crb_stack(prepared.estimator_head, z, self._estimator_weights)
 
     def estimate_pooled(self, pooled: Tensor, pixels: int) -> Estimate:
         out: Any = self.model.Estimator.out
@@ -154,10 +170,7 @@ class PlanV1(Plan):
         return Estimate(None, code)
 
     def _body(self, head: Tensor, condition: Tensor) -> Tensor:
-        planes = condition[:, :, None, None].expand(-1, -1, *head.shape[2:])
-        for block in self._image.Restorer.body:
-            head = block(head, planes)
-        return head
+        return crb_stack(head, condition, self._body_weights)
 
 
 class PlanV2(Plan):
@@ -171,6 +184,7 @@ class PlanV2(Plan):
             self._tail_weights = tail_weights(estimator)
         super().__init__(model, dtype)
         self._body_weights, self._fusion_weight = _halved(self._image.Restorer)
+        self._estimator_weights = dpcg_weights(self._image.Estimator)
 
     def condition(self, code: Tensor) -> Tensor:
         with self.stopwatch("condition"):
@@ -180,7 +194,7 @@ class PlanV2(Plan):
         with self.stopwatch("estimator head"):
             z = self._image.Estimator.head_HR(sr)
         with self.stopwatch("estimator body"):
-            return self._image.Estimator.body(prepared.estimator_head, z)[0]
+            return dpcg(prepared.estimator_head, z, self._estimator_weights)
 
     def estimate(self, features: Tensor) -> Estimate:
         with self.stopwatch("estimator tail"):
@@ -198,7 +212,17 @@ class PlanV2(Plan):
         return dpcb_stack(head, self._body_weights, condition)
 
     def _fuse(self, features: Tensor) -> Tensor:
-        return F.conv2d(features, self._fusion_weight, self._image.Restorer.fusion.bias, padding=1)
+        return conv3x3_bias(features, self._fusion_weight, self._image.Restorer.fusion.bias)
+
+
+class _Direct:
+    """The upsampler of ``"direct"``, without the base that it is added to."""
+
+    def __init__(self, upscale: Any) -> None:
+        self._conv, self._shuffle = upscale
+
+    def __call__(self, features: Tensor) -> Tensor:
+        return self._shuffle(conv3x3_bias(features, self._conv.weight, self._conv.bias))
 
 
 @torch.no_grad()

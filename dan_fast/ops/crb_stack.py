@@ -18,7 +18,7 @@ from .backend import choose
 from .channel_attention import channel_attention_ref
 from .conv3x3 import conv3x3_bias_lrelu_ref
 from .dpcb import SLOPE
-from .packing import MOST_CHANNELS, PANEL, cpp_refusal, fill_up, pack_convolutions, packed, pixels
+from .packing import MOST_CHANNELS, cpp_refusal, fill_up, pack_convolutions, packed, pixels
 
 if TYPE_CHECKING:
     from ..model.estimator import EstimatorV1

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .arguments import check_blocks, check_group_residual
 from .backend import choose
-from .conv3x3 import conv3x3_bias_lrelu_ref, conv3x3_scale_residual_ref
-from .dpcb import SLOPE, dpcb_ref
+from .dpcb import SLOPE
 from .packing import cpp_refusal, pack_convolutions, packed, pixels
 
 if TYPE_CHECKING:
@@ -47,11 +47,10 @@ class DPCGWeights(NamedTuple):
 def dpcg_weights(estimator: EstimatorV2) -> DPCGWeights:
     """The weights of an Estimator's body: its own parameters, not copies."""
     group: Any = estimator.body  # torch declares parts of a module as anything
-    convolutions = [[path[layer] for path in paths]
-                    for paths in ([block.body1 for block in group.body], [block.body2 for block in group.body])
-                    for layer in (0, 2)]
-    return DPCGWeights(*([getattr(conv, kind) for conv in same] for same in convolutions
-                         for kind in ("weight", "bias")), group.residual)
+    paths = ([block.body1 for block in group.body], [block.body2 for block in group.body])
+    layers = [[path[number] for path in same] for same in paths for number in (0, 2)]
+    lists: Any = ([getattr(layer, kind) for layer in same] for same in layers for kind in ("weight", "bias"))
+    return DPCGWeights(*lists, group_residual=group.residual)
 
 
 def dpcg_ref(x: Tensor, z: Tensor, weights: DPCGWeights) -> Tensor:
@@ -62,11 +61,13 @@ def dpcg_ref(x: Tensor, z: Tensor, weights: DPCGWeights) -> Tensor:
 def _forward_ref(x: Tensor, z: Tensor, weight1: Sequence[Tensor], bias1: Sequence[Tensor], weight2: Sequence[Tensor],
                  bias2: Sequence[Tensor], z_weight1: Sequence[Tensor], z_bias1: Sequence[Tensor],
                  z_weight2: Sequence[Tensor], z_bias2: Sequence[Tensor], doubled: bool) -> Tensor:
+    def two(image: Tensor, first: Tensor, bias: Tensor, second: Tensor, last: Tensor) -> Tensor:
+        return F.conv2d(F.leaky_relu(F.conv2d(image, first, bias, padding=1), SLOPE), second, last, padding=1)
+
     entry = x
     for n in range(len(weight1)):
-        inner = conv3x3_bias_lrelu_ref(z, z_weight1[n], z_bias1[n], SLOPE)
-        f2 = conv3x3_bias_lrelu_ref(inner, z_weight2[n], z_bias2[n], 1)
-        x = dpcb_ref(x, weight1[n], bias1[n], weight2[n], bias2[n], f2)
+        f2 = two(z, z_weight1[n], z_bias1[n], z_weight2[n], z_bias2[n])
+        x = x + two(x, weight1[n], bias1[n], weight2[n], bias2[n]) * f2
         z = z + f2
     return 2 * x if doubled else entry + x
 
