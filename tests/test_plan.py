@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import tiny_config
 
 import dan_fast
@@ -107,7 +108,8 @@ def test_the_last_estimator_is_skipped_where_nothing_needs_it(monkeypatch):
 
 def test_tolerance_stops_when_the_kernel_stands_still():
     model = dan_fast.load("default", iterations=8)
-    lr = torch.rand(2, 3, 16, 16)
+    # Smooth: on noise the kernel stands still at once, but for rounding.
+    lr = F.interpolate(torch.rand(2, 3, 6, 6), size=(16, 16), mode="bilinear")
     with torch.inference_mode():
         outputs = model.iterate(lr)
         moves = [(b.kernel - a.kernel).abs().sum((1, 2)).max().item() for a, b in pairwise(outputs)]
