@@ -1,6 +1,7 @@
 # make demo   install, then blur, shrink and upscale the photos that ship
 # make test   install with what the tests need, then run them
 # make lint   ruff and mypy
+# make asan   every instruction set of the C++ operators, as plain programs under AddressSanitizer: two minutes
 # make gpu-check PYTHON=…   on a machine with a GPU, where that Python has a CUDA build of torch: install, test, tune
 #             and time everything that a GPU computes (benchmarks/gpu_check.py)
 # make clean  remove what the others made
@@ -10,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(shell find dan_fast kernels csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo test lint gpu-check clean
+.PHONY: demo test lint asan gpu-check clean
 
 demo: $(VENV)/installed
 	$(BIN)/dan-fast doctor
@@ -23,6 +24,15 @@ test: $(VENV)/installed-test
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Watching local variables would take minutes to compile; all that an index reaches is on the heap.
+asan: build/asan/conv3x3_paths build/asan/correlate_paths
+	build/asan/conv3x3_paths
+	build/asan/correlate_paths
+
+build/asan/%: tests/%.cpp $(wildcard csrc/*)
+	mkdir -p $(@D)
+	$(CXX) -std=c++17 -O1 -g1 -Wall -Wextra -Werror -fsanitize=address --param asan-stack=0 $< -o $@
 
 # In the caller's own environment: the one of this file may have a torch without CUDA.
 gpu-check:

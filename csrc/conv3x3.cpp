@@ -1,12 +1,13 @@
 // conv3x3 for every instruction set: one kernel, compiled several times.
 //
-// Winograd's transform turns the convolution into 36 products (tiles x C) * (C x C), one for each position in a tile.
-// They run in blocks of tiles that stay in the second cache, 16 output channels (or 32) after the other; a small part
-// of the product, some tiles times one panel of channels, stays in registers.
+// Winograd's transform turns the convolution into 36 products (tiles x in) * (in x out), one for each position in a
+// tile. They run in blocks of tiles that stay in the second cache, 16 output channels (or 32) after the other; a small
+// part of the product, some tiles times one panel of channels, stays in registers.
 
 #include "conv3x3.h"
 
 #include <algorithm>
+#include <iterator>
 #if defined(__linux__)
 #include <unistd.h>
 #endif
@@ -25,9 +26,23 @@ using winograd::kPositions;
 constexpr int kLine = 16;           // floats of a cache line
 constexpr int64_t kApart = kLine;  // floats between positions, whose addresses would share cache sets otherwise
 
-// C channels, vectors of `Bytes` bytes, `Most` tiles and `Panels` panels of output channels in registers.
+int64_t second_cache() {
+  int64_t bytes = 0;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+  return bytes > 0 ? bytes : 512 << 10;
+}
+
+// As many as stay in the second cache: in a half of it, the other is for the weights, which pass by.
+int64_t tiles_at_once(int64_t in_channels) {
+  static const int64_t cache = second_cache();
+  return std::clamp<int64_t>(cache / 2 / (sizeof(float) * kPositions * (in_channels + kPanel)), 12, 96);
+}
+
+// C input channels, vectors of `Bytes` bytes, `Most` tiles and `Panels` panels of output channels in registers.
 template <int C, int Bytes, int Most, int Panels>
-struct Kernel {
+struct Products {
   using Vector = typename VectorOf<float, Bytes>::Type;
   static constexpr int lanes = sizeof(Vector) / sizeof(float);
   static constexpr int across = Panels * kPanel;  // output channels at once
@@ -39,7 +54,7 @@ struct Kernel {
       Vector down[kIn][kIn];  // [row][column]
       repeat<kIn>([&](auto j) DAN_FAST_INLINE_LAMBDA {
         Vector column[kIn] = {}, values[kIn];
-        if (j >= kIn - kOut && c * sizeof(float) % 64 == 0)  // of the next tile, what this one does not share
+        if (j >= kIn - kOut && c % kLine == 0)  // of the next tile, what this one does not share
           repeat<kIn>([&](auto i) DAN_FAST_INLINE_LAMBDA { DAN_FAST_PREFETCH(rows[i] + (x + j + kOut) * C + c); });
         if (x + j >= 0 && x + j < width)
           repeat<kIn>([&](auto i) DAN_FAST_INLINE_LAMBDA { load(column[i], rows[i] + (x + j) * C + c); });
@@ -51,6 +66,15 @@ struct Kernel {
         winograd::input(down[i], values);
         repeat<kIn>([&](auto j) DAN_FAST_INLINE_LAMBDA { store(to + (i * kIn + j) * pitch + c, values[j]); });
       });
+    }
+  }
+
+  static DAN_FAST_INLINE void transform_all(const Conv3x3& conv, int64_t begin, int64_t tiles, float* to,
+                                            int64_t pitch) {
+    const int64_t along = tiles_along(conv.width);
+    for (int64_t n = 0; n < tiles; ++n) {
+      const int64_t y = (begin + n) / along * kOut - 1, x = (begin + n) % along * kOut - 1;
+      transform(conv.in + y, x, conv.width, to + n * C, pitch);
     }
   }
 
@@ -101,15 +125,70 @@ struct Kernel {
     }
   }
 
+  static DAN_FAST_INLINE void run(const float* in, int64_t in_pitch, const float* weights, float* out,
+                                  int64_t out_pitch, int64_t tiles) {
+    for (int64_t position = 0; position < kPositions; ++position)
+      multiply_all(tiles, in + position * in_pitch, weights + position * C * kPanel, out + position * out_pitch);
+  }
+};
+
+// Vectors of `Bytes` bytes, `Panels` panels of output channels.
+template <int Bytes, int Panels>
+struct Output {
+  using Vector = typename VectorOf<float, Bytes>::Type;
+  static constexpr int lanes = sizeof(Vector) / sizeof(float);
+  static constexpr int across = Panels * kPanel;  // channels at once
+
+  // Whether the tile at row y and column x is all inside the image, with one bias for all of it.
+  static DAN_FAST_INLINE bool is_whole(const Conv3x3& conv, int64_t y, int64_t x) {
+    const int64_t border = conv.bias_step ? 1 : 0;
+    return y >= border && x >= border && y + kOut + border <= conv.height && x + kOut + border <= conv.width;
+  }
+
+  static DAN_FAST_INLINE const float* bias_at(const Conv3x3& conv, int64_t y, int64_t x) {
+    const int64_t down = y == 0 ? 0 : y == conv.height - 1 ? 2 : 1, along = x == 0 ? 0 : x == conv.width - 1 ? 2 : 1;
+    return conv.bias + (3 * down + along) * conv.bias_step;
+  }
+
+  // v to a pixel: floats `at` of row y.
+  template <Finish F>
+  static DAN_FAST_INLINE void put(const Conv3x3& conv, Vector& v, const Vector& scale, int64_t y, int64_t at) {
+    float* const out = conv.out[y] + at;
+    Vector other;
+    if constexpr (F == Finish::kActivate) {
+      const Vector small = 0.2f * v;
+      v = v > small ? v : small;
+    } else if constexpr (F == Finish::kKeepAndAdd) {
+      store(conv.kept[y] + at, v);
+      load(other, out);
+      v += other;
+    } else if constexpr (F != Finish::kStore) {
+      if constexpr (F == Finish::kMultiplyAndAdd) {
+        load(other, conv.by[y] + at);
+        v *= other;
+      } else {
+        v *= scale;
+      }
+      load(other, out);
+      v = conv.factor * (other + v);
+      if (conv.entry) {
+        load(other, conv.entry[y] + at);
+        v += other;
+      }
+    }
+    store(out, v);
+  }
+
   // One tile of each position, `across` channels from `channel` on, to pixels.
-  template <bool Residual, bool Whole>
-  static DAN_FAST_INLINE void finish(const Conv3x3& conv, const float* sums, int64_t pitch, int channel, int64_t y,
+  template <Finish F, bool Whole>
+  static DAN_FAST_INLINE void finish(const Conv3x3& conv, const float* sums, int64_t pitch, int64_t channel, int64_t y,
                                      int64_t x) {
     const int64_t height = std::min<int64_t>(kOut, conv.height - y), width = std::min<int64_t>(kOut, conv.width - x);
+    const float* const inside = bias_at(conv, 1, 1);
     for (int c = 0; c < across; c += lanes) {
       Vector bias, scale = {};
-      load(bias, conv.bias + channel + c);
-      if constexpr (Residual) load(scale, conv.scale + channel + c);
+      load(bias, inside + channel + c);
+      if constexpr (F == Finish::kScaleAndAdd) load(scale, conv.scale + channel + c);
       Vector down[kOut][kIn];
       repeat<kIn>([&](auto j) DAN_FAST_INLINE_LAMBDA {
         Vector column[kIn], values[kOut];
@@ -121,66 +200,68 @@ struct Kernel {
         if (!Whole && i >= height) return;
         Vector values[kOut];
         winograd::output(down[i], values);
-        const int64_t at = x * C + channel + c;
-        float* out = conv.out[y + i] + at;
-        if (c * sizeof(float) % 64 == 0)  // the next tile
-          repeat<kOut>([&](auto j) DAN_FAST_INLINE_LAMBDA { DAN_FAST_PREFETCH(out + (j + kOut) * C); });
+        const int64_t step = conv.out_channels, at = x * step + channel + c;
+        if (c % kLine == 0)  // the next tile
+          repeat<kOut>([&](auto j) DAN_FAST_INLINE_LAMBDA {
+            DAN_FAST_PREFETCH(conv.out[y + i] + at + (j + kOut) * step);
+          });
         repeat<kOut>([&](auto j) DAN_FAST_INLINE_LAMBDA {
           if (!Whole && j >= width) return;
-          Vector value = values[j] + bias;
-          if constexpr (Residual) {
-            Vector before;
-            load(before, out + j * C);
-            value = conv.factor * (before + scale * value);
-            if (conv.entry) {
-              load(before, conv.entry[y + i] + at + j * C);
-              value += before;
-            }
-          } else {
-            const Vector small = 0.2f * value;
-            value = value > small ? value : small;
-          }
-          store(out + j * C, value);
+          if (!Whole) load(bias, bias_at(conv, y + i, x + j) + channel + c);
+          values[j] += bias;
+          put<F>(conv, values[j], scale, y + i, at + j * step);
         });
       });
     }
   }
 
-  template <bool Residual>
-  static DAN_FAST_INLINE void block(const Conv3x3& conv, int64_t begin, int64_t tiles, const Workspace& size,
-                                    float* workspace) {
+  template <Finish F>
+  static DAN_FAST_INLINE void finish_all(const Conv3x3& given, const float* sums, int64_t pitch, int64_t channel,
+                                         int64_t begin, int64_t tiles) {
+    const Conv3x3 conv = given;  // which no store can change, as far as the compiler knows
     const int64_t along = tiles_along(conv.width);
-    const int64_t in_pitch = size.tiles * C + kApart, out_pitch = size.tiles * across + kApart;
-    float* const sums = workspace + size.transformed;
     for (int64_t n = 0; n < tiles; ++n) {
-      const int64_t y = (begin + n) / along * kOut - 1, x = (begin + n) % along * kOut - 1;
-      transform(conv.in + y, x, conv.width, workspace + n * C, in_pitch);
-    }
-    for (int channel = 0; channel < C; channel += across) {
-      const float* weights = conv.weights + int64_t{channel} * kPositions * C;
-      for (int64_t position = 0; position < kPositions; ++position)
-        multiply_all(tiles, workspace + position * in_pitch, weights + position * C * kPanel,
-                     sums + position * out_pitch);
-      for (int64_t n = 0; n < tiles; ++n) {
-        const int64_t y = (begin + n) / along * kOut, x = (begin + n) % along * kOut;
-        if (y + kOut <= conv.height && x + kOut <= conv.width)
-          finish<Residual, true>(conv, sums + n * across, out_pitch, channel, y, x);
-        else
-          finish<Residual, false>(conv, sums + n * across, out_pitch, channel, y, x);
-      }
+      const int64_t y = (begin + n) / along * kOut, x = (begin + n) % along * kOut;
+      if (is_whole(conv, y, x)) finish<F, true>(conv, sums + n * across, pitch, channel, y, x);
+      else finish<F, false>(conv, sums + n * across, pitch, channel, y, x);
     }
   }
 
-  static DAN_FAST_INLINE void run(const Conv3x3& conv, int64_t begin, int64_t end, const Workspace& size,
-                                  float* workspace) {
-    const int64_t blocks = (end - begin + size.tiles - 1) / size.tiles;
-    for (int64_t n = 0; n < blocks; ++n) {
-      const int64_t from = begin + (end - begin) * n / blocks, to = begin + (end - begin) * (n + 1) / blocks;
-      if (conv.scale) block<true>(conv, from, to - from, size, workspace);
-      else block<false>(conv, from, to - from, size, workspace);
+  static DAN_FAST_INLINE void run(const Conv3x3& conv, const float* sums, int64_t pitch, int64_t channel, int64_t begin,
+                                  int64_t tiles) {
+    switch (conv.finish) {
+      case Finish::kStore: return finish_all<Finish::kStore>(conv, sums, pitch, channel, begin, tiles);
+      case Finish::kActivate: return finish_all<Finish::kActivate>(conv, sums, pitch, channel, begin, tiles);
+      case Finish::kScaleAndAdd: return finish_all<Finish::kScaleAndAdd>(conv, sums, pitch, channel, begin, tiles);
+      case Finish::kMultiplyAndAdd:
+        return finish_all<Finish::kMultiplyAndAdd>(conv, sums, pitch, channel, begin, tiles);
+      case Finish::kKeepAndAdd: return finish_all<Finish::kKeepAndAdd>(conv, sums, pitch, channel, begin, tiles);
     }
   }
 };
+
+// `Wide`: panels of output channels at once, as long as there are so many.
+template <int C, int Bytes, int Most, int Wide, const auto& Finish1, const auto& FinishWide>
+DAN_FAST_INLINE void convolve(const Conv3x3& conv, int64_t begin, int64_t end, float* workspace) {
+  const int64_t most = tiles_at_once(C), blocks = (end - begin + most - 1) / most;
+  const int64_t pitch = most * C + kApart;
+  for (int64_t n = 0; n < blocks; ++n) {
+    const int64_t from = begin + (end - begin) * n / blocks, to = begin + (end - begin) * (n + 1) / blocks;
+    const int64_t tiles = to - from;
+    float* const sums = workspace + kPositions * pitch;
+    Products<C, Bytes, Most, Wide>::transform_all(conv, from, tiles, workspace, pitch);
+    const auto panels = [&](auto count, const auto& finish, int64_t channel) DAN_FAST_INLINE_LAMBDA {
+      const int64_t sums_pitch = most * count * kPanel + kApart;
+      const float* weights = conv.weights + channel * kPositions * C;
+      Products<C, Bytes, Most, count>::run(workspace, pitch, weights, sums, sums_pitch, tiles);
+      finish(conv, sums, sums_pitch, channel, from, tiles);
+    };
+    int64_t channel = 0;
+    for (; channel + Wide * kPanel <= conv.out_channels; channel += Wide * kPanel)
+      panels(std::integral_constant<int, Wide>{}, FinishWide, channel);
+    if (Wide > 1 && channel < conv.out_channels) panels(std::integral_constant<int, 1>{}, Finish1, channel);
+  }
+}
 
 #if defined(__aarch64__)
 constexpr int kDefaultTiles = 6;  // of 32 registers
@@ -188,22 +269,39 @@ constexpr int kDefaultTiles = 6;  // of 32 registers
 constexpr int kDefaultTiles = 2;
 #endif
 
+void finish_default(const Conv3x3& conv, const float* sums, int64_t pitch, int64_t channel, int64_t begin,
+                    int64_t tiles) {
+  Output<16, 1>::run(conv, sums, pitch, channel, begin, tiles);
+}
+
 template <int C>
-void conv3x3_default(const Conv3x3& conv, int64_t begin, int64_t end, const Workspace& size, float* workspace) {
-  Kernel<C, 16, kDefaultTiles, 1>::run(conv, begin, end, size, workspace);
+void conv3x3_default(const Conv3x3& conv, int64_t begin, int64_t end, float* workspace) {
+  convolve<C, 16, kDefaultTiles, 1, finish_default, finish_default>(conv, begin, end, workspace);
 }
 
 #ifdef DAN_FAST_X86
+__attribute__((target("avx2,fma"))) void finish_avx2(const Conv3x3& conv, const float* sums, int64_t pitch,
+                                                     int64_t channel, int64_t begin, int64_t tiles) {
+  Output<32, 1>::run(conv, sums, pitch, channel, begin, tiles);
+}
+
 template <int C>
 __attribute__((target("avx2,fma"))) void conv3x3_avx2(const Conv3x3& conv, int64_t begin, int64_t end,
-                                                      const Workspace& size, float* workspace) {
-  Kernel<C, 32, 6, 1>::run(conv, begin, end, size, workspace);
+                                                      float* workspace) {
+  convolve<C, 32, 6, 1, finish_avx2, finish_avx2>(conv, begin, end, workspace);
+}
+
+template <int Panels>
+__attribute__((target("avx512f,avx512vl,fma"))) void finish_avx512(const Conv3x3& conv, const float* sums,
+                                                                   int64_t pitch, int64_t channel, int64_t begin,
+                                                                   int64_t tiles) {
+  Output<64, Panels>::run(conv, sums, pitch, channel, begin, tiles);
 }
 
 template <int C>
 __attribute__((target("avx512f,avx512vl,fma"))) void conv3x3_avx512(const Conv3x3& conv, int64_t begin, int64_t end,
-                                                                    const Workspace& size, float* workspace) {
-  Kernel<C, 64, 12, C == kPanel ? 1 : 2>::run(conv, begin, end, size, workspace);
+                                                                    float* workspace) {
+  convolve<C, 64, 12, 2, finish_avx512<1>, finish_avx512<2>>(conv, begin, end, workspace);
 }
 #endif
 
@@ -216,39 +314,28 @@ Conv3x3Path best() {
   return conv3x3_default<C>;
 }
 
-int64_t second_cache() {
-  int64_t bytes = 0;
-#if defined(_SC_LEVEL2_CACHE_SIZE)
-  bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
-#endif
-  return bytes > 0 ? bytes : 512 << 10;
-}
-
 }  // namespace
 
-Workspace conv3x3_workspace(int channels) {
-  static const int64_t cache = second_cache();
-  // The other half is for the weights, which pass by.
-  const int64_t tiles = cache / 2 / (sizeof(float) * kPositions * (channels + kPanel));
-  Workspace size{std::clamp<int64_t>(tiles, 12, 96), 0, 0};
-  size.transformed = kPositions * (size.tiles * channels + kApart);
-  size.floats = size.transformed + kPositions * (size.tiles * std::min(channels, 2 * kPanel) + kApart);
-  return size;
+int64_t conv3x3_workspace(int in_channels) {
+  const int64_t tiles = tiles_at_once(in_channels);
+  return kPositions * (tiles * (in_channels + 2 * kPanel) + 2 * kApart);
 }
 
-Conv3x3Path conv3x3_path(int channels) {
-  static const Conv3x3Path paths[] = {best<16>(), best<32>(), best<64>()};
-  return channels == 16 ? paths[0] : channels == 32 ? paths[1] : channels == 64 ? paths[2] : nullptr;
+Conv3x3Path conv3x3_path(int64_t in_channels) {
+  static const Conv3x3Path paths[] = {best<16>(), best<32>(), best<48>(), best<64>(), best<80>()};
+  static_assert(std::size(paths) * kPanel == kMostChannels);
+  if (in_channels < 1 || in_channels > kMostChannels || in_channels % kPanel) return nullptr;
+  return paths[in_channels / kPanel - 1];
 }
 
-void pack_conv3x3(const float* weights, int channels, int begin, float* packed) {
-  float* panel = packed + int64_t{begin} * kPositions * channels;
-  for (int in = 0; in < channels; ++in)
+void pack_conv3x3(const float* weights, int in_channels, int begin, float* packed) {
+  float* panel = packed + int64_t{begin} * kPositions * in_channels;
+  for (int in = 0; in < in_channels; ++in)
     for (int out = 0; out < kPanel; ++out) {
       double values[kPositions];
-      winograd::filter(weights + (int64_t{begin + out} * channels + in) * 9, values);
+      winograd::filter(weights + (int64_t{begin + out} * in_channels + in) * 9, values);
       for (int64_t position = 0; position < kPositions; ++position)
-        panel[(position * channels + in) * kPanel + out] = static_cast<float>(values[position]);
+        panel[(position * in_channels + in) * kPanel + out] = static_cast<float>(values[position]);
     }
 }
 

@@ -1,45 +1,59 @@
-// A 3x3 convolution of C to C channels with zero padding, in tiles of 4 x 4 pixels, and what a dual-path block does
-// after it. Pixels lie as (row, column, channel).
+// A 3x3 convolution with zero padding, in tiles of 4 x 4 pixels, and what a network does after it while the sums are in
+// registers. Pixels lie as (row, column, channel); numbers of channels are multiples of 16, others filled up with zeros.
 #pragma once
 
 #include <cstdint>
 
 namespace dan_fast {
 
+enum class Finish {  // with v = sum + bias
+  kStore,            // out = v
+  kActivate,         // out = leaky ReLU of v, slope 0.2
+  kScaleAndAdd,      // out = factor * (out + scale * v) + entry, a scale for each channel
+  kMultiplyAndAdd,   // out = factor * (out + by * v) + entry, `by` an image
+  kKeepAndAdd,       // kept = v, out = out + v
+};
+
+// Images are tables of rows, in which a pixel takes as many floats as it has channels.
 struct Conv3x3 {
   int height;
   int width;
-  // Rows of the image, from number -1 to the first multiple of 4 not below `height`; those outside the image are zero.
+  int in_channels;
+  int out_channels;  // of every image but `in`
+  // Rows from number -1 to the first multiple of 4 not below `height`; those outside the image are zero.
   const float* const* in;
-  float* const* out;     // rows inside
+  float* const* out;     // rows inside, of this and all others
   const float* weights;  // of pack_conv3x3()
-  const float* bias;     // of each channel
-  // Of each channel: out = factor * (out + scale * (sum + bias)) + entry. Null: out = leaky ReLU (0.2) of sum + bias.
-  const float* scale;
-  float factor;
-  const float* const* entry;  // rows; null: zero
+  // Of each channel. With a step they differ at the image's border: at 3 * (0 in the first row, 2 in the last, else 1)
+  // + (the same of the column) steps. The first comes first where it is also the last.
+  const float* bias;
+  int64_t bias_step = 0;
+  Finish finish = Finish::kStore;
+  const float* scale = nullptr;
+  const float* const* by = nullptr;
+  float factor = 1;
+  const float* const* entry = nullptr;  // null: zero
+  float* const* kept = nullptr;
 };
 
 inline int64_t tiles_along(int64_t pixels) { return (pixels + 3) / 4; }
 
-// The memory that one thread computes in, for a number of tiles at once that keeps it in the second cache.
-struct Workspace {
-  int64_t tiles;
-  int64_t transformed;  // floats of the inputs, which are at the front
-  int64_t floats;       // in all
-};
-Workspace conv3x3_workspace(int channels);
+// The tiles begin <= n < end, numbered row after row, in conv3x3_workspace() floats of memory that one thread has.
+// Results do not depend on begin and end.
+using Conv3x3Path = void (*)(const Conv3x3& conv, int64_t begin, int64_t end, float* workspace);
+int64_t conv3x3_workspace(int in_channels);
 
-// The tiles begin <= n < end, numbered row after row. Results do not depend on begin and end.
-using Conv3x3Path = void (*)(const Conv3x3& conv, int64_t begin, int64_t end, const Workspace& size, float* workspace);
-
-// For the widest vectors that this machine has; null if there is no code for so many channels: there is for 16, 32, 64.
-Conv3x3Path conv3x3_path(int channels);
-
-// weights (C, C, 3, 3) [out, in] to the order in which they are read, 36 * C * C floats: output channels `begin` to
-// `begin` + 16 of them.
+// Channels are taken in panels of so many, up to so many that come in; any number of them goes out.
 constexpr int kPanel = 16;
-void pack_conv3x3(const float* weights, int channels, int begin, float* packed);
-inline int64_t packed_conv3x3(int64_t channels) { return 36 * channels * channels; }
+constexpr int kMostChannels = 80;
+inline int64_t in_panels(int64_t channels) { return (channels + kPanel - 1) / kPanel * kPanel; }
+
+// For the widest vectors that this machine has; null if there is no code for so many channels.
+Conv3x3Path conv3x3_path(int64_t in_channels);
+
+// weights (out, in, 3, 3) to the order in which they are read, 36 * out * in floats: output channels `begin` to `begin`
+// + 16 of them.
+void pack_conv3x3(const float* weights, int in_channels, int begin, float* packed);
+inline int64_t packed_conv3x3(int64_t in_channels, int64_t out_channels) { return 36 * in_channels * out_channels; }
 
 }  // namespace dan_fast

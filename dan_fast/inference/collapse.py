@@ -2,23 +2,25 @@
 
 Nothing in the published upsampler is nonlinear. Its layers read at most two LR pixels far, so together they are a 5x5
 convolution from C to s*s*3 channels, with a seventh of the multiplications at x4. Only where a layer pads with zeros
-what the convolution would go on with does the result differ: in the outermost LR pixels, which are computed by the
-layers.
+what the convolution would go on with does the result differ: in the outermost LR pixels. Those of an edge have a 3x5
+convolution of their own, and those of a corner a 3x3 one.
 """
 
 from __future__ import annotations
 
 import copy
+from enum import Enum
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ops import conv3x3_bias
 from .cells import in_cell_order, to_cells
 
 _REACH = 2
-_STRIP = 1 + _REACH  # pixels that the outermost one depends on
+_STRIP = 1 + _REACH  # pixels that the outermost one sees
 
 
 class DirectUpsampler:
@@ -32,7 +34,7 @@ class DirectUpsampler:
 
     def __call__(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, s*s*colours, h, w)."""
-        return F.conv2d(features, self.weight, self.bias, padding=1)
+        return conv3x3_bias(features, self.weight, self.bias)
 
 
 class CollapsedUpsampler:
@@ -45,37 +47,71 @@ class CollapsedUpsampler:
     """
 
     def __init__(self, upscale: nn.Module, channels: int, scale: int) -> None:
-        self.upscale, self.scale = upscale, scale
-        self.weight, self.bias = _composed(upscale, channels, scale)
+        self._upscale, self._scale = upscale, scale
+        like = next(upscale.parameters())
+        with torch.inference_mode(False), torch.enable_grad():
+            exact = copy.deepcopy(upscale).double().requires_grad_(False)
+            # By where the pixel lies, down and across.
+            self._filters = {(down, across): _filter(exact, channels, scale, down, across, like)
+                             for down in _Place for across in _Place}
 
     def __call__(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, s*s*colours, h, w)."""
-        height, width = features.shape[2:]
-        if min(height, width) <= 2 * _STRIP:
-            return self._by_layers(features)
-        cells = F.conv2d(features, self.weight, self.bias, padding=_REACH)
-        cells[:, :, :1] = self._by_layers(features[:, :, :_STRIP])[:, :, :1]
-        cells[:, :, -1:] = self._by_layers(features[:, :, -_STRIP:])[:, :, -1:]
-        cells[..., :1] = self._by_layers(features[..., :_STRIP])[..., :1]
-        cells[..., -1:] = self._by_layers(features[..., -_STRIP:])[..., -1:]
+        if min(features.shape[2:]) < _STRIP:
+            return to_cells(self._upscale(features), self._scale)
+        first, middle, last = _Place
+        cells = self._convolved(features, middle, middle)
+        for place in (first, last):
+            cells[place.outermost(2)] = self._convolved(features[place.strip(2)], place, middle)
+            cells[place.outermost(3)] = self._convolved(features[place.strip(3)], middle, place)
+        for down in (first, last):
+            for across in (first, last):
+                corner = self._convolved(features[down.strip(2)][across.strip(3)], down, across)
+                cells[down.outermost(2)][across.outermost(3)] = corner
         return cells
 
-    def _by_layers(self, features: Tensor) -> Tensor:
-        return to_cells(self.upscale(features), self.scale)
+    def _convolved(self, features: Tensor, down: _Place, across: _Place) -> Tensor:
+        weight, bias = self._filters[down, across]
+        return F.conv2d(features, weight, bias, padding=(down.padding, across.padding))
 
 
-@torch.no_grad()
-def _composed(upscale: nn.Module, channels: int, scale: int) -> tuple[Tensor, Tensor]:
-    """Weights and bias of the one convolution, from what the layers make of a single 1 in each channel."""
-    exact = copy.deepcopy(upscale).double()
-    parameter = next(upscale.parameters())
-    centre = _REACH + 1  # so that no response reaches the border
-    side = 2 * centre + 1
-    ones = torch.zeros(channels, channels, side, side, dtype=torch.float64, device=parameter.device)
-    ones[range(channels), range(channels), centre, centre] = 1
-    nothing = exact(ones.new_zeros(1, channels, side, side))
-    # (in, out, 7, 7): an LR pixel sees the 1 in the direction opposite to the one that the 1 sees it in.
-    responses = to_cells(exact(ones) - nothing, scale)[:, :, 1:-1, 1:-1].flip(2, 3)
-    bias = to_cells(nothing, scale)[0, :, centre, centre]
-    weight = responses.transpose(0, 1).to(parameter.dtype).contiguous(memory_format=torch.channels_last)
-    return weight, bias.to(parameter.dtype)
+class _Place(Enum):
+    """Of an LR pixel in a row or column."""
+
+    FIRST = 0
+    MIDDLE = _REACH
+    LAST = -1
+
+    @property
+    def sees(self) -> int:
+        """So many pixels."""
+        return 2 * _REACH + 1 if self is _Place.MIDDLE else _STRIP
+
+    @property
+    def padding(self) -> int:
+        return _REACH if self is _Place.MIDDLE else 0
+
+    def strip(self, dim: int) -> tuple[slice, ...]:
+        """What the outermost pixel sees, of dimension ``dim`` of four."""
+        return _of(dim, slice(_STRIP) if self is _Place.FIRST else slice(-_STRIP, None))
+
+    def outermost(self, dim: int) -> tuple[slice, ...]:
+        return _of(dim, slice(1) if self is _Place.FIRST else slice(-1, None))
+
+
+def _of(dim: int, part: slice) -> tuple[slice, ...]:
+    return tuple(part if n == dim else slice(None) for n in range(4))
+
+
+def _filter(upscale: nn.Module, channels: int, scale: int, down: _Place, across: _Place, like: Tensor
+            ) -> tuple[Tensor, Tensor]:
+    """Weight and bias of what ``upscale`` (in float64) makes of the pixels that one pixel sees.
+
+    The weight is the gradient of each of the pixel's values: one of a batch for each.
+    """
+    values = to_cells(upscale(torch.zeros(1, channels, 1, 1).to(next(upscale.parameters()))), scale).shape[1]
+    zeros = torch.zeros(values, channels, down.sees, across.sees, dtype=torch.float64, device=like.device,
+                        requires_grad=True)
+    cells = to_cells(upscale(zeros), scale)[:, :, down.value, across.value]
+    weight, = torch.autograd.grad(cells.diagonal().sum(), zeros)
+    return weight.to(like.dtype).contiguous(memory_format=torch.channels_last), cells[0].detach().to(like.dtype)

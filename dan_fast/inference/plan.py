@@ -18,7 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..model import DAN
-from ..ops import condition_path, condition_weights, dpcb_stack, dpcb_weights, estimator_tail, tail_weights
+from ..ops import (
+    condition_path,
+    condition_weights,
+    conv3x3_bias,
+    crb_stack,
+    crb_weights,
+    dpcb_stack,
+    dpcb_weights,
+    dpcg,
+    dpcg_weights,
+    estimator_tail,
+    tail_weights,
+)
 from ..ops.dpcb_stack import DPCBWeights
 from ..ops.estimator_tail import pooled, tail_of_pooled
 from .cells import Bicubic, strided_weight, to_image
@@ -139,7 +151,8 @@ class Plan(ABC):
             return self._estimator_body(prepared.estimator_head, z)
 
     def _fuse(self, features: Tensor) -> Tensor:
-        return self._image.Restorer.fusion(features)
+        fusion = self._image.Restorer.fusion
+        return conv3x3_bias(features, fusion.weight, fusion.bias)
 
     def pool(self, features: Tensor, core: tuple[slice, slice] | None = None) -> Tensor:
         """Sums over the pixels ``core`` (all, if None) of what each tap of the last convolution meets, (B, C, 3, 3).
@@ -158,13 +171,16 @@ class Plan(ABC):
 class PlanV1(Plan):
     """The condition is the code itself: constant planes beside the image."""
 
+    def __init__(self, model: DAN, dtype: torch.dtype | None = None) -> None:
+        super().__init__(model, dtype)
+        self._body_weights = crb_weights(self._image.Restorer)
+        self._estimator_weights = crb_weights(self._image.Estimator)
+
     def condition(self, code: Tensor) -> Tensor:
         return code.to(self.dtype)
 
     def _estimator_body(self, x: Tensor, z: Tensor) -> Tensor:
-        for block in self._image.Estimator.body:
-            x = block(x, z)
-        return x
+        return crb_stack(x, z, self._estimator_weights)
 
     def estimate_pooled(self, pooled: Tensor, pixels: int) -> Estimate:
         out: Any = self.model.Estimator.out
@@ -172,10 +188,7 @@ class PlanV1(Plan):
         return Estimate(None, code)
 
     def _body(self, head: Tensor, condition: Tensor) -> Tensor:
-        planes = condition[:, :, None, None].expand(-1, -1, *head.shape[2:])
-        for block in self._image.Restorer.body:
-            head = block(head, planes)
-        return head
+        return crb_stack(head, condition, self._body_weights)
 
 
 class PlanV2(Plan):
@@ -189,13 +202,14 @@ class PlanV2(Plan):
             self._tail_weights = tail_weights(estimator)
         super().__init__(model, dtype)
         self._body_weights, self._fusion_weight = _halved(self._image.Restorer)
+        self._estimator_weights = dpcg_weights(self._image.Estimator)
 
     def condition(self, code: Tensor) -> Tensor:
         with self.stopwatch("condition"):
             return condition_path(code, *self._condition_weights)
 
     def _estimator_body(self, x: Tensor, z: Tensor) -> Tensor:
-        return self._image.Estimator.body(x, z)[0]
+        return dpcg(x, z, self._estimator_weights)
 
     def estimate(self, features: Tensor) -> Estimate:
         with self.stopwatch("estimator tail"):
@@ -217,7 +231,7 @@ class PlanV2(Plan):
         return dpcb_stack(head, self._body_weights, condition)
 
     def _fuse(self, features: Tensor) -> Tensor:
-        return F.conv2d(features, self._fusion_weight, self._image.Restorer.fusion.bias, padding=1)
+        return conv3x3_bias(features, self._fusion_weight, self._image.Restorer.fusion.bias)
 
 
 @torch.no_grad()

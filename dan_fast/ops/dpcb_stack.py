@@ -1,7 +1,6 @@
 """The image's path through dual-path blocks whose factors are known: the body of v2's Restorer, for inference.
 
-On the CPU the compiled extension computes 3x3 convolutions with a quarter of the multiplications (Winograd's
-F(4x4, 3x3): Lavin and Gray, arXiv 1509.09308). Its weights are packed for that once. On a GPU a block is the two
+On the CPU the compiled extension computes a block in one go, with weights of ``packing``. On a GPU a block is the two
 kernels of ``conv3x3``, and a group that doubles its result needs no pass of its own.
 """
 
@@ -12,19 +11,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary
 
-from ..config import GROUP_RESIDUALS
+from .arguments import check_blocks, check_group_residual
 from .backend import choose
 from .conv3x3 import triton_refusal
 from .dpcb import SLOPE, dpcb_ref
+from .packing import cpp_refusal, pack_convolutions, packed, pixels
 
 if TYPE_CHECKING:
     from ..model.restorer import RestorerV2
 
 NAME = "dan_fast::dpcb_stack"
 HAS = ("torch", "cpp", "triton")
-CPP_CHANNELS = (16, 32, 64)
 
 
 class DPCBWeights(NamedTuple):
@@ -84,54 +82,17 @@ def _forward_triton(x: Tensor, scales: Tensor, weight1: Sequence[Tensor], bias1:
     return x
 
 
-class _Packed(NamedTuple):
-    """Packed weights, and of which state of which parameters.
-
-    ``sources`` share the memory of the parameters, so that no other tensor can come to lie there.
-    """
-
-    weights: Tensor
-    sources: list[Tensor]
-    versions: list[int]
-
-    def is_of(self, parameters: Sequence[Tensor]) -> bool:
-        return len(parameters) == len(self.sources) and all(
-            parameter.data_ptr() == source.data_ptr() and parameter.stride() == source.stride()
-            and parameter._version == version
-            for parameter, source, version in zip(parameters, self.sources, self.versions, strict=True))
-
-
-_packed: WeakIdKeyDictionary = WeakTensorKeyDictionary()  # by the first block's first weight
-
-
-def _pack(*lists: Sequence[Tensor]) -> Tensor:
-    """The weights as the extension wants them, packed again if a parameter was replaced or changed."""
-    parameters = [tensor for tensors in lists for tensor in tensors]
-    # Tensors made in inference mode do not count their changes.
-    tracked = not any(tensor.is_inference() for tensor in parameters)
-    if tracked and (known := _packed.get(parameters[0])) is not None and known.is_of(parameters):
-        return known.weights
-    versions = [tensor._version for tensor in parameters] if tracked else []
-    packed = torch.ops.dan_fast.pack_dpcb_stack(
-        *(torch.stack([tensor.detach() for tensor in tensors]).contiguous() for tensors in lists))
-    if tracked:
-        _packed[parameters[0]] = _Packed(packed, [tensor.detach() for tensor in parameters], versions)
-    return packed
-
-
 @torch.library.custom_op(NAME, mutates_args=())
 def _op(x: Tensor, scales: Tensor, weight1: Sequence[Tensor], bias1: Sequence[Tensor], weight2: Sequence[Tensor],
         bias2: Sequence[Tensor], blocks: int, doubled: bool) -> Tensor:
     tensors = (x, scales, *weight1, *bias1, *weight2, *bias2)
-    chosen = choose("dpcb_stack", HAS, *tensors, cpp_refuses=_refusal(tensors),
+    chosen = choose("dpcb_stack", HAS, *tensors, cpp_refuses=cpp_refusal(x.shape[1], tensors),
                     triton_refuses=triton_refusal(x.shape[1]))
     if chosen == "triton":
         return _forward_triton(x, scales, weight1, bias1, weight2, bias2, blocks, doubled)
     if chosen == "cpp":
-        # A view of channels_last memory, without a copy.
-        pixels = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-        packed = _pack(weight1, bias1, weight2, bias2)
-        out = torch.ops.dan_fast.dpcb_stack_cpp(pixels, packed, scales.contiguous(), blocks, doubled)
+        weights = packed(pack_convolutions, weight1, bias1, weight2, bias2)
+        out = torch.ops.dan_fast.dpcb_stack_cpp(pixels(x), weights, scales.contiguous(), blocks, doubled)
         return out.permute(0, 3, 1, 2)
     with torch.autocast(x.device.type, enabled=False):
         out = _forward_ref(x, scales, weight1, bias1, weight2, bias2, blocks, doubled)
@@ -144,16 +105,6 @@ def _fake(x, scales, weight1, bias1, weight2, bias2, blocks, doubled):
     return x.new_empty(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _refusal(tensors: Sequence[Tensor]) -> str:
-    channels = tensors[0].shape[1]
-    if channels not in CPP_CHANNELS:
-        return f"C is {channels} and the extension knows 16, 32 and 64"
-    for tensor in tensors:
-        if tensor.dtype != torch.float32:
-            return f"an argument is {tensor.dtype} and the extension computes in float32"
-    return ""
-
-
 def dpcb_stack(x: Tensor, weights: DPCBWeights, scales: Tensor) -> Tensor:
     """Dual-path blocks in groups, with given factors (v2: arXiv 2105.06878, section 3.3, fig. 4). For inference.
 
@@ -164,11 +115,10 @@ def dpcb_stack(x: Tensor, weights: DPCBWeights, scales: Tensor) -> Tensor:
 
     Precision on a GPU: as ``conv3x3_bias_lrelu``; C = 16, 32 or 64 there.
 
-    The extension takes float32 with C = 16, 32 or 64 and errs about 1.6 times as much as PyTorch's convolutions; the
-    result has the same bits for any number of threads. Where the result is not finite, neither are pixels up to 3
-    further, as convolutions go on in tiles of 4x4. It packs the weights at the first call, 4 times their memory,
-    and again when one was replaced or changed, in place or by an optimiser; a change behind PyTorch's back
-    (``parameter.data.mul_(2)``) goes unnoticed. Parameters that were made in inference mode are packed at every call.
+    The extension takes float32 with C = 16, 32, 48, 64 or 80 and errs about 1.6 times as much as PyTorch's
+    convolutions; the result has the same bits for any number of threads. Where the result is not finite, neither are
+    pixels up to 3 further, as convolutions go on in tiles of 4x4. It packs the weights at the first call, 4 times
+    their memory, and again when one was replaced or changed: see ``packing.packed``.
 
     Args:
         x: (B, C, H, W) floating point, B, H, W at least 1; copied if it is not channels_last.
@@ -186,34 +136,12 @@ def dpcb_stack(x: Tensor, weights: DPCBWeights, scales: Tensor) -> Tensor:
 
 
 def _check(x: Tensor, weights: DPCBWeights, scales: Tensor) -> None:
-    if x.dim() != 4 or 0 in x.shape:
-        raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, C, H, W), none of them 0")
-    batch, channels = x.shape[:2]
-    count = len(weights.weight1)
-    convolution = (channels, channels, 3, 3)
-    tensors: list[tuple[str, Tensor, tuple[int, ...]]] = [
-        ("x", x, tuple(x.shape)), ("scales", scales, (batch, count, channels))]
-    for name, own in (("weight1", convolution), ("bias1", (channels,)), ("weight2", convolution),
-                      ("bias2", (channels,))):
-        given = getattr(weights, name)
-        if len(given) != count or not count:
-            raise ValueError(f"{name} has {len(given)} tensors for {count} blocks, expected one for each, at least 1")
-        tensors += [(f"{name}[{n}]", tensor, own) for n, tensor in enumerate(given)]
-    for name, tensor, shape in tensors:
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}: B={batch} and C={channels} "
-                             f"from x, N={count} from weight1; dpcb_weights(restorer) makes weights")
-        if not tensor.is_floating_point() or (tensor.dtype != x.dtype and name != "scales"):
-            raise ValueError(f"{name} is {tensor.dtype} and x {x.dtype}, expected one floating point type: convert it")
-        if tensor.device != x.device:
-            raise ValueError(f"{name} is on {tensor.device} and x on {x.device}, expected the same: "
-                             f"move it to {x.device}")
-    if torch.is_grad_enabled() and any(tensor.requires_grad for _, tensor, _ in tensors):
-        raise ValueError("dpcb_stack has no gradient and an argument requires one: call it under torch.no_grad() or "
-                         "torch.inference_mode(), or take dpcb_stack_ref")
-    blocks = weights.blocks
+    square = ("C", "C", 3, 3)
+    sizes = check_blocks("dpcb_stack", {"x": (x, ("B", "C", "H", "W")), "scales": (scales, ("B", "N", "C"))}, {
+        "weight1": (weights.weight1, square), "bias1": (weights.bias1, ("C",)),
+        "weight2": (weights.weight2, square), "bias2": (weights.bias2, ("C",))},
+        "dpcb_weights(restorer)", any_dtype=("scales",))
+    blocks, count = weights.blocks, sizes["N"]
     if type(blocks) is not int or blocks < 1 or count % blocks:
         raise ValueError(f"blocks={blocks!r}: expected a whole number that divides the N={count} blocks")
-    if weights.group_residual not in GROUP_RESIDUALS:
-        raise ValueError(f"group_residual={weights.group_residual!r}: expected one of "
-                         f"{', '.join(map(repr, GROUP_RESIDUALS))}")
+    check_group_residual(weights.group_residual)

@@ -1,0 +1,56 @@
+// What operators of the CPU do with tensors: checks, data, threads.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <cstdint>
+#include <initializer_list>
+
+#include "conv3x3.h"
+
+namespace dan_fast {
+
+using torch::stable::Tensor;
+
+// Contiguous float32 of this shape, on the CPU.
+inline void check(const char* name, const Tensor& tensor, std::initializer_list<int64_t> shape) {
+  STD_TORCH_CHECK(tensor.is_cpu() && tensor.scalar_type() == torch::headeronly::ScalarType::Float &&
+                      tensor.is_contiguous(),
+                  "expected ", name, " contiguous, float32, on the CPU");
+  bool right = tensor.dim() == static_cast<int64_t>(shape.size());
+  int64_t dimension = 0;
+  for (const int64_t size : shape) right = right && tensor.size(dimension++) == size;
+  STD_TORCH_CHECK(right, name, " has a wrong shape");
+}
+
+// (B, H, W, C) with sizes that the convolutions can count.
+inline void check_image(const char* name, const Tensor& x) {
+  STD_TORCH_CHECK(x.dim() == 4, "expected ", name, " (B, H, W, C)");
+  check(name, x, {x.size(0), x.size(1), x.size(2), x.size(3)});
+  STD_TORCH_CHECK(conv3x3_path(x.size(3)), name, " has ", x.size(3), " channels, expected a multiple of 16 up to ",
+                  kMostChannels);
+  STD_TORCH_CHECK(x.size(1) < (1 << 29) && x.size(2) < (1 << 29), name, " is ", x.size(1), "x", x.size(2),
+                  ", too large");
+}
+
+// Of `count` convolutions, from pack_conv3x3_cpp.
+inline void check_packed(const Tensor& packed, int64_t count, int64_t in_channels, int64_t out_channels) {
+  check("packed", packed, {count, packed_conv3x3(in_channels, out_channels) + out_channels});
+}
+
+inline const float* data(const Tensor& tensor) { return static_cast<const float*>(tensor.const_data_ptr()); }
+inline float* mutable_data(const Tensor& tensor) { return static_cast<float*>(tensor.mutable_data_ptr()); }
+
+inline int threads() { return static_cast<int>(torch::stable::get_num_threads()); }
+
+// run(n) for every n < count, on torch's threads.
+inline constexpr auto in_parallel = [](int64_t count, const auto& run) {
+  torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) run(n);
+  });
+};
+
+}  // namespace dan_fast

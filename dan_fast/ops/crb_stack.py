@@ -1,0 +1,170 @@
+"""Conditional residual blocks with channel attention: the bodies of v1's Restorer and Estimator, for inference.
+
+On the CPU the compiled extension computes a block in one go, with weights of ``packing``. In the Restorer the condition
+is the same in every pixel, and so is its part of the first convolution, but for the border: it becomes a bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .arguments import check_blocks
+from .backend import choose
+from .channel_attention import channel_attention_ref
+from .conv3x3 import conv3x3_bias_lrelu_ref
+from .dpcb import SLOPE
+from .packing import MOST_CHANNELS, cpp_refusal, fill_up, pack_convolutions, packed, pixels
+
+if TYPE_CHECKING:
+    from ..model.estimator import EstimatorV1
+    from ..model.restorer import RestorerV1
+
+NAME = "dan_fast::crb_stack"
+HAS = ("torch", "cpp")
+
+
+class CRBWeights(NamedTuple):
+    """The layers of N blocks in order; E = C + Cz channels of image and condition, S in the attention.
+
+    Attributes:
+        weight1, bias1: of each block's first convolution, (E, E, 3, 3) and (E,).
+        weight2, bias2: of its second, (C, E, 3, 3) and (C,).
+        squeeze, squeeze_bias: of the attention's first layer, (S, C, 1, 1) and (S,).
+        excite, excite_bias: of its second, (C, S, 1, 1) and (C,).
+    """
+
+    weight1: list[Tensor]
+    bias1: list[Tensor]
+    weight2: list[Tensor]
+    bias2: list[Tensor]
+    squeeze: list[Tensor]
+    squeeze_bias: list[Tensor]
+    excite: list[Tensor]
+    excite_bias: list[Tensor]
+
+
+def crb_weights(network: RestorerV1 | EstimatorV1) -> CRBWeights:
+    """The weights of a body: its own parameters, not copies."""
+    blocks: Any = [block.body for block in network.body]
+    layers = [[block[0] for block in blocks], [block[2] for block in blocks],
+              *([block[3].body[number] for block in blocks] for number in (0, 2))]
+    return CRBWeights(*([getattr(layer, kind) for layer in same] for same in layers for kind in ("weight", "bias")))
+
+
+def crb_stack_ref(x: Tensor, z: Tensor, weights: CRBWeights) -> Tensor:
+    """What the operator computes, in plain PyTorch; same arguments as ``crb_stack``. Differentiable."""
+    return _forward_ref(x, z, *weights)
+
+
+def _forward_ref(x: Tensor, z: Tensor, weight1: Sequence[Tensor], bias1: Sequence[Tensor], weight2: Sequence[Tensor],
+                 bias2: Sequence[Tensor], squeeze: Sequence[Tensor], squeeze_bias: Sequence[Tensor],
+                 excite: Sequence[Tensor], excite_bias: Sequence[Tensor]) -> Tensor:
+    if z.dim() == 2:
+        z = z[:, :, None, None].expand(-1, -1, *x.shape[2:])
+    for n in range(len(weight1)):
+        t = conv3x3_bias_lrelu_ref(torch.cat((x, z), 1), weight1[n], bias1[n], SLOPE)
+        y = F.conv2d(t, weight2[n], bias2[n], padding=1)
+        x = channel_attention_ref(y, squeeze[n].flatten(1), squeeze_bias[n], excite[n].flatten(1), excite_bias[n], x)
+    return x
+
+
+def _pack_image(*lists: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """First and second convolutions packed, biases of the first (N, 1, hidden), and the attention's layers."""
+    attention = (torch.stack([tensor.flatten(1) if tensor.dim() > 1 else tensor for tensor in tensors])
+                 for tensors in lists[4:])
+    return (pack_convolutions(*lists[:2]), pack_convolutions(*lists[2:4]),
+            fill_up(torch.stack(list(lists[1])), 1)[:, None], *attention)
+
+
+def _pack_planes(*lists: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The same, the first convolution without its part of the condition, which is the last: (N, 9, Cz, hidden)."""
+    weight1, bias1, weight2, *others = lists
+    channels = weight2[0].shape[0]
+    taps = fill_up(torch.stack([weight[:, channels:] for weight in weight1]), 1)
+    image = [weight[:, :channels] for weight in weight1]
+    return *_pack_image(image, bias1, weight2, *others), taps.flatten(3).permute(0, 3, 2, 1).contiguous()
+
+
+def _reached(length: int, like: Tensor) -> Tensor:
+    """(3, 3): whether the first, an inner and the last of ``length`` rows has a pixel at each tap."""
+    reached = like.new_ones(3, 3)
+    reached[0, 0] = reached[2, 2] = 0
+    if length == 1:
+        reached[0, 2] = 0
+    return reached
+
+
+def _forward_cpp(x: Tensor, z: Tensor, lists: Sequence[Sequence[Tensor]]) -> Tensor:
+    channels, height, width = x.shape[1:]
+    if z.dim() == 2:
+        one, two, bias, *attention, taps = packed(_pack_planes, *lists)
+        places = torch.kron(_reached(height, x), _reached(width, x))  # (9 places, 9 taps)
+        biases = bias + places @ (z[:, None, None, None] @ taps).squeeze(3)
+        both = pixels(x)
+    else:
+        one, two, bias, *attention = packed(_pack_image, *lists)
+        biases = bias.expand(len(x), -1, -1, -1)
+        both = pixels(fill_up(torch.cat((x, z), 1), 1))
+    out = torch.ops.dan_fast.crb_stack_cpp(both, biases.contiguous(), one, two, *attention)
+    return out.permute(0, 3, 1, 2)[:, :channels].contiguous(memory_format=torch.channels_last)
+
+
+@torch.library.custom_op(NAME, mutates_args=())
+def _op(x: Tensor, z: Tensor, weight1: Sequence[Tensor], bias1: Sequence[Tensor], weight2: Sequence[Tensor],
+        bias2: Sequence[Tensor], squeeze: Sequence[Tensor], squeeze_bias: Sequence[Tensor], excite: Sequence[Tensor],
+        excite_bias: Sequence[Tensor]) -> Tensor:
+    lists = (weight1, bias1, weight2, bias2, squeeze, squeeze_bias, excite, excite_bias)
+    tensors = (x, z, *(tensor for tensors in lists for tensor in tensors))
+    refusal = cpp_refusal(x.shape[1], tensors)
+    if (both := x.shape[1] + z.shape[1]) > MOST_CHANNELS and not refusal:
+        refusal = f"C + Cz is {both} and the extension takes up to {MOST_CHANNELS}"
+    if choose("crb_stack", HAS, *tensors, cpp_refuses=refusal) == "cpp":
+        return _forward_cpp(x, z, lists)
+    with torch.autocast(x.device.type, enabled=False):
+        out = _forward_ref(x, z, *lists)
+    return out.contiguous(memory_format=torch.channels_last)
+
+
+@_op.register_fake
+def _fake(x, z, weight1, bias1, weight2, bias2, squeeze, squeeze_bias, excite, excite_bias):
+    batch, channels, height, width = x.shape
+    return x.new_empty(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def crb_stack(x: Tensor, z: Tensor, weights: CRBWeights) -> Tensor:
+    """Conditional residual blocks, one after the other (v1: arXiv 2010.02631, section 3.3, fig. 3). For inference.
+
+    A block computes ``y = W2 * lrelu0.2(W1 * (x, z) + b1) + b2``, (,) a concatenation and * a 3x3 convolution with
+    zero padding, and ``x <- x + y * a`` with ``a = sigmoid(E lrelu0.2(S mean(y) + s) + e)``, one factor a channel.
+    ``crb_stack(restorer.head(lr), code, crb_weights(restorer))`` and
+    ``crb_stack(estimator.head_LR(lr), estimator.head_HR(sr), crb_weights(estimator))`` are the bodies of v1.
+
+    The extension takes float32 with C = 16, 32, 48, 64 or 80 and C + Cz at most 80; its rounding, its packed weights
+    and what it makes of values that are not finite: as ``dpcb_stack``, but that the mean carries them everywhere.
+
+    Args:
+        x: (B, C, H, W) floating point, B, H, W at least 1; copied if it is not channels_last.
+        z: the condition, the same for every block: (B, Cz), one value for every pixel, or (B, Cz, H, W).
+        weights: of N blocks; ``crb_weights(network)`` makes them. Dtype and device of ``x``.
+
+    Returns:
+        (B, C, H, W), channels_last, dtype and device of ``x``.
+
+    Raises:
+        ValueError: an argument does not fit, or a gradient would be needed; the message says what to do.
+    """
+    shapes: dict[str, Any] = {
+        "weight1": ("E", "E", 3, 3), "bias1": ("E",), "weight2": ("C", "E", 3, 3), "bias2": ("C",),
+        "squeeze": ("S", "C", 1, 1), "squeeze_bias": ("S",), "excite": ("C", "S", 1, 1), "excite_bias": ("C",)}
+    sizes = check_blocks(
+        "crb_stack", {"x": (x, ("B", "C", "H", "W")), "z": (z, ("B", "Z") if z.dim() == 2 else ("B", "Z", "H", "W"))},
+        {name: (getattr(weights, name), shape) for name, shape in shapes.items()}, "crb_weights(network)")
+    if sizes["E"] != sizes["C"] + sizes["Z"]:
+        raise ValueError(f"weight1[0] has E={sizes['E']} channels, expected C + Z = {sizes['C']} + {sizes['Z']}, those "
+                         "of x and z")
+    return _op(x, z, *weights)

@@ -1,0 +1,88 @@
+"""Weights as the extension wants them, kept with the parameters that they were made of; for inference.
+
+On the CPU 3x3 convolutions take a quarter of the multiplications (Winograd's F(4x4, 3x3): Lavin and Gray,
+arXiv 1509.09308). Their weights are transformed for that, to 4 times the memory, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary
+
+PANEL = 16  # the extension takes channels in multiples of it
+MOST_CHANNELS = 80
+
+
+class _Packed(NamedTuple):
+    """What was packed, how, and of which state of which parameters.
+
+    ``sources`` share the memory of the parameters, so that no other tensor can come to lie there.
+    """
+
+    result: Any
+    pack: Callable
+    sources: list[Tensor]
+    versions: list[int]
+
+    def is_of(self, pack: Callable, parameters: Sequence[Tensor]) -> bool:
+        return pack is self.pack and len(parameters) == len(self.sources) and all(
+            parameter.data_ptr() == source.data_ptr() and parameter.stride() == source.stride()
+            and parameter._version == version
+            for parameter, source, version in zip(parameters, self.sources, self.versions, strict=True))
+
+
+_packed: WeakIdKeyDictionary = WeakTensorKeyDictionary()  # by the first parameter
+
+
+def packed(pack: Callable[..., Any], *lists: Sequence[Tensor]) -> Any:
+    """``pack(*lists)``, anew if a parameter was replaced or changed, in place or by an optimiser.
+
+    A change behind PyTorch's back (``parameter.data.mul_(2)``) goes unnoticed. Parameters that were made in inference
+    mode, which do not count their changes, are packed at every call.
+    """
+    parameters = [tensor for tensors in lists for tensor in tensors]
+    tracked = not any(tensor.is_inference() for tensor in parameters)
+    if tracked and (known := _packed.get(parameters[0])) is not None and known.is_of(pack, parameters):
+        return known.result
+    versions = [tensor._version for tensor in parameters] if tracked else []
+    with torch.no_grad():
+        result = pack(*lists)
+    if tracked:
+        _packed[parameters[0]] = _Packed(result, pack, [tensor.detach() for tensor in parameters], versions)
+    return result
+
+
+def pack_convolutions(*lists: Sequence[Tensor]) -> Tensor:
+    """Weights (O, I, 3, 3) and biases (O,), a list of each in turn, N tensors a list, to (N * convolutions, …).
+
+    In the order that a block after the other takes them; channels are filled up to multiples of 16.
+    """
+    weights, biases = (torch.stack([torch.stack(list(tensors)) for tensors in lists[kind::2]], 1).flatten(0, 1)
+                       for kind in (0, 1))
+    return torch.ops.dan_fast.pack_conv3x3(fill_up(fill_up(weights, 1), 2).contiguous(),
+                                           fill_up(biases, 1).contiguous())
+
+
+def fill_up(x: Tensor, dim: int) -> Tensor:
+    """``x`` with zeros behind it along ``dim``, up to a multiple of ``PANEL``."""
+    return F.pad(x, (0, 0) * (x.dim() - 1 - dim) + (0, -x.shape[dim] % PANEL))
+
+
+def cpp_refusal(channels: int, tensors: Sequence[Tensor]) -> str:
+    """Why the extension does not take images of so many channels, or these tensors; empty if it does."""
+    if channels % PANEL or channels > MOST_CHANNELS:
+        return f"C is {channels} and the extension takes multiples of {PANEL} up to {MOST_CHANNELS}"
+    for tensor in tensors:
+        if tensor.dtype != torch.float32:
+            return f"an argument is {tensor.dtype} and the extension computes in float32"
+    return ""
+
+
+def pixels(x: Tensor) -> Tensor:
+    """(B, C, H, W) as (B, H, W, C), contiguous: a view if ``x`` is channels_last."""
+    return x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)

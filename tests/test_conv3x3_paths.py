@@ -1,0 +1,51 @@
+"""The compiled 3x3 convolution for every instruction set: what this machine can run is run, the rest read."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import dan_fast_kernels
+import pytest
+import torch
+
+PATHS = Path(__file__).with_name("conv3x3_paths.cpp")
+
+
+def compiled(arguments, output):
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no g++ to compile with")
+    result = subprocess.run([compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror", *map(str, arguments), "-o",
+                             str(output)], capture_output=True, text=True)
+    if "cannot find" in result.stderr:
+        pytest.skip("g++ has no sanitizers here")
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_instruction_set(tmp_path):
+    """With the address sanitizer, which stops at any access outside a buffer."""
+    program = tmp_path / "paths"
+    # Watching local variables would take minutes to compile; all that an index reaches is on the heap.
+    compiled(["-O1", "-fsanitize=address", "--param", "asan-stack=0", PATHS], program)
+    result = subprocess.run([program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    capability = torch.backends.cpu.get_cpu_capability()
+    expected = {"AVX2": ["avx2"], "AVX512": ["avx2", "avx512"]}.get(capability, [])
+    assert result.stdout.split() == ["default", *expected]
+
+
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="no objdump to read machine code with")
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="not an x86 machine")
+def test_every_instruction_set_was_built(native):
+    """Also those that this machine cannot run."""
+    code = subprocess.run(["objdump", "-d", "--no-show-raw-insn", str(dan_fast_kernels.EXTENSION)],
+                          capture_output=True, text=True, check=True).stdout
+    for name, register, tiles in (("avx2", "ymm", 6), ("avx512", "zmm", 12)):
+        for channels in (16, 32, 48, 64, 80):
+            (body,) = re.findall(rf"^[0-9a-f]+ <[^>]*conv3x3_{name}ILi{channels}E[^>]*>:\n(.*?)\n\n", code, re.M | re.S)
+            fused = re.findall(rf"vfmadd\S+ .*%{register}", body)
+            # Of the largest product alone, unrolled four times.
+            assert len(fused) >= 4 * tiles * 2
