@@ -29,9 +29,10 @@ def compare(benchmark):
     median of the references (of each by name, and of the fastest), the ratio of that to the median of ``fast``
     (above 1: ``fast`` is faster) and the facts. ``device`` is where all compute: a GPU is waited for before and after
     each. ``calls``: how often each does it each time that it is called, for seconds a call.
+    ``inference=False``: autograd is needed.
     """
     def run(fast: Callable[[], object], reference: Callable[[], object] | dict[str, Callable[[], object]], *,
-            rounds: int = 15, device: str = "cpu", calls: int = 1, **facts: object) -> None:
+            rounds: int = 15, device: str = "cpu", calls: int = 1, inference: bool = True, **facts: object) -> None:
         references = reference if isinstance(reference, dict) else {"reference": reference}
         seconds: dict[str, list[float]] = {name: [] for name in references}
 
@@ -46,7 +47,7 @@ def compare(benchmark):
                 finished(call)
                 seconds[name].append(time.perf_counter() - start)
 
-        with torch.inference_mode():
+        with torch.inference_mode(inference):
             # setup runs, untimed, before every round.
             benchmark.pedantic(finished, args=(fast,), setup=time_references, rounds=rounds,
                                warmup_rounds=2 if rounds > 1 else 1)

@@ -65,7 +65,7 @@ def parts(json_folder: Path) -> list[Part]:
         Part("build", [PYTHON, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "."], 120,
              {"DAN_FAST_CUDA": "1"}),
         Part("tests", [*pytest, "tests/test_blur_downsample_cuda.py", "tests/test_triton_on_gpu.py",
-                        "tests/test_inference_on_gpu.py"], 180, {}),
+                        "tests/test_inference_on_gpu.py", "tests/test_training_on_gpu.py"], 180, {}),
         Part("memcheck", [*sanitizer, "--tool", "memcheck", PYTHON, *SANITIZED], 60, alone),
         Part("racecheck", [*sanitizer, "--tool", "racecheck", PYTHON, *SANITIZED], 60, alone),
         Part("tune", [PYTHON, "benchmarks/tune.py"], 90, {}),

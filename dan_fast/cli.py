@@ -14,6 +14,7 @@ COMMANDS = {
     "upscale": "upscale photos of unknown blur",
     "kernel": "estimate the blur kernel of a photo",
     "degrade": "blur and shrink sharp images, to make test sets",
+    "pack": "pack images into one file, which training reads without decoding",
     "train": "train a network",
     "evaluate": "measure weights on degraded test images",
     "bench": "time a network on this machine",

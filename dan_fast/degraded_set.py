@@ -120,14 +120,18 @@ class DegradedSet:
     def __iter__(self) -> Iterator[Degraded]:
         return self.cases()
 
-    def cases(self, on_skip: Callable[[str], None] | None = None) -> Iterator[Degraded]:
+    def cases(self, on_skip: Callable[[str], None] | None = None, part: tuple[int, int] = (0, 1)
+              ) -> Iterator[Degraded]:
         """Every image under each of its kernels, made one at a time.
 
         Args:
+            part: (i, n): only the i-th of every n images.
             on_skip: called with a message for an image that is unreadable or smaller than its
                 kernel, which is then left out; without it such an image raises ImageError.
         """
         for index, (path, name) in enumerate(self.images):
+            if index % part[1] != part[0]:
+                continue
             generator = self._generator(index)
             sigmas, kernels = self.protocol(self.scale, generator)
             try:

@@ -35,6 +35,15 @@ def seeded() -> None:
 
 
 @pytest.fixture
+def one_thread():
+    """Tiny networks gain nothing from more, and lose much where other work shares the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def native():
     """Skips without the compiled operator, or fails where it is required (DAN_FAST_REQUIRE_EXTENSION=1)."""
     if dan_fast_kernels.EXTENSION is None:

@@ -3,8 +3,11 @@ import pytest
 import torch
 from PIL import Image
 
+from dan_fast.cli import main
 from dan_fast.errors import ImageError
-from dan_fast.training.data import PatchDataset, patch_loader
+from dan_fast.training.data import PatchDataset, StreamPart, on_device, patch_loader
+from dan_fast.training.held import HeldImages, fits
+from dan_fast.training.pack import PackedImage, is_pack, packed_images, write_pack
 
 
 @pytest.fixture
@@ -19,20 +22,75 @@ def folder(tmp_path):
 
 def test_patches_have_their_size_even_from_small_images(folder):
     dataset = PatchDataset([folder], 32)
-    assert len(dataset.files) == 6
+    assert len(dataset.images) == 6
     for index in range(40):
         patch = dataset[index]
         assert patch.shape == (3, 32, 32) and patch.dtype == torch.uint8 and patch.is_contiguous()
     assert PatchDataset([folder], 32, channels=1)[0].shape == (1, 32, 32)
 
 
+def stream(folder, seed: int, steps: range, workers: int = 0, part: tuple[int, int] = (0, 1)) -> torch.Tensor:
+    loader = patch_loader(PatchDataset([folder], 24, seed=seed), StreamPart(steps, 4, part), workers)
+    return torch.cat(list(on_device(loader, torch.device("cpu"))))
+
+
 def test_patches_depend_on_seed_and_number_only(folder):
-    whole = torch.cat(list(patch_loader(PatchDataset([folder], 24, seed=7), 4, 0, 6, workers=0)))
-    split = torch.cat(list(patch_loader(PatchDataset([folder], 24, seed=7), 4, 0, 6, workers=2)))
-    later = torch.cat(list(patch_loader(PatchDataset([folder], 24, seed=7), 4, 4, 6, workers=0)))
-    other = torch.cat(list(patch_loader(PatchDataset([folder], 24, seed=8), 4, 0, 6, workers=0)))
-    assert torch.equal(whole, split) and torch.equal(whole[16:], later)
-    assert not torch.equal(whole, other)
+    whole = stream(folder, 7, range(6))
+    assert torch.equal(whole, stream(folder, 7, range(6), workers=2))
+    assert torch.equal(whole[16:], stream(folder, 7, range(4, 6)))
+    assert not torch.equal(whole, stream(folder, 8, range(6)))
+    parts = [stream(folder, 7, range(6), part=(i, 2)).view(6, 2, 3, 24, 24) for i in range(2)]
+    assert torch.equal(whole, torch.cat(parts, 1).flatten(0, 1))
+
+
+def test_a_packed_folder_gives_its_patches(folder, tmp_path, capsys):
+    pack = tmp_path.parent / f"{tmp_path.name}.tif"
+    assert main(["pack", str(folder), "-o", str(pack)]) == 0
+    assert "6 images" in capsys.readouterr().out
+    assert is_pack(pack) and not is_pack(folder / "e.tif") and not is_pack(folder / "a.png")
+    for channels in (3, 1):
+        a, b = (PatchDataset([path], 32, channels=channels, seed=3) for path in (folder, pack))
+        assert all(isinstance(image, PackedImage) for image in b.images)
+        assert all(torch.equal(a[i], b[i]) for i in range(60))
+        # And so do the images held on a device, here the CPU.
+        held = HeldImages(b, torch.device("cpu"))
+        patches = torch.cat(list(held.batches(StreamPart(range(15), 4), 4)))
+        assert torch.equal(patches, torch.stack([a[i] for i in range(60)]))
+    assert not fits(b, torch.device("cpu"))
+    loader = patch_loader(PatchDataset([pack], 32, channels=1, seed=3), StreamPart(range(15), 4), 2)
+    assert torch.equal(patches, torch.cat(list(loader)))
+    # Any other reader opens it, too.
+    with Image.open(pack) as image:
+        assert image.n_frames == 6 and np.array_equal(np.asarray(image), np.asarray(Image.open(folder / "a.png")))
+
+
+def test_packing_skips_what_is_broken_and_leaves_nothing_half_done(folder, tmp_path, capsys, monkeypatch):
+    (folder / "broken.png").write_bytes(b"no image")
+    pack = tmp_path.parent / f"{tmp_path.name}.tif"
+    assert main(["pack", str(folder), "-o", str(pack)]) == 1
+    assert "broken.png" in capsys.readouterr().err and len(packed_images(pack)) == 6
+    before = pack.read_bytes()
+
+    def interrupted(reason: str):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_pack([(folder / "a.png", "a"), (folder / "broken.png", "b")], pack, interrupted)
+    assert pack.read_bytes() == before
+    assert not [path for path in pack.parent.iterdir() if path.name.startswith(".") and path.suffix == ".tif"]
+    for arguments, word in (([folder, "-o", tmp_path / "x.zip"], ".tif"),
+                            ([folder / "broken.png", "-o", tmp_path / "x.tif"], "none of the images"),
+                            ([tmp_path / "nowhere", "-o", tmp_path / "x.tif"], "nowhere")):
+        assert main(["pack", *map(str, arguments)]) == 2
+        assert word in capsys.readouterr().err
+
+
+def test_a_pack_cut_short_is_an_error(folder, tmp_path):
+    pack = tmp_path.parent / f"{tmp_path.name}.tif"
+    write_pack([(folder / "a.png", "a.png"), (folder / "c.webp", "c.webp")], pack, print)
+    pack.write_bytes(pack.read_bytes()[:-100])
+    with pytest.raises(ImageError, match=r"c\.webp: the file was cut short"):
+        PatchDataset([pack], 16)
 
 
 def test_every_turn_and_flip_comes_up(tmp_path):

@@ -1,79 +1,108 @@
-"""``dan-fast train``, also ``python -m dan_fast.train``."""
+"""``dan-fast train``, also ``python -m dan_fast.train`` and ``torchrun -m dan_fast.train``."""
 
 from __future__ import annotations
 
 import argparse
 import logging
-from dataclasses import asdict, replace
+import typing
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..config import GRADIENTS
+from ..config import GRADIENTS, DANConfig
+from ..degradation.pipeline import Degradation
 from ..devices import add_device_argument, pick_device
+from ..docstrings import field_texts
 from ..errors import DanFastError
 from ..files import SAMPLES, make_folder
-from ..training.loop import STATE, Run, RunOptions, read_state, saved_preset, train
+from ..training.checkpoints import Checkpoints
+from ..training.config_file import read_config
+from ..training.loop import train
 from ..training.presets import PRESETS, Preset, get_preset
+from ..training.processes import Processes, joined_processes, local_device
+from ..training.run import Run, RunOptions
+from ..training.settings import TrainingSettings
 from ..training.validation import FolderValidation
 
 DEFAULT_PRESET = "v2-0.3M-x4"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _config_help()
     parser.add_argument("--data", type=Path, nargs="+", metavar="DIR", default=[SAMPLES],
-                        help="folders of sharp images, searched recursively")
-    parser.add_argument("--preset", default=None, help=f"network and settings (default: {DEFAULT_PRESET}); "
+                        help="folders of sharp images, searched recursively, or files that dan-fast pack wrote "
+                        "(default: the photos that ship)")
+    parser.add_argument("--preset", help=f"network and settings (default: {DEFAULT_PRESET}); "
                         f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="network, settings and seed from a config.json, "
+                        "which every run saves; instead of --preset")
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run's folder (default: runs/PRESET)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its own settings")
-    parser.add_argument("--steps", type=int, help="optimiser steps in all (default: the preset's)")
-    parser.add_argument("--batch", type=int, help="patches a step (default: the preset's)")
-    parser.add_argument("--patch", type=int, help="side of a low-resolution patch, pixels (default: the preset's)")
+    parser.add_argument("--resume", nargs="?", const="yes", choices=("yes", "auto"),
+                        help="go on with the run in --out, with its own settings; auto: or start it if there is none")
     parser.add_argument("--gradient", choices=GRADIENTS, help="which iterations learn (default: the preset's, last)")
     parser.add_argument("--seed", type=int, help="of weights, patches and degradations (default: 0)")
-    parser.add_argument("--val", type=Path, metavar="DIR", default=SAMPLES, help="sharp images to validate on")
-    parser.add_argument("--validate-every", type=int, default=2000, metavar="STEPS", help="steps between validations")
-    parser.add_argument("--save-every", type=int, default=1000, metavar="STEPS", help="steps between checkpoints")
+    parser.add_argument("--val", type=Path, metavar="DIR", default=SAMPLES,
+                        help="sharp images to validate on (default: the photos that ship)")
+    parser.add_argument("--validate-every", type=int, default=2000, metavar="STEPS",
+                        help="steps between validations (default: %(default)s)")
+    parser.add_argument("--save-every", type=int, default=1000, metavar="STEPS",
+                        help="steps between checkpoints (default: %(default)s)")
+    parser.add_argument("--log-every", type=int, default=50, metavar="STEPS",
+                        help="steps between lines of metrics.csv and TensorBoard's scalars (default: %(default)s)")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
-                        help="of the network's arithmetic; auto: bf16 where the device computes in it")
+                        help="of the network's arithmetic; auto, the default: bf16 where the device computes in it")
     parser.add_argument("--workers", type=int, default=None,
                         help="processes that read images (default: 4 beside a GPU, else 0: the training process)")
+    parser.add_argument("--profile", action="store_true",
+                        help="write a profiler's trace of the run's steps 8 to 10, trace.json in the run's folder")
     add_device_argument(parser)
+    group = parser.add_argument_group("settings of the training", "default: the preset's")
+    texts = field_texts(TrainingSettings)
+    for name, kind in typing.get_type_hints(TrainingSettings).items():
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, default=argparse.SUPPRESS,
+                           help=texts[name].replace("%", "%%"))
+
+
+def _config_help() -> str:
+    lines = ["The other fields of a config.json, for --config:"]
+    for section, kind in (("config", DANConfig), ("degradation", Degradation)):
+        lines += [f"  {section}.{name}: {text}" for name, text in field_texts(kind).items()]
+    return "\n".join(lines)
 
 
 def run(args: argparse.Namespace) -> int:
     options = _options(args)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
-    if args.resume:
-        current = _resume(args, options)
-    else:
-        if (options.out / STATE).exists():
-            raise DanFastError(f"{options.out} already holds a run: "
-                               "--resume goes on with it, another --out starts anew")
-        current = Run(_changed(get_preset(args.preset or DEFAULT_PRESET), args), args.seed or 0, options)
-    preset = current.preset
-    validation = FolderValidation(args.val, preset.config.scale, preset.degradation.irregular)
-    make_folder(options.out)
-    with logging_redirect_tqdm():
-        finished = train(current, args.data, validation)
+    with joined_processes(options.device) as processes:
+        logging.basicConfig(level=logging.INFO if processes.main else logging.WARNING, format="%(message)s", force=True)
+        current = _start_or_resume(args, options, processes)
+        preset = current.preset
+        validation = FolderValidation(args.val, preset.config.scale, preset.degradation.irregular)
+        make_folder(options.out)
+        processes.wait_for_all()  # nothing is saved before everybody has seen whether there was something to resume
+        with logging_redirect_tqdm():
+            finished = train(current, args.data, validation)
     return 0 if finished else 130
 
 
 def _options(args: argparse.Namespace) -> RunOptions:
-    for name in ("validate_every", "save_every"):
+    for name in ("validate_every", "save_every", "log_every"):
         if getattr(args, name) < 1:
             raise DanFastError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected at least 1")
-    device = pick_device(args.device)
+    device = local_device(pick_device(args.device))
     workers = (4 if device.type == "cuda" else 0) if args.workers is None else args.workers
     if workers < 0:
         raise DanFastError(f"--workers {workers}: expected 0 or more")
-    if args.resume and args.out is None:
+    if args.preset and args.config:
+        raise DanFastError("--preset and --config contradict each other: the file holds the preset; leave one out")
+    if args.resume == "yes" and args.out is None:
         raise DanFastError("--resume needs --out, the folder of the run to go on with")
-    out = args.out or Path("runs") / (args.preset or DEFAULT_PRESET)
+    out = args.out or Path("runs") / (args.config.stem if args.config else args.preset or DEFAULT_PRESET)
     bf16 = args.precision == "bf16" or (args.precision == "auto" and computes_in_bf16(device))
-    return RunOptions(out, device, bf16, workers, save_every=args.save_every, validate_every=args.validate_every)
+    return RunOptions(out, device, bf16, workers, log_every=args.log_every, save_every=args.save_every,
+                      validate_every=args.validate_every, profile=args.profile)
 
 
 def computes_in_bf16(device: torch.device) -> bool:
@@ -86,23 +115,42 @@ def computes_in_bf16(device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def _start_or_resume(args: argparse.Namespace, options: RunOptions, processes: Processes) -> Run:
+    exists = bool(Checkpoints(options.out / "checkpoints").newest_first())
+    if args.resume == "yes" or (args.resume == "auto" and exists):
+        return _resume(args, options, processes)
+    if exists:
+        raise DanFastError(f"{options.out} already holds a run: --resume goes on with it, another --out starts anew")
+    preset, seed = _asked_for(args) or (get_preset(DEFAULT_PRESET), 0)
+    return Run(_changed(preset, args), seed if args.seed is None else args.seed, options, processes)
+
+
+def _asked_for(args: argparse.Namespace) -> tuple[Preset, int] | None:
+    """The preset and seed that the command line names, or None."""
+    if args.config:
+        return read_config(args.config)
+    return (get_preset(args.preset), 0) if args.preset else None
+
+
 def _changed(preset: Preset, args: argparse.Namespace) -> Preset:
     """``preset`` with what the command line says otherwise."""
-    training = {name: getattr(args, name) for name in ("steps", "batch", "patch") if getattr(args, name) is not None}
+    names = [field.name for field in fields(TrainingSettings)]
+    training = {name: getattr(args, name) for name in names if hasattr(args, name)}
     config = preset.config if args.gradient is None else replace(preset.config, gradient=args.gradient)
     return replace(preset, config=config, training=replace(preset.training, **training))
 
 
-def _resume(args: argparse.Namespace, options: RunOptions) -> Run:
+def _resume(args: argparse.Namespace, options: RunOptions, processes: Processes) -> Run:
     """The saved run; of its settings only the number of steps may change."""
-    state = read_state(options.out)
-    saved = saved_preset(state)
-    wanted = _changed(get_preset(args.preset) if args.preset else saved, args)
-    if args.preset and args.steps is None:
+    current = Run.resume(options, processes)
+    saved = current.preset
+    asked = _asked_for(args)
+    wanted = _changed(asked[0] if asked else saved, args)
+    if asked and not hasattr(args, "steps"):
         wanted = replace(wanted, training=replace(wanted.training, steps=saved.training.steps))
-    if args.seed is not None and args.seed != state["seed"]:
-        raise DanFastError(f"--seed {args.seed}: the run in {options.out} has seed {state['seed']}; leave it out")
-    current = Run.resume(options)
+    seed = args.seed if args.seed is not None else asked[1] if asked and args.config else current.seed
+    if seed != current.seed:
+        raise DanFastError(f"--seed {seed}: the run in {options.out} has seed {current.seed}; leave it out")
     for part in ("config", "degradation", "training"):
         before, after = asdict(getattr(saved, part)), asdict(getattr(wanted, part))
         for name in before:

@@ -62,8 +62,12 @@ class Degradation:
         """The PCA basis of this setting's kernels, from 30,000 of them; the same every time."""
         return PCAEncoder.fit(self.kernels(FIT_COUNT, torch.Generator().manual_seed(0)), code_length)
 
-    def __call__(self, hr: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def __call__(self, hr: Tensor, generator: torch.Generator | None = None,
+                 part: tuple[int, int] = (0, 1)) -> tuple[Tensor, Tensor]:
         """Degrade ``hr`` (B, C, H, W) in [0, 1], H and W multiples of the scale.
+
+        ``part`` (i, n): ``hr`` is part i of a batch n times as large, and gets the random numbers that it would get
+        there.
 
         Nothing waits for a GPU, and a CUDA graph can capture it, if ``generator`` is on the device of ``hr`` (and
         registered with the graph) or None. A generator on the CPU gives the same kernels on every device.
@@ -72,9 +76,12 @@ class Degradation:
             lr (B, C, H/s, W/s), rounded to 8 bit, and the kernels (B, k, k) that blurred it.
         """
         device = generator.device if generator else hr.device
-        kernel = self.kernels(len(hr), generator, device).to(hr.device)
+        index, count = part
+        whole, own = len(hr) * count, slice(len(hr) * index, len(hr) * (index + 1))
+        kernel = self.kernels(whole, generator, device)[own].to(hr.device)
         lr = blur_downsample(hr, kernel, self.scale)
         if self.noise:
-            level = self.noise * torch.rand(len(hr), 1, 1, 1, generator=generator, device=device)
-            lr = lr + (level * torch.randn(lr.shape, generator=generator, device=device)).to(lr)
+            level = self.noise * torch.rand(whole, 1, 1, 1, generator=generator, device=device)
+            noise = level * torch.randn((whole, *lr.shape[1:]), generator=generator, device=device)
+            lr = lr + noise[own].to(lr)
         return round_8bit(lr), kernel

@@ -1,11 +1,12 @@
-"""Random HR patches from a folder of images, the same whatever the number of workers."""
+"""Random HR patches from images, the same whatever the number of workers and wherever the images lie."""
 
 from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,16 +15,28 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import ImageError
 from ..images import find_images, read_image, to_8_bits
+from .pack import PackedImage, is_pack, packed_images
 
 CACHE_BYTES = 1 << 30
 log = logging.getLogger("dan_fast.train")
+
+
+class Place(NamedTuple):
+    """Where a patch comes from: number of the image, corner (after mirroring it where it is small), turns, flip."""
+
+    image: int
+    top: int
+    left: int
+    turns: int
+    flip: int
 
 
 class PatchDataset(Dataset):
     """Patch number i of an endless stream, determined by (seed, i) alone.
 
     Args:
-        paths: image files or folders (searched recursively).
+        paths: image files, folders (searched recursively), or files that ``dan-fast pack`` wrote. A folder and its
+            packed file give the same patches if every image of it can be read.
         size: side of the patches, pixels. Smaller images are mirrored until they are large enough.
         channels: 3 (RGB) or 1 (the mean of RGB).
         seed: another seed, another stream.
@@ -35,66 +48,110 @@ class PatchDataset(Dataset):
     """
 
     def __init__(self, paths: Sequence[Path | str], size: int, *, channels: int = 3, seed: int = 0) -> None:
-        self.files = find_images(paths)
+        self.images: list[Path | PackedImage] = []
+        for path in map(Path, paths):
+            self.images += packed_images(path) if is_pack(path) else find_images([path])
         self.size, self.channels, self.seed = size, channels, seed
-        self._broken: set[Path] = set()
-        self._cache: OrderedDict[Path, np.ndarray] = OrderedDict()
+        self._broken: set[int] = set()
+        self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
         self._cached_bytes = 0
 
     def __getitem__(self, index: int) -> Tensor:
         """Patch ``index``: (channels, size, size) uint8, randomly cropped, flipped and turned."""
-        rng = np.random.default_rng((self.seed, index))
-        image = self._image(rng)
-        top, left = (rng.integers(length - self.size + 1) for length in image.shape[:2])
-        patch = image[top:top + self.size, left:left + self.size]
-        patch = np.rot90(patch, int(rng.integers(4)))
-        if rng.integers(2):
+        place = self.place(index)
+        patch = self.mirrored(place.image)[place.top:place.top + self.size, place.left:place.left + self.size]
+        patch = np.rot90(patch, place.turns)
+        if place.flip:
             patch = patch[:, ::-1]
+        if self.channels == 1:
+            patch = patch.mean(2, keepdims=True).round().astype(np.uint8)
         return torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1)))
 
-    def _image(self, rng: np.random.Generator) -> np.ndarray:
-        """A random readable image, at least ``size`` on each side."""
-        while len(self._broken) < len(self.files):
-            path = self.files[rng.integers(len(self.files))]
-            if path in self._broken:
+    def place(self, index: int) -> Place:
+        """Where patch ``index`` comes from."""
+        rng = np.random.default_rng((self.seed, index))
+        number, (height, width) = self._draw_image(rng)
+        top, left = (int(rng.integers(max(length, self.size) - self.size + 1)) for length in (height, width))
+        return Place(number, top, left, int(rng.integers(4)), int(rng.integers(2)))
+
+    def mirrored(self, number: int) -> np.ndarray:
+        """Image ``number``, (H, W, 3) uint8, mirrored at its end until it is at least ``size`` on each side."""
+        image = self._read(number)
+        missing = [(0, max(0, self.size - length)) for length in image.shape[:2]]
+        return np.pad(image, [*missing, (0, 0)], mode="symmetric") if max(missing)[1] else image
+
+    def _draw_image(self, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
+        """A random readable image: its number, height and width."""
+        while len(self._broken) < len(self.images):
+            number = int(rng.integers(len(self.images)))
+            if number in self._broken:
                 continue
             try:
-                return self._read(path)
+                return number, self._read(number).shape[:2]
             except ImageError as error:
-                self._broken.add(path)
+                self._broken.add(number)
                 log.warning("skipped: %s", error)
-        raise ImageError(f"none of the {len(self.files)} images can be read, the first is {self.files[0]}")
+        raise ImageError(f"none of the {len(self.images)} images can be read, the first is {self.images[0]}")
 
-    def _read(self, path: Path) -> np.ndarray:
-        if path in self._cache:
-            self._cache.move_to_end(path)
-            return self._cache[path]
-        image = to_8_bits(read_image(path).rgb)
-        if self.channels == 1:
-            image = image.mean(2, keepdims=True).round().astype(np.uint8)
-        missing = [(0, max(0, self.size - length)) for length in image.shape[:2]]
-        image = np.pad(image, [*missing, (0, 0)], mode="symmetric")
-        self._cache[path] = image
-        self._cached_bytes += image.nbytes
+    def _read(self, number: int) -> np.ndarray:
+        image = self.images[number]
+        if isinstance(image, PackedImage):
+            return image.pixels()
+        if number in self._cache:
+            self._cache.move_to_end(number)
+            return self._cache[number]
+        pixels = to_8_bits(read_image(image).rgb)
+        self._cache[number] = pixels
+        self._cached_bytes += pixels.nbytes
         while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
             self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
-        return image
+        return pixels
 
 
-class _Range(Sampler):
-    """start, start + 1, … stop - 1: the stream needs no shuffling, and may go on anywhere."""
+class StreamPart(Sampler):
+    """Numbers of the patches of ``steps``, or of one part of each: no shuffling is needed, and it may go on anywhere.
 
-    def __init__(self, start: int, stop: int) -> None:
-        self.range = range(start, stop)
+    Args:
+        batch: patches a step, in all parts together.
+        part: (i, n): the i-th of n equal parts.
+    """
+
+    def __init__(self, steps: range, batch: int, part: tuple[int, int] = (0, 1)) -> None:
+        self._steps, self._batch, self._index = steps, batch, part[0]
+        self.own = batch // part[1]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.range)
+        for step in self._steps:
+            first = step * self._batch + self._index * self.own
+            yield from range(first, first + self.own)
 
     def __len__(self) -> int:
-        return len(self.range)
+        return len(self._steps) * self.own
 
 
-def patch_loader(dataset: PatchDataset, batch: int, first_step: int, steps: int, workers: int) -> DataLoader:
-    """Batches (batch, channels, size, size) uint8 of steps ``first_step`` to ``steps - 1``."""
-    return DataLoader(dataset, batch, sampler=_Range(first_step * batch, steps * batch), num_workers=workers,
+def patch_loader(dataset: PatchDataset, stream: StreamPart, workers: int) -> DataLoader:
+    """Batches (batch, channels, size, size) uint8, read by ``workers`` processes; 0: by this one."""
+    return DataLoader(dataset, stream.own, sampler=stream, num_workers=workers,
                       pin_memory=torch.cuda.is_available(), persistent_workers=workers > 0)
+
+
+def on_device(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """``batches`` on ``device``; to a GPU the next one is copied while this one is used."""
+    if device.type != "cuda":
+        yield from batches
+        return
+    stream, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    ready = None
+    for batch in batches:
+        if ready is not None:
+            current.wait_stream(stream)
+        with torch.cuda.stream(stream):
+            coming = batch.to(device, non_blocking=True)
+        if ready is not None:
+            ready.record_stream(current)
+            yield ready
+        ready = coming
+    if ready is not None:
+        current.wait_stream(stream)
+        ready.record_stream(current)
+        yield ready

@@ -2,52 +2,60 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
-from typing import Literal
+import torch
+from torch import Tensor
 
-Verdict = Literal["ok", "skip", "roll back"]
+# The running median is of this many losses; nothing but NaN is judged before there are so many.
+WINDOW = 100
 
 
-@dataclass
 class DivergenceGuard:
     """Judges every step from its loss and gradient norm, before the optimiser takes it.
 
-    A loss or gradient that is not finite: ``"skip"``, and ``"roll back"`` after ``patience`` in
-    a row. A collapse, when the recent loss has risen to ``collapse`` times the best that it ever
-    was: ``"roll back"``. Rolling back is the caller's: to weights from before.
+    A step is bad if its loss or gradient is not finite, or its loss is more than ``outlier`` times the running median:
+    a poisoned batch. Bad steps are to be skipped. The run has diverged after ``patience`` of them in a row, or when
+    the running median has risen to ``collapse`` times the lowest that it ever was. From then on every step is to
+    be skipped, until ``reset``: the caller goes back to weights from before.
+
+    Everything is arithmetic on tensors where the losses are: nothing waits for a GPU.
     """
 
-    patience: int = 10
-    collapse: float = 2.5
-    bad_in_a_row: int = 0
-    steps: int = 0
-    recent: float = 0.0
-    best: float = math.inf
+    def __init__(self, device: torch.device | str = "cpu", *, patience: int = 10, collapse: float = 2.5,
+                 outlier: float = 10.0) -> None:
+        self.patience, self.collapse, self.outlier = patience, collapse, outlier
+        self._losses = torch.zeros(WINDOW, device=device)
+        self._good = torch.zeros((), dtype=torch.int64, device=device)
+        self._best = torch.full((), torch.inf, device=device)
+        self._bad_in_a_row = torch.zeros((), dtype=torch.int64, device=device)
+        self._diverged = torch.zeros((), dtype=torch.bool, device=device)
+        self._places = torch.arange(WINDOW, device=device)
 
-    # The recent loss is a running mean over about this many steps; judged only once it has filled.
-    WINDOW = 100
+    @torch.no_grad()
+    def judge(self, loss: Tensor, gradient_norm: Tensor) -> tuple[Tensor, Tensor]:
+        """Of one step, given scalar tensors: whether to skip it, and whether the run has diverged (bool scalars)."""
+        loss = loss.to(self._losses.dtype)
+        full = self._good >= WINDOW
+        far = full & (loss > self.outlier * self._losses.median())
+        bad = ~(loss.isfinite() & gradient_norm.isfinite()) | far
+        here = (self._places == self._good % WINDOW) & ~bad
+        self._losses.copy_(torch.where(here, loss, self._losses))
+        self._good.add_(~bad)
+        self._bad_in_a_row.copy_(torch.where(bad, self._bad_in_a_row + 1, 0))
 
-    def judge(self, loss: float, gradient_norm: float) -> Verdict:
-        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
-            self.bad_in_a_row += 1
-            return self._roll_back() if self.bad_in_a_row >= self.patience else "skip"
-        self.bad_in_a_row = 0
-        self.steps += 1
-        self.recent += (loss - self.recent) / min(self.steps, self.WINDOW)
-        if self.steps < self.WINDOW:
-            return "ok"
-        self.best = min(self.best, self.recent)
-        return self._roll_back() if self.recent > self.collapse * self.best else "ok"
+        full, median = self._good >= WINDOW, self._losses.median()
+        self._best.copy_(torch.where(full, torch.minimum(self._best, median), self._best))
+        collapsed = full & (median > self.collapse * self._best)
+        self._diverged.logical_or_(collapsed | (self._bad_in_a_row >= self.patience))
+        return bad | self._diverged, self._diverged.clone()
 
-    def _roll_back(self) -> Verdict:
-        # Start afresh: what was measured on the bad weights says nothing about the good ones.
-        self.bad_in_a_row, self.steps, self.recent, self.best = 0, 0, 0.0, math.inf
-        return "roll back"
+    def reset(self) -> None:
+        """Start afresh: what was measured on the bad weights says nothing about the good ones."""
+        self.load_state_dict(DivergenceGuard(self._losses.device).state_dict())
 
-    def state_dict(self) -> dict:
-        return asdict(self)
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"losses": self._losses, "good": self._good, "best": self._best, "bad_in_a_row": self._bad_in_a_row,
+                "diverged": self._diverged}
 
-    def load_state_dict(self, state: dict) -> None:
-        for name, value in state.items():
-            setattr(self, name, value)
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for name, tensor in self.state_dict().items():
+            tensor.copy_(state[name])

@@ -14,7 +14,7 @@ class TrainingSettings:
 
     Args:
         steps: optimiser steps in all.
-        batch: patches a step.
+        batch: patches a step, of all processes together.
         patch: side of a low-resolution patch, pixels; the HR patch is ``scale`` times as large.
         learning_rate: Adam's largest; betas are (0.9, 0.99).
         schedule: ``"halving"``: halved every ``halve_every`` steps; ``"cosine"``: down to 0.
@@ -43,6 +43,12 @@ class TrainingSettings:
         for name in ("steps", "batch", "patch", "halve_every"):
             if getattr(self, name) < 1:
                 raise DanFastError(f"{name}={getattr(self, name)}: expected at least 1")
+        for name in ("learning_rate", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise DanFastError(f"{name}={getattr(self, name)}: expected a positive number")
+        for name, highest in (("warmup", math.inf), ("kernel_weight", math.inf), ("short_until", 1), ("ema", 1)):
+            if not 0 <= getattr(self, name) <= highest:
+                raise DanFastError(f"{name}={getattr(self, name)}: expected 0 to {highest}")
         if self.schedule not in ("halving", "cosine"):
             raise DanFastError(f"schedule={self.schedule!r}: expected 'halving' or 'cosine'")
 

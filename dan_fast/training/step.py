@@ -1,4 +1,4 @@
-"""One training step's arithmetic: losses and the moving average of the weights."""
+"""The training step: degradation, network, losses, gradients, guard, Adam, average. Nothing in it waits for a GPU."""
 
 from __future__ import annotations
 
@@ -7,8 +7,18 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.profiler import record_function
+from torch.utils.checkpoint import checkpoint
 
-from ..model import DAN
+from ..degradation.pipeline import Degradation
+from ..inference.alternate import Whole, alternate
+from ..inference.plan import plan_for
+from ..model import DAN, DANOutput
+from .capture import Captured
+from .flat import FlatParameters
+from .guard import DivergenceGuard
+from .processes import Processes
+from .settings import TrainingSettings
 
 
 class Losses(NamedTuple):
@@ -18,19 +28,192 @@ class Losses(NamedTuple):
     kernel: Tensor
 
 
-def losses(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int | None = None) -> Losses:
+class Report(NamedTuple):
+    """What a step found. ``skipped``, ``diverged``, ``stop``: whether; the first two are the guard's."""
+
+    sr: float
+    kernel: float
+    gradient_norm: float
+    learning_rate: float
+    skipped: float
+    diverged: float
+    stop: float
+
+
+def unroll(model: DAN, lr: Tensor, iterations: int) -> DANOutput:
+    """``model(lr, iterations)`` with its gradients, in less memory.
+
+    Where only the last iteration learns, the ones before run without autograd; where all learn, their activations are
+    computed again in the backward pass, one iteration at a time.
+
+    Args:
+        lr: (B, 3, h, w) in [0, 1].
+    """
+    if model.config.gradient == "last":
+        with torch.no_grad(), record_function("first iterations"):
+            code = _code_after(model, lr, iterations - 1)
+        return model.step(lr, code)
+    code = model.init_ker_map.to(lr.dtype).expand(lr.shape[0], -1)
+    for _ in range(iterations - 1):
+        code = checkpoint(model.step, lr, code, use_reentrant=False, preserve_rng_state=False).code
+    return model.step(lr, code)
+
+
+def _code_after(model: DAN, lr: Tensor, iterations: int) -> Tensor:
+    """The code (B, c) that ``iterations`` iterations find; without autograd."""
+    code = model.init_ker_map.to(lr.dtype).expand(lr.shape[0], -1)
+    config = model.config
+    # A plan is of the weights as they are now. For this network and place that is cheap, and it pays.
+    planned = ((config.version, config.upsampler, lr.device.type, lr.dtype) == ("v2", "direct", "cpu", torch.float32)
+               and not torch.is_autocast_enabled("cpu"))
+    if planned and iterations:
+        plan = plan_for(model)
+        found = alternate(plan, Whole(plan, lr), iterations).estimate
+        assert found is not None
+        return found.code
+    for _ in range(iterations):
+        code = model.step(lr, code).code
+    return code
+
+
+def losses(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:
     """The last iteration's losses (v1, eq. 7; v2, section 4.1).
 
     ``lr`` (B, 3, h, w) and ``hr`` (B, 3, h*s, w*s) in [0, 1], ``kernel`` (B, k, k).
     """
-    out = model(lr, iterations)
+    out = unroll(model, lr, iterations)
     if out.kernel is None:
         return Losses(F.l1_loss(out.sr, hr), F.l1_loss(out.code, model.encode(kernel)))
     return Losses(F.l1_loss(out.sr, hr), F.l1_loss(out.kernel, kernel))
 
 
-@torch.no_grad()
-def update_average(average: DAN, model: DAN, decay: float, step: int) -> None:
-    """Move ``average``'s weights towards ``model``'s; faster in the first steps, when those change most."""
-    decay = min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+class _Adam(torch.optim.Adam):
+    """Where it is fused it obeys these two, which torch sets from its GradScaler, without waiting for a GPU.
+
+    Attributes:
+        found_inf: float32 scalar; 1: leave everything as it is.
+        grad_scale: float32 scalar; gradients are divided by it first.
+    """
+
+    found_inf: Tensor
+    grad_scale: Tensor
+
+
+class TrainingStep:
+    """One optimiser step as one function of tensors that stay where they are: on a GPU it becomes one CUDA graph.
+
+    Learning rate, weight of the average, seeds and verdicts are tensors there too. A bad step is skipped by the
+    optimiser itself (``found_inf``), and clipping is its ``grad_scale``.
+
+    Args:
+        model: gets its gradients and new weights here; its parameters become views of ``weights``.
+        average: of the same shape: the moving average of the weights.
+        settings: ``batch`` is of all processes together, and so is every random number: the same losses and weights,
+            up to rounding, on any number of them.
+        bf16: run the network in bfloat16 (autocast); weights, losses and optimiser stay as they are.
+    """
+
+    def __init__(self, model: DAN, average: DAN, degradation: Degradation, settings: TrainingSettings, *,
+                 bf16: bool = False, processes: Processes | None = None) -> None:
+        self.model, self.average = model, average
+        self.degradation, self.settings, self.bf16 = degradation, settings, bf16
+        self.processes = processes or Processes()
+        self.weights = FlatParameters(model, extra=3)
+        self.averaged = FlatParameters(average, gradients=False)
+        like = self.weights.values
+        self.device = like.device
+        self.learning_rate, self.average_weight, self.stop = like.new_zeros(3).unbind()
+        self.generator = torch.Generator(self.device)
+        self.guard = DivergenceGuard(self.device)
+        self.optimizer = self._make_optimizer()
+        self._hr: Tensor | None = None
+        self._captured: tuple[int, Captured] | None = None
+
+    def __call__(self, hr: Tensor, *, seed: int, learning_rate: float, average_weight: float, iterations: int,
+                 stop: bool = False) -> Tensor:
+        """Take one step; the result is (7,), the fields of ``Report``, and is overwritten by the next one.
+
+        Args:
+            hr: (B, 3, H, W) uint8, this process's part of the batch, on any device.
+            seed: of the degradation.
+            average_weight: of the new weights in the average.
+            iterations: to unroll.
+            stop: this process was asked to stop; the report says so to all.
+        """
+        if self._hr is None:
+            self._hr = torch.empty_like(hr, device=self.device)
+        self._hr.copy_(hr, non_blocking=True)
+        self.generator.manual_seed(seed)
+        self.learning_rate.fill_(learning_rate)
+        self.average_weight.fill_(average_weight)
+        self.stop.fill_(stop)
+        if self.device.type != "cuda":
+            return self._compute(iterations)
+        if self._captured is None or self._captured[0] != iterations:
+            self._captured = iterations, Captured(lambda: self._compute(iterations), self.generator)
+        return self._captured[1]()
+
+    def _compute(self, iterations: int) -> Tensor:
+        assert self._hr is not None
+        shared, gradients, values = self.weights.shared, self.weights.gradients, self.weights.values
+        assert shared is not None and gradients is not None
+        settings, processes = self.settings, self.processes
+        with record_function("degradation"):
+            hr = self._hr.to(values.dtype).div(255)
+            lr, kernel = self.degradation(hr, self.generator, (processes.rank, processes.count))
+            lr = lr.contiguous(memory_format=torch.channels_last)
+        with record_function("forward"), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            loss = losses(self.model, lr, hr, kernel.to(hr.dtype), iterations)
+        with record_function("backward"):
+            gradients.zero_()
+            total = (loss.sr + settings.kernel_weight * loss.kernel) / processes.count
+            total.backward()
+        with record_function("update"), torch.no_grad():
+            # The losses and the wish to stop are summed along with the gradients.
+            shared[len(gradients):] = torch.stack(
+                (loss.sr.detach() / processes.count, loss.kernel.detach() / processes.count, self.stop)).to(shared)
+            processes.sum(shared)
+            sr, kernel_loss, stop = shared[len(gradients):]
+            norm = torch.linalg.vector_norm(gradients)
+            skipped, diverged = self.guard.judge(sr + settings.kernel_weight * kernel_loss, norm)
+            self._update(norm, skipped)
+            report = (sr, kernel_loss, norm, self.learning_rate, skipped, diverged, stop)
+            return torch.stack([value.to(values.dtype) for value in report])
+
+    def _update(self, norm: Tensor, skipped: Tensor) -> None:
+        """Adam on clipped gradients, then the average; neither changes where ``skipped`` is true."""
+        self.optimizer.found_inf = skipped.float()
+        self.optimizer.grad_scale = (norm / self.settings.clip).clamp(min=1).float()
+        self.optimizer.step()
+        # The fused optimiser does not count its changes, and packed weights go by the count.
+        torch.autograd.graph.increment_version(self.weights.values)
+        self.averaged.values.lerp_(self.weights.values, torch.where(skipped, 0, self.average_weight))
+
+    def _make_optimizer(self) -> _Adam:
+        parameter = torch.nn.Parameter(self.weights.values)
+        parameter.grad = self.weights.gradients
+        optimizer = _Adam([parameter], self.learning_rate, betas=(0.9, 0.99), fused=True,
+                          capturable=self.device.type == "cuda")
+        # A step that is skipped only makes the optimiser's state, which then stays where it is.
+        optimizer.found_inf, optimizer.grad_scale = torch.ones(2, device=self.device).unbind()
+        optimizer.step()
+        self.moments: dict[str, Tensor] = optimizer.state[parameter]
+        return optimizer
+
+    def release(self) -> None:
+        """Drop the CUDA graph, which must be gone before the processes that it talks to part."""
+        self._captured = None
+
+    def state_dict(self) -> dict:
+        """All that a step changes, by name."""
+        return {"model": self.model.state_dict(), "average": self.average.state_dict(), "optimizer": dict(self.moments),
+                "guard": self.guard.state_dict()}
+
+    def load_state_dict(self, state: dict, *, guard: bool = True) -> None:
+        """Take back what ``state_dict`` gave, in place; with ``guard=False`` all but the guard's."""
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        for name, tensor in self.moments.items():
+            tensor.copy_(state["optimizer"][name])
+        if guard:
+            self.guard.load_state_dict(state["guard"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from statistics import fmean
+from typing import NamedTuple
 
-from torch.utils.tensorboard import SummaryWriter
+import numpy as np
+import torch
 from tqdm import tqdm
 
 from ..degraded_set import DegradedSet
@@ -15,13 +16,23 @@ from ..evaluation import comparison
 from ..inference import Upscaler
 from ..metrics import kernel_error, psnr
 from ..model import DAN
+from ..pictures import kernel_picture
+from .processes import Processes
 
 SAMPLES = 3
 log = logging.getLogger("dan_fast.train")
 
 
+class Scores(NamedTuple):
+    """PSNR on Y in dB, the kernels' error (sum of absolute differences), pictures HxWx3 uint8 by name."""
+
+    psnr: float
+    kernel_error: float
+    pictures: dict[str, np.ndarray]
+
+
 class FolderValidation:
-    """Mean PSNR on Y over a folder's images, degraded by the test protocol of the setting.
+    """Means over a folder's images, degraded by the test protocol of the setting.
 
     Raises:
         DanFastError: the folder holds no image.
@@ -29,24 +40,28 @@ class FolderValidation:
 
     def __init__(self, folder: Path, scale: int, irregular: bool) -> None:
         self.degraded = DegradedSet.from_folder(folder, scale, "irregular" if irregular else "gaussian8")
-        # Images spread over the set, and another kernel for each.
-        stride = max(1, len(self.degraded.images) // SAMPLES)
-        self.samples = {(name, i % self.degraded.kernels_per_image)
-                        for i, (_, name) in enumerate(self.degraded.images[::stride][:SAMPLES])}
 
-    def __call__(self, model: DAN, step: int, writer: SummaryWriter) -> float:
-        """PSNR in dB; writes the kernels' error and sample pictures for TensorBoard."""
+    def __call__(self, model: DAN, processes: Processes) -> Scores:
+        """Every process measures its share of the images and gets the scores of all; pictures are of its own."""
         upscaler = Upscaler(model)
-        psnrs, errors = [], []
-        cases = self.degraded.cases(lambda why: log.warning("validation skipped %s", why))
-        for case in tqdm(cases, "validation", len(self.degraded), leave=None):
+        # Images spread over the set, and another kernel for each.
+        own = self.degraded.images[processes.rank::processes.count]
+        stride = max(1, len(own) // SAMPLES)
+        samples = {(name, i % self.degraded.kernels_per_image) for i, (_, name) in enumerate(own[::stride][:SAMPLES])}
+        pictures = {}
+        sums = torch.zeros(3, dtype=torch.float64, device=model.encoder.device)
+        cases = self.degraded.cases(lambda why: log.warning("validation skipped %s", why),
+                                    part=(processes.rank, processes.count))
+        for case in tqdm(cases, "validation", len(own) * self.degraded.kernels_per_image, leave=None,
+                         disable=not processes.main):
             result = upscaler(case.lr)
-            psnrs.append(psnr(result.image, case.hr, crop=self.degraded.scale, y_channel=True))
-            errors.append(kernel_error(result.kernel, case.kernel))
-            if (case.image, case.kernel_index) in self.samples:
-                picture = comparison(case, result, self.degraded.scale)
-                writer.add_image(f"sample/{case.image}", picture, step, dataformats="HWC")
-        if not psnrs:
+            score = psnr(result.image, case.hr, crop=self.degraded.scale, y_channel=True)
+            sums += sums.new_tensor((score, kernel_error(result.kernel, case.kernel), 1))
+            if (case.image, case.kernel_index) in samples:
+                pictures[f"sample/{case.image}"] = comparison(case, result, self.degraded.scale)
+                pictures[f"kernel/{case.image}"] = kernel_picture(result.kernel)
+        processes.sum(sums)
+        total_psnr, total_error, count = sums.tolist()
+        if not count:
             raise DanFastError(f"no image in {self.degraded.name} can be validated on")
-        writer.add_scalar("validation/kernel_error", fmean(errors), step)
-        return fmean(psnrs)
+        return Scores(total_psnr / count, total_error / count, pictures)

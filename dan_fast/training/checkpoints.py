@@ -1,0 +1,94 @@
+"""The checkpoints of a run: written whole or not at all, the last ones kept, damaged ones passed over."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+import zipfile
+from functools import cache
+from pathlib import Path
+
+import dan_fast_kernels
+import torch
+
+from ..errors import DanFastError
+from ..files import atomic_path
+
+KEEP = 3
+log = logging.getLogger("dan_fast.train")
+
+
+class Checkpoints:
+    """The files ``step-000001000.pt`` in ``folder``, of which the last ``KEEP`` stay."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def newest_first(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return sorted((p for p in self.folder.iterdir() if re.fullmatch(r"step-\d{9}\.pt", p.name)), reverse=True)
+
+    def write(self, step: int, state: dict) -> None:
+        """Write ``state``, tensors and plain values, then remove what is older than the last ``KEEP``.
+
+        Raises:
+            OSError: it cannot be written, for example as the disk is full; the ones before are kept.
+        """
+        with atomic_path(self.folder / f"step-{step:09d}.pt") as temporary, open(temporary, "wb") as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:  # torch hides the reason why a write failed, or tells it as its context
+                reason = error.__cause__ or error.__context__
+                raise (reason if isinstance(reason, OSError) else OSError(f"{temporary}: {error}")) from None
+            # The name must not outlive the content when the power fails.
+            file.flush()
+            os.fsync(file.fileno())
+        for path in self.newest_first()[KEEP:]:
+            path.unlink()
+
+    def read(self, skip: int = 0) -> dict:
+        """The newest state that is whole, without the ``skip`` newest if there are others.
+
+        Raises:
+            DanFastError: there is no checkpoint, or none is whole.
+        """
+        paths = self.newest_first()
+        if not paths:
+            raise DanFastError(f"{self.folder.parent}: holds no run to resume")
+        for path in paths[min(skip, len(paths) - 1):]:
+            try:
+                return _read(path)
+            except Exception as error:  # torch raises many kinds on a damaged file
+                log.warning("%s is damaged (%s): passed over", path, str(error).splitlines()[0][:200])
+        raise DanFastError(f"{self.folder}: none of the checkpoints can be read, the newest is {paths[0].name}; "
+                           "start anew in another folder")
+
+
+def _read(path: Path) -> dict:
+    # torch's reader notices a missing end, but not a changed byte.
+    with zipfile.ZipFile(path) as archive:
+        if broken := archive.testzip():
+            raise zipfile.BadZipFile(f"{broken} has a wrong checksum")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@cache
+def code_revision() -> str:
+    """The version, and the git revision of the code where it runs from a checkout: ``0.1.0, abc123, changed``."""
+    version = dan_fast_kernels.__version__
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(("git", *arguments), cwd=folder, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        # An installed copy may lie in somebody else's checkout.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        changed = git("status", "--porcelain", "--untracked-files=no", ".")
+        return f"{version}, {git('rev-parse', 'HEAD')}{', changed' if changed else ''}"
+    except (OSError, subprocess.CalledProcessError):
+        return version

@@ -1,0 +1,164 @@
+"""A training run: everything that a checkpoint holds, and what changes it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .. import checkpoint
+from ..errors import DanFastError
+from ..model import DAN
+from .checkpoints import Checkpoints, code_revision
+from .config_file import preset_from_dict, preset_to_dict, write_config
+from .late import LateReader
+from .presets import Preset
+from .processes import Processes
+from .step import Report, TrainingStep
+
+CONFIG = "config.json"
+WEIGHTS = "weights.safetensors"
+BEST = "best.safetensors"
+# Reports are read so many steps late.
+LAG = 4
+MAX_ROLLBACKS = 5
+# The learning rate is low for so many steps after a roll back.
+RECOVERY = 2000
+log = logging.getLogger("dan_fast.train")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how a run runs. None of it changes the result, but for rounding.
+
+    Args:
+        out: the run's folder: ``checkpoints/`` (to resume from), ``config.json`` (all settings),
+            ``weights.safetensors`` (the averaged weights, to use), ``best.safetensors`` (those of the best
+            validation), ``metrics.csv``, ``validation.csv`` and TensorBoard's event files.
+        device: where to train.
+        bf16: run the network in bfloat16 (autocast); weights, losses and optimiser stay float32.
+        workers: processes that read images; 0: the training process itself.
+        log_every, save_every, validate_every: steps between scalars, checkpoints, validations.
+        profile: write a trace of a few steps, ``trace.json``.
+    """
+
+    out: Path
+    device: torch.device
+    bf16: bool = False
+    workers: int = 0
+    log_every: int = 50
+    save_every: int = 1000
+    validate_every: int = 2000
+    profile: bool = False
+
+
+class Run:
+    """Everything that a checkpoint holds, and the step that changes it.
+
+    Two runs of the same preset and seed take the same steps, whenever they were killed and resumed: patches and
+    degradations follow from seed and step alone, and so does when the reports of steps are read.
+    """
+
+    def __init__(self, preset: Preset, seed: int, options: RunOptions, processes: Processes | None = None) -> None:
+        self.preset, self.seed, self.options = preset, seed, options
+        self.processes = processes or Processes()
+        if preset.training.batch % self.processes.count:
+            raise DanFastError(f"batch={preset.training.batch} cannot be shared by {self.processes.count} processes: "
+                               "expected a multiple")
+        torch.manual_seed(seed)
+        encoder = preset.degradation.encoder(preset.config.code_length).matrix
+        self.model = DAN(preset.config, encoder).to(options.device)
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.take = TrainingStep(self.model, self.average, preset.degradation, preset.training, bf16=options.bf16,
+                                 processes=self.processes)
+        self.checkpoints = Checkpoints(options.out / "checkpoints")
+        self.reader = LateReader(LAG)
+        self.step = 0
+        self.rollbacks = 0  # in a row, so that the learning rate is still low
+        self.low_until = 0
+        self.best = (float("-inf"), 0)  # PSNR and step of the best validation
+
+    def train_step(self, hr: Tensor, stop: bool = False) -> None:
+        """One optimiser step on ``hr`` (B, 3, H, W) uint8; which degradation it gets follows from the step."""
+        settings, step = self.preset.training, self.step
+        if step == self.low_until:
+            if self.rollbacks:
+                log.info("step %d: learning rate as scheduled again", step)
+            self.rollbacks = 0
+        report = self.take(
+            hr, seed=self.seed * 1_000_003 + step,
+            # Each roll back halves it for a while: as it was the run would diverge again.
+            learning_rate=settings.learning_rate_at(step) * 0.5**self.rollbacks,
+            # Faster in the first steps, when the weights change most.
+            average_weight=1 - min(settings.ema, (1 + step) / (10 + step)),
+            iterations=settings.iterations_at(step, self.preset.config.iterations), stop=stop)
+        self.step += 1
+        self.reader.push(self.step, report)
+
+    def reports(self, *, all_of_them: bool = False) -> Iterator[tuple[int, Report]]:
+        """What is now known of the steps, by their number from 1; rolls back where the run has diverged."""
+        for step, values in self.reader.late(0 if all_of_them else None):
+            report = Report(*values)
+            if report.diverged:
+                self._roll_back(step, report)
+            elif report.skipped:
+                log.warning("step %d: loss %.4g, gradient norm %.4g: skipped", step,
+                            report.sr + self.preset.training.kernel_weight * report.kernel, report.gradient_norm)
+            yield step, report
+
+    def _roll_back(self, step: int, report: Report) -> None:
+        why = f"training diverged in step {step} (loss {report.sr:.4g} and {report.kernel:.4g})"
+        if self.rollbacks >= MAX_ROLLBACKS:
+            raise DanFastError(f"{why}, for the {MAX_ROLLBACKS + 1}th time in a row; "
+                               "a lower learning rate or a larger batch may help")
+        # The newest checkpoint may already have been on the way down.
+        state = self.checkpoints.read(skip=self.rollbacks)
+        self.take.load_state_dict(state["step_state"], guard=False)
+        self.take.guard.reset()
+        self.reader.clear()
+        self.rollbacks += 1
+        self.low_until = self.step + RECOVERY
+        log.warning("%s: back to the weights of step %d, learning rate halved until step %d", why, state["step"],
+                    self.low_until)
+
+    def save(self) -> None:
+        """Write a checkpoint and the usable weights, each whole or not at all; the main process does.
+
+        Raises:
+            OSError: they cannot be written; the checkpoints before are kept.
+        """
+        if self.processes.main:
+            self.checkpoints.write(self.step, {
+                "preset": preset_to_dict(self.preset), "seed": self.seed, "step": self.step, "code": code_revision(),
+                "rollbacks": self.rollbacks, "low_until": self.low_until, "best": self.best,
+                "step_state": self.take.state_dict(), "reports": self.reader.state_dict(),
+                "generator": torch.get_rng_state()})
+            checkpoint.save(self.average, self.options.out / WEIGHTS)
+            write_config(self.options.out / CONFIG, self.preset, self.seed)
+        self.processes.wait_for_all()
+
+    def save_if_best(self, psnr: float) -> None:
+        """Keep the averaged weights, to use, if ``psnr`` is the highest so far."""
+        if psnr > self.best[0]:
+            self.best = psnr, self.step
+            if self.processes.main:
+                checkpoint.save(self.average, self.options.out / BEST)
+
+    @classmethod
+    def resume(cls, options: RunOptions, processes: Processes | None = None) -> Run:
+        """The run that was saved in ``options.out``; goes on with the losses of an unbroken one."""
+        state = Checkpoints(options.out / "checkpoints").read()
+        run = cls(preset_from_dict(state["preset"], str(options.out)), state["seed"], options, processes)
+        run.take.load_state_dict(state["step_state"])
+        run.reader.load_state_dict(state["reports"])
+        torch.set_rng_state(state["generator"])
+        for name in ("step", "rollbacks", "low_until", "best"):
+            setattr(run, name, state[name])
+        if (now := code_revision()) != state["code"]:
+            log.warning("the run was saved by dan_fast %s, this is %s: the losses may differ", state["code"], now)
+        return run

@@ -1,0 +1,67 @@
+"""The training step on a GPU: as one CUDA graph, it takes the steps that it takes without."""
+
+import copy
+
+import pytest
+import torch
+from conftest import tiny_config
+
+import dan_fast
+from dan_fast.degradation.pipeline import Degradation
+from dan_fast.training import capture
+from dan_fast.training.data import PatchDataset, StreamPart, on_device, patch_loader
+from dan_fast.training.held import HeldImages
+from dan_fast.training.settings import TrainingSettings
+from dan_fast.training.step import TrainingStep
+
+if not torch.cuda.is_available():
+    pytest.skip("no GPU", allow_module_level=True)
+
+STEPS = 8
+
+
+def reports(monkeypatch, warm_up: int, gradient: str, bf16: bool, noise: float = 0.1) -> torch.Tensor:
+    """Of ``STEPS`` steps, the first ``warm_up`` of them without a graph."""
+    monkeypatch.setattr(capture, "WARM_UP", warm_up)
+    torch.manual_seed(0)
+    model = dan_fast.DAN(tiny_config(scale=2, gradient=gradient)).cuda()
+    step = TrainingStep(model, copy.deepcopy(model).requires_grad_(False),
+                        Degradation(2, 21, (0.6, 2.0), irregular=True, noise=noise),
+                        TrainingSettings(batch=4, patch=16), bf16=bf16)
+    told = []
+    for n in range(STEPS):
+        hr = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
+        told.append(step(hr.pin_memory(), seed=n, learning_rate=1e-3 / (n + 1), average_weight=0.1,
+                         iterations=2 if n < STEPS // 4 else 4).clone())
+    return torch.stack(told).cpu()
+
+
+@pytest.mark.parametrize("gradient", ["last", "all"])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_graph_takes_the_steps_of_eager_code(monkeypatch, gradient, bf16):
+    graph, eager = (reports(monkeypatch, warm_up, gradient, bf16) for warm_up in (1, STEPS))
+    torch.testing.assert_close(graph, eager, rtol=2e-2 if bf16 else 2e-3, atol=1e-5)
+    assert len(set(graph[:, 0].tolist())) == STEPS  # other seeds, other losses
+
+
+def test_no_step_waits(monkeypatch):
+    reports(monkeypatch, STEPS, "last", True)  # libraries wait when they begin
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        model = dan_fast.DAN(tiny_config(scale=2)).cuda()
+        step = TrainingStep(model, copy.deepcopy(model).requires_grad_(False), Degradation(2, 21, (0.2, 2.0)),
+                            TrainingSettings(batch=4, patch=16), bf16=True)
+        hr = torch.zeros(4, 3, 32, 32, dtype=torch.uint8).pin_memory()
+        for n in range(3):
+            step(hr, seed=n, learning_rate=1e-3, average_weight=0.1, iterations=4)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_patches_on_the_gpu_are_those_of_the_cpu():
+    dataset = PatchDataset([dan_fast.files.SAMPLES], 48)
+    stream, device = StreamPart(range(4), 8), torch.device("cuda")
+    expected = torch.cat(list(patch_loader(dataset, stream, 0)))
+    assert torch.equal(torch.cat(list(HeldImages(dataset, device).batches(stream, 8))).cpu(), expected)
+    copied = [batch.clone() for batch in on_device(patch_loader(dataset, stream, 2), device)]
+    assert torch.equal(torch.cat(copied).cpu(), expected)
