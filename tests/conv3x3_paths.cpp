@@ -1,6 +1,5 @@
 // Every instruction set of csrc/conv3x3.cpp that this machine has, under all that is made of it, against plain sums in
-// double. For test_conv3x3_paths.py and `make asan`: prints a line a set; exits with 1 where one is wrong. The sanitizer
-// that it is compiled with watches the borders of every buffer.
+// double. For test_conv3x3_paths.py and `make asan`: prints a line a set; exits with 1 where one is wrong.
 
 #include "../csrc/conv3x3.cpp"
 

@@ -1,6 +1,6 @@
 // Every instruction set of csrc/correlate.cpp that this machine has, against plain sums in double. For
 // test_correlate.py: prints a line a set; exits with 1 where one is wrong, or writes where it should not, and by a
-// signal where one reads where it should not. (With the compiler's sanitizers this takes minutes to compile.)
+// signal where one reads where it should not.
 
 #include "../csrc/correlate.cpp"
 

@@ -49,8 +49,8 @@ def dpcg_weights(estimator: EstimatorV2) -> DPCGWeights:
     group: Any = estimator.body  # torch declares parts of a module as anything
     paths = ([block.body1 for block in group.body], [block.body2 for block in group.body])
     layers = [[path[number] for path in same] for same in paths for number in (0, 2)]
-    lists: Any = ([getattr(layer, kind) for layer in same] for same in layers for kind in ("weight", "bias"))
-    return DPCGWeights(*lists, group_residual=group.residual)
+    lists = ([getattr(layer, kind) for layer in same] for same in layers for kind in ("weight", "bias"))
+    return DPCGWeights._make((*lists, group.residual))
 
 
 def dpcg_ref(x: Tensor, z: Tensor, weights: DPCGWeights) -> Tensor:

@@ -74,14 +74,23 @@ def pooled(x: Tensor, core: tuple[slice, slice] | None = None) -> Tensor:
     wide = wide_dtype(x)
     rows, columns = (slice(0, x.shape[2]), slice(0, x.shape[3])) if core is None else core
 
-    def below_taps(values: Tensor, dim: int, of: slice) -> Tensor:
-        """Of the first, the middle and the last tap: begun one earlier, as it is, and one later."""
-        last = values.shape[dim]
-        spans = [(max(0, of.start + shift), min(last, of.stop + shift)) for shift in (-1, 0, 1)]
-        return torch.stack([values.narrow(dim, start, stop - start).sum(dim, dtype=wide) for start, stop in spans],
-                           dim)
+    def below_taps(dim: int, of: slice, middle: Tensor, values: Tensor) -> Tensor:
+        """Of the first, the middle and the last tap: the sum ``middle``, begun one earlier, and one later."""
+        def one(index: int) -> Tensor:
+            return values.select(dim, index).to(wide)
 
-    return below_taps(below_taps(x, 2, rows), 3, columns)
+        last = values.shape[dim]
+        earlier, later = middle - one(of.stop - 1), middle - one(of.start)
+        if of.start > 0:
+            earlier = earlier + one(of.start - 1)
+        if of.stop < last:
+            later = later + one(of.stop)
+        return torch.stack((earlier, middle, later), dim)
+
+    # Only this reads the whole image; the rest are rows of it. PyTorch adds whole rows up ten times as fast as columns.
+    of_columns = x.permute(0, 2, 3, 1)[:, rows].flatten(2).sum(1, dtype=wide)
+    down = below_taps(2, rows, of_columns.unflatten(1, (-1, x.shape[1])).transpose(1, 2), x)
+    return below_taps(3, columns, down[..., columns].sum(3), down)
 
 
 def tail_of_pooled(windows: Tensor, pixels: int, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor,
