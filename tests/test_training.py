@@ -84,6 +84,25 @@ def test_it_learns(photos, tmp_path):
     assert dan_fast.load(tmp_path / "run" / "weights.safetensors", iterations=2).config == preset.config
 
 
+def test_it_starts_from_other_weights(photos, tmp_path, capsys):
+    source = dan_fast.DAN(tiny_config(scale=4)).eval()
+    dan_fast.save(source, tmp_path / "x4.safetensors")
+    common = ["train", "--preset", "tiny", "--steps", "1", "--data", str(photos), "--val", str(photos)]
+    assert main([*common, "--out", str(tmp_path / "run"), "--init", str(tmp_path / "x4.safetensors")]) == 0
+    run = Run(TINY, 0, options(tmp_path / "other"))
+    anew = run.start_from(source)
+    for model in (run.model, run.average):
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(tensor, source.state_dict()[name]) != (name in anew)
+    assert any(name.startswith("Restorer.upscale") for name in anew)
+    assert any(name.startswith("Estimator.head_HR") for name in anew) and "encoder" not in anew
+    with pytest.raises(DanFastError, match="no tensor"):
+        run.start_from(dan_fast.DAN(tiny_config(version="v1", groups=0, channels=32, estimator_channels=32, scale=4,
+                                                kernel_size=11, code_length=4)))
+    assert main([*common, "--out", str(tmp_path / "x"), "--init", "no-such-weights"]) == 2
+    assert main([*common, "--out", str(tmp_path / "run"), "--resume", "--init", "default"]) == 2
+
+
 def test_resume_gives_the_losses_of_an_unbroken_run(photos, tmp_path, monkeypatch):
     train(Run(TINY, 3, options(tmp_path / "whole")), [photos])
     half = Run(TINY, 3, options(tmp_path / "halves"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from .. import checkpoint
 from ..config import GRADIENTS, DANConfig
 from ..degradation.pipeline import Degradation
 from ..devices import add_device_argument, pick_device
@@ -27,6 +28,7 @@ from ..training.settings import TrainingSettings
 from ..training.validation import FolderValidation
 
 DEFAULT_PRESET = "v2-0.3M-x4"
+log = logging.getLogger("dan_fast.train")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run's folder (default: runs/PRESET)")
     parser.add_argument("--resume", nargs="?", const="yes", choices=("yes", "auto"),
                         help="go on with the run in --out, with its own settings; auto: or start it if there is none")
+    parser.add_argument("--init", metavar="WEIGHTS", help="start from these weights, a file or the name of shipped "
+                        "ones: to fine-tune them, or for another scale; what does not fit starts anew "
+                        "(default: all random)")
     parser.add_argument("--gradient", choices=GRADIENTS, help="which iterations learn (default: the preset's, last)")
     parser.add_argument("--seed", type=int, help="of weights, patches and degradations (default: 0)")
     parser.add_argument("--val", type=Path, metavar="DIR", default=SAMPLES,
@@ -97,6 +102,8 @@ def _options(args: argparse.Namespace) -> RunOptions:
         raise DanFastError(f"--workers {workers}: expected 0 or more")
     if args.preset and args.config:
         raise DanFastError("--preset and --config contradict each other: the file holds the preset; leave one out")
+    if args.resume == "yes" and args.init:
+        raise DanFastError("--resume and --init contradict each other: a run goes on with its own weights")
     if args.resume == "yes" and args.out is None:
         raise DanFastError("--resume needs --out, the folder of the run to go on with")
     out = args.out or Path("runs") / (args.config.stem if args.config else args.preset or DEFAULT_PRESET)
@@ -122,7 +129,11 @@ def _start_or_resume(args: argparse.Namespace, options: RunOptions, processes: P
     if exists:
         raise DanFastError(f"{options.out} already holds a run: --resume goes on with it, another --out starts anew")
     preset, seed = _asked_for(args) or (get_preset(DEFAULT_PRESET), 0)
-    return Run(_changed(preset, args), seed if args.seed is None else args.seed, options, processes)
+    new = Run(_changed(preset, args), seed if args.seed is None else args.seed, options, processes)
+    if args.init:
+        anew = new.start_from(checkpoint.load(args.init, device=options.device))
+        log.info("starts from %s%s", args.init, f"; anew: {', '.join(anew)}" if anew else "")
+    return new
 
 
 def _asked_for(args: argparse.Namespace) -> tuple[Preset, int] | None:

@@ -40,10 +40,11 @@ _packed: WeakIdKeyDictionary = WeakTensorKeyDictionary()  # by the first paramet
 
 
 def packed(pack: Callable[..., Any], *lists: Sequence[Tensor]) -> Any:
-    """``pack(*lists)``, anew if a parameter was replaced or changed, in place or by an optimiser.
+    """``pack(*lists)``, anew if a parameter was replaced or changed in place.
 
-    A change behind PyTorch's back (``parameter.data.mul_(2)``) goes unnoticed. Parameters that were made in inference
-    mode, which do not count their changes, are packed at every call.
+    What PyTorch itself does not count goes unnoticed: ``parameter.data.mul_(2)``, and the steps of fused optimisers
+    (``Adam(fused=True)``): call ``torch.autograd.graph.increment_version(parameters)`` after these. Parameters that
+    were made in inference mode, which do not count their changes, are packed at every call.
     """
     parameters = [tensor for tensors in lists for tensor in tensors]
     tracked = not any(tensor.is_inference() for tensor in parameters)

@@ -83,6 +83,28 @@ class Run:
         self.low_until = 0
         self.best = (float("-inf"), 0)  # PSNR and step of the best validation
 
+    @torch.no_grad()
+    def start_from(self, source: DAN) -> list[str]:
+        """Take over every tensor of ``source`` that has the same name and shape here; before the first step.
+
+        The encoder is one of them, as the weights depend on it.
+
+        Returns:
+            The names of those that start anew.
+
+        Raises:
+            DanFastError: nothing fits.
+        """
+        given, anew = source.state_dict(), []
+        for model in (self.model, self.average):
+            own = model.state_dict()
+            anew = [name for name, tensor in own.items() if name not in given or given[name].shape != tensor.shape]
+            if len(anew) == len(own):
+                raise DanFastError("no tensor of the weights to start from has the shape that this network needs")
+            for name in own.keys() - anew:
+                own[name].copy_(given[name])
+        return anew
+
     def train_step(self, hr: Tensor, stop: bool = False) -> None:
         """One optimiser step on ``hr`` (B, 3, H, W) uint8; which degradation it gets follows from the step."""
         settings, step = self.preset.training, self.step
