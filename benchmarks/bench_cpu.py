@@ -53,7 +53,7 @@ def compiled(name: str) -> dan_fast.DAN:
 def rounds_of(name: str, size: tuple[int, int]) -> int:
     """Few where one takes seconds."""
     work = cost.published(network(name).config) * size[0] * size[1]
-    return 15 if work < 2e10 else 5 if work < 2e11 else 3
+    return 15 if work < 2e10 else 7 if work < 2e11 else 3 if work < 1e12 else 1
 
 
 def last_sr(model: dan_fast.DAN, lr: torch.Tensor) -> torch.Tensor:

@@ -50,7 +50,7 @@ def compare(benchmark):
         with torch.inference_mode(inference):
             # setup runs, untimed, before every round.
             benchmark.pedantic(finished, args=(fast,), setup=time_references, rounds=rounds,
-                               warmup_rounds=2 if rounds > 1 else 1)
+                               warmup_rounds=2 if rounds > 3 else 1)
         if benchmark.disabled:
             return
         medians = {name: statistics.median(own[-rounds:]) for name, own in seconds.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..config import DANConfig
 from ..degradation.pipeline import Degradation
@@ -19,24 +20,29 @@ class Preset:
     training: TrainingSettings
 
 
-def _published(version: str, scale: int, irregular: bool = False) -> Preset:
+def _preset(scale: int, irregular: bool, training: TrainingSettings, **shape: Any) -> Preset:
     degradation = Degradation.setting2(scale) if irregular else Degradation.setting1(scale)
     code_length = 15 if irregular and scale == 4 else 10
-    config = DANConfig(version=version, scale=scale, kernel_size=degradation.kernel_size, code_length=code_length)
-    return Preset(config, degradation, TrainingSettings(steps=400_000 if version == "v1" else 800_000))
+    config = DANConfig(scale=scale, kernel_size=degradation.kernel_size, code_length=code_length, **shape)
+    return Preset(config, degradation, training)
 
 
-def _small(scale: int) -> Preset:
+def _published(version: str, scale: int, irregular: bool = False) -> Preset:
+    training = TrainingSettings(steps=400_000 if version == "v1" else 800_000)
+    return _preset(scale, irregular, training, version=version)
+
+
+def _small(scale: int, irregular: bool = False) -> Preset:
     """A third of a million parameters: fit for CPUs, and trained on one in an hour or two."""
-    config = DANConfig(scale=scale, channels=32, groups=3, blocks=4, estimator_channels=16, estimator_blocks=3,
-                       group_residual="plain", upsampler="direct")
     training = TrainingSettings(steps=30_000, batch=8, patch=32, learning_rate=1e-3, schedule="cosine", warmup=500,
                                 kernel_weight=10.0, short_until=0.5)
-    return Preset(config, Degradation.setting1(scale), training)
+    return _preset(scale, irregular, training, channels=32, groups=3, blocks=4, estimator_channels=16,
+                   estimator_blocks=3, group_residual="plain", upsampler="direct")
 
 
 PRESETS: dict[str, Preset] = {
     **{f"v2-0.3M-x{s}": _small(s) for s in (2, 3, 4)},
+    **{f"v2-0.3M-irregular-x{s}": _small(s, irregular=True) for s in (2, 4)},
     **{f"{v}-x{s}": _published(v, s) for v in ("v1", "v2") for s in (2, 3, 4)},
     **{f"{v}-irregular-x{s}": _published(v, s, irregular=True) for v in ("v1", "v2") for s in (2, 4)},
 }
