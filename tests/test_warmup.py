@@ -33,7 +33,7 @@ def ran(*arguments, **options) -> list[tuple[str, bool]]:
 def test_runs_every_operator(gradients):
     names = ran(tiny_config(), 2, 5, 7, gradients=gradients)
     names += ran(V1, 2, 5, 7, gradients=gradients)
-    # dpcb_stack has the kernels of conv3x3, the others no Triton kernel.
+    # The stacks have the kernels of others, the other two no Triton kernel.
     operators = {name for name in ops.__all__
                  if hasattr(sys.modules[getattr(ops, name).__module__], f"{name}_ref")}
     operators -= {"blur_downsample", "conv3x3_bias", "crb_stack", "dpcb_stack", "dpcg"}

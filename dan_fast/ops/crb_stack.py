@@ -1,7 +1,8 @@
 """Conditional residual blocks with channel attention: the bodies of v1's Restorer and Estimator, for inference.
 
 On the CPU the compiled extension computes a block in one go, with weights of ``packing``. In the Restorer the condition
-is the same in every pixel, and so is its part of the first convolution, but for the border: it becomes a bias.
+is the same in every pixel, and so is its part of the first convolution, but for the border: it becomes a bias. On a GPU
+the convolutions are PyTorch's (cuDNN's), and what follows them the kernels of ``channel_attention``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ..model.restorer import RestorerV1
 
 NAME = "dan_fast::crb_stack"
-HAS = ("torch", "cpp")
+HAS = ("torch", "cpp", "triton")
 
 
 class CRBWeights(NamedTuple):
@@ -64,13 +65,27 @@ def crb_stack_ref(x: Tensor, z: Tensor, weights: CRBWeights) -> Tensor:
 def _forward_ref(x: Tensor, z: Tensor, weight1: Sequence[Tensor], bias1: Sequence[Tensor], weight2: Sequence[Tensor],
                  bias2: Sequence[Tensor], squeeze: Sequence[Tensor], squeeze_bias: Sequence[Tensor],
                  excite: Sequence[Tensor], excite_bias: Sequence[Tensor]) -> Tensor:
-    if z.dim() == 2:
-        z = z[:, :, None, None].expand(-1, -1, *x.shape[2:])
     for n in range(len(weight1)):
-        t = conv3x3_bias_lrelu_ref(torch.cat((x, z), 1), weight1[n], bias1[n], SLOPE)
-        y = F.conv2d(t, weight2[n], bias2[n], padding=1)
+        y = _convolutions_ref(x, z, weight1[n], bias1[n], weight2[n], bias2[n])
         x = channel_attention_ref(y, squeeze[n].flatten(1), squeeze_bias[n], excite[n].flatten(1), excite_bias[n], x)
     return x
+
+
+def _convolutions_ref(x: Tensor, z: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+    if z.dim() == 2:
+        z = z[:, :, None, None].expand(-1, -1, *x.shape[2:])
+    return F.conv2d(conv3x3_bias_lrelu_ref(torch.cat((x, z), 1), weight1, bias1, SLOPE), weight2, bias2, padding=1)
+
+
+def _forward_triton(x: Tensor, z: Tensor, lists: Sequence[Sequence[Tensor]]) -> Tensor:
+    from dan_fast_kernels import channel_attention as kernels
+
+    x = x.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(x.device.type, enabled=False):
+        for *convolutions, squeeze, squeeze_bias, excite, excite_bias in zip(*lists, strict=True):
+            y = _convolutions_ref(x, z, *convolutions)
+            x, _ = kernels.forward(y, squeeze.flatten(1), squeeze_bias, excite.flatten(1), excite_bias, x)
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _pack_image(*lists: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -123,7 +138,10 @@ def _op(x: Tensor, z: Tensor, weight1: Sequence[Tensor], bias1: Sequence[Tensor]
     refusal = cpp_refusal(x.shape[1], tensors)
     if (both := x.shape[1] + z.shape[1]) > MOST_CHANNELS and not refusal:
         refusal = f"C + Cz is {both} and the extension takes up to {MOST_CHANNELS}"
-    if choose("crb_stack", HAS, *tensors, cpp_refuses=refusal) == "cpp":
+    chosen = choose("crb_stack", HAS, *tensors, cpp_refuses=refusal)
+    if chosen == "triton":
+        return _forward_triton(x, z, lists)
+    if chosen == "cpp":
         return _forward_cpp(x, z, lists)
     with torch.autocast(x.device.type, enabled=False):
         out = _forward_ref(x, z, *lists)

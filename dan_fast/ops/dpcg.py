@@ -1,6 +1,7 @@
 """A group of dual-path blocks whose condition is an image: the body of v2's Estimator, for inference.
 
-On the CPU the compiled extension computes both paths of a block in one go, with weights of ``packing``.
+On the CPU the compiled extension computes both paths of a block in one go, with weights of ``packing``. On a GPU a
+block is four kernels of ``conv3x3`` and one bias.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from .arguments import check_blocks, check_group_residual
 from .backend import choose
+from .conv3x3 import triton_refusal
 from .dpcb import SLOPE
 from .packing import cpp_refusal, pack_convolutions, packed, pixels
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from ..model.estimator import EstimatorV2
 
 NAME = "dan_fast::dpcg"
-HAS = ("torch", "cpp")
+HAS = ("torch", "cpp", "triton")
 
 
 class DPCGWeights(NamedTuple):
@@ -72,13 +74,36 @@ def _forward_ref(x: Tensor, z: Tensor, weight1: Sequence[Tensor], bias1: Sequenc
     return 2 * x if doubled else entry + x
 
 
+def _forward_triton(x: Tensor, z: Tensor, weight1: Sequence[Tensor], bias1: Sequence[Tensor], weight2: Sequence[Tensor],
+                    bias2: Sequence[Tensor], z_weight1: Sequence[Tensor], z_bias1: Sequence[Tensor],
+                    z_weight2: Sequence[Tensor], z_bias2: Sequence[Tensor], doubled: bool) -> Tensor:
+    from dan_fast_kernels import conv3x3 as kernels
+
+    entry = x = x.contiguous(memory_format=torch.channels_last)
+    z = z.contiguous(memory_format=torch.channels_last)
+    ones = x.new_ones(x.shape[:2])
+    last = len(weight1) - 1
+    for n in range(len(weight1)):
+        t = kernels.bias_lrelu(z, z_weight1[n], z_bias1[n], SLOPE)
+        z, f2 = kernels.scale_residual(t, z_weight2[n], z_bias2[n], ones, z, store=True)
+        assert f2 is not None
+        f2 += z_bias2[n][:, None, None]
+        t = kernels.bias_lrelu(x, weight1[n], bias1[n], SLOPE)
+        x, _ = kernels.scale_residual(t, weight2[n], bias2[n], f2, x, factor=2.0 if n == last and doubled else 1.0)
+    return x if doubled else entry + x
+
+
 @torch.library.custom_op(NAME, mutates_args=())
 def _op(x: Tensor, z: Tensor, weight1: Sequence[Tensor], bias1: Sequence[Tensor], weight2: Sequence[Tensor],
         bias2: Sequence[Tensor], z_weight1: Sequence[Tensor], z_bias1: Sequence[Tensor], z_weight2: Sequence[Tensor],
         z_bias2: Sequence[Tensor], doubled: bool) -> Tensor:
     weights = (weight1, bias1, weight2, bias2, z_weight1, z_bias1, z_weight2, z_bias2)
     tensors = (x, z, *(tensor for tensors in weights for tensor in tensors))
-    if choose("dpcg", HAS, *tensors, cpp_refuses=cpp_refusal(x.shape[1], tensors)) == "cpp":
+    chosen = choose("dpcg", HAS, *tensors, cpp_refuses=cpp_refusal(x.shape[1], tensors),
+                    triton_refuses=triton_refusal(x.shape[1]))
+    if chosen == "triton":
+        return _forward_triton(x, z, *weights, doubled)
+    if chosen == "cpp":
         out = torch.ops.dan_fast.dpcg_cpp(pixels(x), pixels(z), packed(pack_convolutions, *weights), doubled)
         return out.permute(0, 3, 1, 2)
     with torch.autocast(x.device.type, enabled=False):
@@ -101,8 +126,9 @@ def dpcg(x: Tensor, z: Tensor, weights: DPCGWeights) -> Tensor:
     ``dpcg(estimator.head_LR(lr), estimator.head_HR(sr), dpcg_weights(estimator))`` is the image that
     ``estimator_tail`` takes.
 
-    The extension takes float32 with C = 16, 32, 48, 64 or 80; its rounding, its packed weights and what it makes of
-    values that are not finite: as ``dpcb_stack``.
+    Precision on a GPU: as ``conv3x3_bias_lrelu``; C = 16, 32 or 64 there. The extension takes float32 with C = 16,
+    32, 48, 64 or 80; its rounding, its packed weights and what it makes of values that are not finite: as
+    ``dpcb_stack``.
 
     Args:
         x, z: (B, C, H, W) floating point, B, H, W at least 1; copied if they are not channels_last.
