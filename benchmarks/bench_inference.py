@@ -18,7 +18,7 @@ import torch
 from bench_cpu import network
 
 import dan_fast
-from dan_fast.commands.train import computes_in_bf16
+from dan_fast.devices import computes_in_bf16
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIZES = [(64, 64), (180, 270), (340, 510), (1080, 1920)]
@@ -56,7 +56,7 @@ def test_upscaler(compare, benchmark, name, size, batch, kernel_from):
     pixels = batch * size[0] * size[1]
     if DEVICE.type == "cpu" and pixels > (2_000_000 if name == "v2-small" else 200_000):
         pytest.skip("takes minutes on a CPU")
-    dtype = torch.bfloat16 if computes_in_bf16(DEVICE) and DEVICE.type == "cuda" else torch.float32
+    dtype = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
     upscaler = dan_fast.Upscaler(network(name), device=DEVICE, dtype=dtype, kernel_from=kernel_from)
     images = np.random.default_rng(0).integers(0, 256, (batch, *size, 3), np.uint8)
 

@@ -102,7 +102,7 @@ def test_parts_fit_and_exist(check, tmp_path):
     names = [part.name for part in parts]
     assert names[:5] == ["build", "tests", "memcheck", "racecheck", "tune"]
     assert {"bench_modulate", "bench_condition_path", "bench_channel_attention", "bench_estimator_tail"} <= set(names)
-    assert "bench_degradation" in names and "bench_upscale" not in names
+    assert "bench_degradation" in names and "bench_cpu" not in names
     for part in parts:
         for word in part.command:
             if word.endswith(".py"):

@@ -14,7 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from .. import checkpoint
 from ..config import GRADIENTS, DANConfig
 from ..degradation.pipeline import Degradation
-from ..devices import add_device_argument, pick_device
+from ..devices import add_device_argument, computes_in_bf16, pick_device
 from ..docstrings import field_texts
 from ..errors import DanFastError
 from ..files import SAMPLES, make_folder
@@ -110,16 +110,6 @@ def _options(args: argparse.Namespace) -> RunOptions:
     bf16 = args.precision == "bf16" or (args.precision == "auto" and computes_in_bf16(device))
     return RunOptions(out, device, bf16, workers, log_every=args.log_every, save_every=args.save_every,
                       validate_every=args.validate_every, profile=args.profile)
-
-
-def computes_in_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32: GPUs since Ampere, CPUs with instructions for it.
-
-    A CPU without them emulates bfloat16, ten times slower than float32.
-    """
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _start_or_resume(args: argparse.Namespace, options: RunOptions, processes: Processes) -> Run:
