@@ -28,7 +28,7 @@ WARM_UP = 3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="default", help="a weights file, or the name of weights that ship")
-    parser.add_argument("--sizes", nargs="+", metavar="WxH", default=["64x64", "128x128", "256x256", "510x340"],
+    parser.add_argument("--sizes", nargs="+", metavar="WxH", default=["64x64", "128x128", "270x180", "510x340"],
                         help="of the images to upscale, pixels")
     parser.add_argument("--repeats", type=whole_number(1), default=10, help="timed calls for each size")
     parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="floating-point type to compute in")

@@ -8,7 +8,6 @@ import typing
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
-import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .. import checkpoint
