@@ -26,7 +26,7 @@ def test_default_is_the_best_at_x4():
     assert DEFAULT in NAMES and dan_fast.load("default").config.scale == 4
 
 
-@pytest.mark.parametrize(("name", "sigma"), [("v2-0.3M-x4", 2.4), ("v2-0.3M-x2", 1.2)])
+@pytest.mark.parametrize(("name", "sigma"), [("v2-0.3M-x4", 2.4), ("v2-0.3M-x3", 1.8), ("v2-0.3M-x2", 1.2)])
 def test_networks_beat_bicubic_and_find_the_kernel(name, sigma):
     model = dan_fast.load(name)
     degraded = DegradedSet("samples", images_below([SAMPLES]), model.config.scale, isotropic(sigma))
