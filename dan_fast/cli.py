@@ -17,6 +17,7 @@ COMMANDS = {
     "pack": "pack images into one file, which training reads without decoding",
     "train": "train a network",
     "evaluate": "measure weights on degraded test images",
+    "ablate": "ask one of the papers' questions again: train what it compares, and say what came out",
     "bench": "time a network on this machine",
     "doctor": "say which parts are active here, and why not",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import checkpoint
+from ..config import DANConfig
 from ..errors import DanFastError
 from ..model import DAN
 from .checkpoints import Checkpoints, code_revision
@@ -19,7 +20,7 @@ from .config_file import preset_from_dict, preset_to_dict, write_config
 from .late import LateReader
 from .presets import Preset
 from .processes import Processes
-from .step import Report, TrainingStep
+from .step import LossFunction, Report, TrainingStep
 
 CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
@@ -29,6 +30,7 @@ LAG = 4
 MAX_ROLLBACKS = 5
 # The learning rate is low for so many steps after a roll back.
 RECOVERY = 2000
+Build = Callable[[DANConfig, Tensor], DAN]
 log = logging.getLogger("dan_fast.train")
 
 
@@ -62,9 +64,14 @@ class Run:
 
     Two runs of the same preset and seed take the same steps, whenever they were killed and resumed: patches and
     degradations follow from seed and step alone, and so does when the reports of steps are read.
+
+    Args:
+        build: makes the network of a config and an encoder's matrix; an experiment may make another one than DAN.
+        loss: what it learns from, as in ``TrainingStep``.
     """
 
-    def __init__(self, preset: Preset, seed: int, options: RunOptions, processes: Processes | None = None) -> None:
+    def __init__(self, preset: Preset, seed: int, options: RunOptions, processes: Processes | None = None, *,
+                 build: Build = DAN, loss: LossFunction | None = None) -> None:
         self.preset, self.seed, self.options = preset, seed, options
         self.processes = processes or Processes()
         if preset.training.batch % self.processes.count:
@@ -72,10 +79,10 @@ class Run:
                                "expected a multiple")
         torch.manual_seed(seed)
         encoder = preset.degradation.encoder(preset.config.code_length).matrix
-        self.model = DAN(preset.config, encoder).to(options.device)
+        self.model = build(preset.config, encoder).to(options.device)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.take = TrainingStep(self.model, self.average, preset.degradation, preset.training, bf16=options.bf16,
-                                 processes=self.processes)
+                                 processes=self.processes, loss=loss)
         self.checkpoints = Checkpoints(options.out / "checkpoints")
         self.reader = LateReader(LAG)
         self.step = 0
@@ -172,10 +179,15 @@ class Run:
                 checkpoint.save(self.average, self.options.out / BEST)
 
     @classmethod
-    def resume(cls, options: RunOptions, processes: Processes | None = None) -> Run:
-        """The run that was saved in ``options.out``; goes on with the losses of an unbroken one."""
+    def resume(cls, options: RunOptions, processes: Processes | None = None, *, build: Build = DAN,
+               loss: LossFunction | None = None) -> Run:
+        """The run that was saved in ``options.out``; goes on with the losses of an unbroken one.
+
+        ``build`` and ``loss`` must be as they were; no checkpoint holds them.
+        """
         state = Checkpoints(options.out / "checkpoints").read()
-        run = cls(preset_from_dict(state["preset"], str(options.out)), state["seed"], options, processes)
+        run = cls(preset_from_dict(state["preset"], str(options.out)), state["seed"], options, processes,
+                  build=build, loss=loss)
         run.take.load_state_dict(state["step_state"])
         run.reader.load_state_dict(state["reports"])
         torch.set_rng_state(state["generator"])

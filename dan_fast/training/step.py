@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -63,8 +64,10 @@ def _code_after(model: DAN, lr: Tensor, iterations: int) -> Tensor:
     """The code (B, c) that ``iterations`` iterations find; without autograd."""
     code = model.init_ker_map.to(lr.dtype).expand(lr.shape[0], -1)
     config = model.config
-    # A plan is of the weights as they are now. For this network and place that is cheap, and it pays.
-    planned = ((config.version, config.upsampler, lr.device.type, lr.dtype) == ("v2", "direct", "cpu", torch.float32)
+    # A plan is of the weights as they are now. For this network and place that is cheap, and it pays. What derives
+    # from DAN may compute something else.
+    place = (config.version, config.upsampler, lr.device.type, lr.dtype)
+    planned = (type(model) is DAN and place == ("v2", "direct", "cpu", torch.float32)
                and not torch.is_autocast_enabled("cpu"))
     if planned and iterations:
         plan = plan_for(model)
@@ -85,6 +88,10 @@ def losses(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) 
     if out.kernel is None:
         return Losses(F.l1_loss(out.sr, hr), F.l1_loss(out.code, model.encode(kernel)))
     return Losses(F.l1_loss(out.sr, hr), F.l1_loss(out.kernel, kernel))
+
+
+# What a network learns from: the arguments and the result of ``losses``.
+LossFunction = Callable[[DAN, Tensor, Tensor, Tensor, int], Losses]
 
 
 class _Adam(torch.optim.Adam):
@@ -111,13 +118,15 @@ class TrainingStep:
         settings: ``batch`` is of all processes together, and so is every random number: the same losses and weights,
             up to rounding, on any number of them.
         bf16: run the network in bfloat16 (autocast); weights, losses and optimiser stay as they are.
+        loss: what it learns from; default: ``losses``.
     """
 
     def __init__(self, model: DAN, average: DAN, degradation: Degradation, settings: TrainingSettings, *,
-                 bf16: bool = False, processes: Processes | None = None) -> None:
+                 bf16: bool = False, processes: Processes | None = None, loss: LossFunction | None = None) -> None:
         self.model, self.average = model, average
         self.degradation, self.settings, self.bf16 = degradation, settings, bf16
         self.processes = processes or Processes()
+        self.loss = loss
         self.weights = FlatParameters(model, extra=3)
         self.averaged = FlatParameters(average, gradients=False)
         like = self.weights.values
@@ -163,7 +172,7 @@ class TrainingStep:
             lr, kernel = self.degradation(hr, self.generator, (processes.rank, processes.count))
             lr = lr.contiguous(memory_format=torch.channels_last)
         with record_function("forward"), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            loss = losses(self.model, lr, hr, kernel.to(hr.dtype), iterations)
+            loss = (self.loss or losses)(self.model, lr, hr, kernel.to(hr.dtype), iterations)
         with record_function("backward"):
             gradients.zero_()
             total = (loss.sr + settings.kernel_weight * loss.kernel) / processes.count

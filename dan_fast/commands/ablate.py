@@ -1,0 +1,94 @@
+"""``dan-fast ablate``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ..arguments import whole_number
+from ..degraded_set import images_below
+from ..devices import add_device_argument, pick_device
+from ..errors import DanFastError
+from ..experiments import EXPERIMENTS
+from ..experiments.experiment import TINY
+from ..experiments.runner import RESULTS, Bench, Result, perform
+from ..experiments.verdict import spread, table
+from ..files import SAMPLES, write_atomically
+from ..images import find_images
+from ..plots import MISSING, can_plot, plot
+from ..training.presets import PRESETS, Preset, get_preset
+from .train import computes_in_bf16
+
+# Of the photos that ship the last ones are for the test.
+TEST_SAMPLES = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("question", choices=EXPERIMENTS, help="which of the papers' questions")
+    parser.add_argument("--preset", default="tiny", help="network and settings: tiny, which takes about a quarter of a "
+                        f"minute a run on a CPU, or one of {', '.join(_PRESETS)}")
+    parser.add_argument("--steps", type=whole_number(1), help="of every training, instead of the preset's",
+                        default=argparse.SUPPRESS)
+    parser.add_argument("--seeds", type=whole_number(3), default=3, metavar="N", help="trainings of every network")
+    parser.add_argument("--data", type=Path, nargs="+", metavar="DIR", default=argparse.SUPPRESS,
+                        help="folders of sharp images to train on (default: three of the photos that ship)")
+    parser.add_argument("--val", type=Path, nargs="+", metavar="DIR", default=argparse.SUPPRESS,
+                        help="folders of sharp images to test on (default: the other two photos that ship)")
+    parser.add_argument("--out", type=Path, metavar="DIR", default=argparse.SUPPRESS,
+                        help="results.csv, table.md, plot.png and the trainings go there; a second call goes on with "
+                        "what is missing (default: runs/ablate-QUESTION)")
+    add_device_argument(parser)
+
+
+_PRESETS = [name for name, preset in PRESETS.items() if preset.config.version == "v2"]
+
+
+def run(args: argparse.Namespace) -> int:
+    preset = _preset(args)
+    photos = find_images([SAMPLES])
+    out = getattr(args, "out", Path("runs") / f"ablate-{args.question}")
+    device = pick_device(args.device)
+    bench = Bench(out, getattr(args, "data", photos[:-TEST_SAMPLES]),
+                  images_below(getattr(args, "val", photos[-TEST_SAMPLES:])), device, computes_in_bf16(device))
+    experiment = EXPERIMENTS[args.question](preset)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
+    with logging_redirect_tqdm():
+        results = perform(experiment, args.seeds, bench)
+    text = table(experiment, results)
+    write_atomically(out / "table.md", text.encode())
+    print(text)
+    if can_plot():
+        _draw(out / "plot.png", experiment.question, results)
+    else:
+        print(f"no plot.png: {MISSING}")
+    print(f"{out / RESULTS}: the results of every seed")
+    return 0
+
+
+def _preset(args: argparse.Namespace) -> Preset:
+    preset = TINY if args.preset == "tiny" else get_preset(args.preset)
+    if preset.config.version != "v2":
+        raise DanFastError(f"--preset {args.preset}: the experiments change v2; expected tiny or one of "
+                           f"{', '.join(_PRESETS)}")
+    if hasattr(args, "steps"):
+        preset = replace(preset, training=replace(preset.training, steps=args.steps))
+    return preset
+
+
+def _draw(path: Path, question: str, results: Sequence[Result]) -> None:
+    """PSNR of every trial: a point a seed, and mean and spread."""
+    names = list(dict.fromkeys(result.trial for result in results))
+    with plot(path, height=1.5 + 0.4 * len(names)) as axes:
+        for place, name in enumerate(names):
+            values = [result.psnr_y for result in results if result.trial == name]
+            mean, deviation = spread(values)
+            axes.plot(values, [place] * len(values), "o", color="silver")
+            axes.errorbar(mean, place, xerr=deviation, fmt="o", color="C0", capsize=4)
+        axes.set(yticks=range(len(names)), yticklabels=names, xlabel="PSNR on Y, dB", title=question)
+        axes.title.set_fontsize("medium")
+        axes.invert_yaxis()

@@ -1,0 +1,30 @@
+"""What does training on irregular kernels cost on isotropic ones, and the other way round? Asked by the papers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..degradation.pipeline import Degradation
+from ..training.presets import Preset
+from .experiment import Experiment, Trial, Variant
+
+
+def blur(preset: Preset) -> Experiment:
+    settings = [Degradation.setting1(preset.config.scale), Degradation.setting2(preset.config.scale)]
+    # The same network for both, so that it must have room for the larger kernels.
+    size = max(setting.kernel_size for setting in settings)
+    isotropic, irregular = (
+        replace(preset, config=replace(preset.config, kernel_size=size), degradation=replace(setting, kernel_size=size))
+        for setting in settings)
+    return Experiment(
+        "What does training on irregular kernels cost on isotropic ones, and the other way round?",
+        (Variant("isotropic", isotropic, _trials("isotropic")), Variant("irregular", irregular, _trials("irregular"))),
+        f"Every kernel is {size}x{size}. Compare rows of the same test; the codes of the two networks are of different "
+        "bases.")
+
+
+def _trials(learned: str) -> tuple[Trial, ...]:
+    """Each test's rows are compared with the network that learned its kernels."""
+    return tuple(Trial(f"test {test}, learned {learned}", irregular=test == "irregular",
+                       against=None if test == learned else f"test {test}, learned {test}")
+                 for test in ("isotropic", "irregular"))

@@ -1,0 +1,28 @@
+"""Does the Estimator need the restored image beside the given one? Asked by the papers."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..model import DAN, DANOutput
+from ..training.presets import Preset
+from .experiment import Experiment, Trial, Variant, upscaled
+
+
+class GivenImageOnly(DAN):
+    """DAN whose Estimator gets the given image twice, the second time bicubically upscaled instead of restored.
+
+    It has every layer and parameter of DAN's.
+    """
+
+    def step(self, lr: Tensor, code: Tensor) -> DANOutput:
+        kernel = self.Estimator(upscaled(lr, self.config.scale), lr)
+        return DANOutput(self.Restorer(lr, code), kernel, self.encode(kernel))
+
+
+def inputs(preset: Preset) -> Experiment:
+    return Experiment(
+        "Does the Estimator need the restored image beside the given one?",
+        (Variant("lr-and-sr", preset, (Trial("LR and SR"),)),
+         Variant("lr-only", preset, (Trial("LR only", against="LR and SR"),), build=GivenImageOnly)),
+        "Both Estimators have the same layers: LR only gets the bicubically upscaled image instead of the restored one.")
