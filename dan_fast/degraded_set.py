@@ -29,6 +29,11 @@ def isotropic(*sigmas: float) -> Protocol:
     return lambda scale, generator: (list(sigmas), gaussian_kernels(torch.tensor(sigmas), KERNEL_SIZE))
 
 
+def given(kernels: np.ndarray) -> Protocol:
+    """The same ``kernels`` (n, k, k), each with sum 1, for every image."""
+    return lambda scale, generator: ([None] * len(kernels), torch.from_numpy(kernels))
+
+
 def gaussian8(scale: int, generator: torch.Generator) -> tuple[list[float | None], Tensor]:
     """The 8 isotropic kernels of setting 1's tests (v1, section 4.1)."""
     sigmas = np.linspace(*GAUSSIAN8_SIGMA[scale], 8).tolist()
@@ -91,19 +96,21 @@ class DegradedSet:
     noise: float = 0.0
 
     @classmethod
-    def from_folder(cls, folder: Path | str, scale: int, protocol: str = "gaussian8",
+    def from_folder(cls, folder: Path | str, scale: int, protocol: str | Protocol = "gaussian8",
                     limit: int | None = None, name: str | None = None) -> DegradedSet:
-        """All images below ``folder``, or the first ``limit``, under a protocol of ``PROTOCOLS``.
+        """All images below ``folder``, or the first ``limit``, under a protocol or the name of one of ``PROTOCOLS``.
 
         The set is called ``name``, by default as its folder.
 
         Raises:
             DanFastError: no such protocol or scale, or no images there.
         """
-        if protocol not in PROTOCOLS:
-            raise DanFastError(f"protocol={protocol!r}: expected one of {', '.join(PROTOCOLS)}")
+        if isinstance(protocol, str):
+            if protocol not in PROTOCOLS:
+                raise DanFastError(f"protocol={protocol!r}: expected one of {', '.join(PROTOCOLS)}")
+            protocol = PROTOCOLS[protocol]
         folder = Path(folder)
-        return cls(name or folder.resolve().name, images_below([folder])[:limit], scale, PROTOCOLS[protocol])
+        return cls(name or folder.resolve().name, images_below([folder])[:limit], scale, protocol)
 
     def __post_init__(self) -> None:
         if self.scale not in GAUSSIAN8_SIGMA:

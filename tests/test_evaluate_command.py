@@ -90,3 +90,22 @@ def test_bad_input_is_one_line_and_exit_code_2(tiny_weights, data, tmp_path, cap
         errors = capsys.readouterr().err
         assert message in errors
         assert errors.count("\n") == 1
+
+
+def test_kernels_from_files(tiny_weights, data, tmp_path, capsys):
+    kernels = np.random.default_rng(0).random((2, 9, 9))
+    np.save(tmp_path / "two.npy", kernels)
+    np.save(tmp_path / "one.npy", np.ones((5, 5)))
+    common = ["evaluate", str(tiny_weights), "--data", str(data), "--protocol", "file"]
+    assert main([*common, "--kernels", str(tmp_path / "two.npy"), str(tmp_path / "one.npy"),
+                 "--out", str(tmp_path / "out")]) == 0
+    assert [row["kernel"] for row in read_csv(tmp_path / "out" / "evaluation.csv")] == ["0", "1", "2"] * 2
+    assert [row["sigma"] for row in read_csv(tmp_path / "out" / "summary.csv")] == ["#0", "#1", "#2", "mean"]
+    assert main([*common, "--kernels", str(tmp_path / "one.npy"), "--out", str(tmp_path / "alone")]) == 0
+    assert [row["psnr_y"] for row in read_csv(tmp_path / "alone" / "evaluation.csv")] == [
+        row["psnr_y"] for row in read_csv(tmp_path / "out" / "evaluation.csv") if row["kernel"] == "2"]
+    capsys.readouterr()
+    for arguments in (common, [*common[:-2], "--kernels", str(tmp_path / "one.npy")],
+                      [*common, "--kernels", str(tmp_path / "missing.npy")]):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.count("\n") == 1

@@ -9,12 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 
+import numpy as np
+
 from ..arguments import whole_number
-from ..degraded_set import Degraded, DegradedSet, image_sets, output_name
+from ..degraded_set import Degraded, DegradedSet, given, image_sets, output_name
 from ..errors import DanFastError
 from ..evaluation import Row, Upscaled, comparison, mean, measure
 from ..files import atomic_path, make_folder
 from ..images import write_image
+from ..kernel_files import read_kernels
 from .engine import add_engine_arguments, add_ensemble_argument, make_upscaler
 from .photos import skip_into
 
@@ -32,8 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", help="a weights file, or the name of weights that ship")
     parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR",
                         help="folders of sharp images, one set each; a folder of nothing but folders: each of those")
-    parser.add_argument("--protocol", choices=("gaussian8", "irregular"), default="gaussian8",
-                        help="gaussian8: 8 isotropic kernels for every image; irregular: one random kernel an image")
+    parser.add_argument("--protocol", choices=("gaussian8", "irregular", "file"), default="gaussian8",
+                        help="gaussian8: 8 isotropic kernels for every image; irregular: one random kernel an image; "
+                        "file: those of --kernels for every image")
+    parser.add_argument("--kernels", type=Path, nargs="+", metavar="FILE", help="for --protocol file: .npy, (k, k) or "
+                        "(n, k, k), or .mat with a variable called kernels")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write evaluation.csv and summary.csv there")
     parser.add_argument("--pictures", action="store_true", help="also write comparison pictures to --out")
     parser.add_argument("--limit", type=whole_number(1), metavar="N", help="only the first N images of every set")
@@ -44,8 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.pictures and args.out is None:
         raise DanFastError("--pictures needs --out, the folder to write them to")
+    if (args.kernels is not None) != (args.protocol == "file"):
+        raise DanFastError("--protocol file and --kernels FILE need each other")
+    protocol = given(_same_size(args.kernels)) if args.kernels else args.protocol
     upscaler = make_upscaler(args)
-    sets = [DegradedSet.from_folder(folder, upscaler.scale, args.protocol, args.limit, name)
+    sets = [DegradedSet.from_folder(folder, upscaler.scale, protocol, args.limit, name)
             for name, folder in _named(image_sets(args.data))]
     if args.out is not None:
         # Now rather than after an hour of measuring.
@@ -64,6 +73,15 @@ def run(args: argparse.Namespace) -> int:
     return 1 if skipped else 0
 
 
+def _same_size(paths: Sequence[Path]) -> np.ndarray:
+    """The kernels of several files, those of smaller ones with zeros around them."""
+    of_files = [read_kernels(path) for path in paths]
+    largest = max(kernels.shape[1] for kernels in of_files)
+    edges = [(largest - kernels.shape[1]) // 2 for kernels in of_files]
+    return np.concatenate([np.pad(kernels, ((0, 0), (edge, edge), (edge, edge)))
+                           for kernels, edge in zip(of_files, edges, strict=True)])
+
+
 def _named(folders: Sequence[Path]) -> list[tuple[str, Path]]:
     """Sets are called by their folder, or by its whole path where another one has the same name."""
     names = [folder.resolve().name for folder in folders]
@@ -78,7 +96,8 @@ def _groups(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     if len(indices) > 1:
         for index in indices:
             of_kernel = [row for row in rows if row.kernel == index]
-            groups.append((f"{of_kernel[0].sigma:.2f}", of_kernel))
+            sigma = of_kernel[0].sigma
+            groups.append((f"#{index}" if sigma is None else f"{sigma:.2f}", of_kernel))
     return [*groups, ("mean", list(rows))]
 
 

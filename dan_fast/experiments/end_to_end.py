@@ -52,5 +52,5 @@ def end_to_end(preset: Preset) -> Experiment:
          Variant("apart", preset, (Trial("two steps, Restorer learned with true kernels", two_steps, JOINT),
                                    Trial("bound: the true kernel", with_true_kernel, JOINT)), loss=learn_apart)),
         "The Estimator of two steps gets the given image only, and no network learns from the other one's loss; both "
-        "are trained in one run of as many steps. The joint network goes through several iterations a step, which takes "
-        "longer.")
+        "are trained in one run of as many steps. The joint network goes through several iterations a step, "
+        "which takes longer.")
