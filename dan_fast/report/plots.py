@@ -38,12 +38,15 @@ def _cost(folder: Path) -> None:
                            f"C{color}", "s")
         axes.set(xscale="log", xlabel="multiply-adds for each pixel of the given image", ylabel="PSNR on Y, dB",
                  title="Set5, Gaussian8; dotted: bicubic")
-        axes.margins(x=0.25)
+        axes.margins(x=0.25, y=0.1)
 
 
 def _point(axes, x: float, y: float, text: str, color: str, marker: str) -> None:
     axes.plot(x, y, marker, color=color)
-    axes.annotate(text, (x, y), xytext=(0, 7), textcoords="offset points", ha="center", fontsize="small")
+    # v1 and v2 lie all but on each other.
+    above = not text.startswith("DAN v1")
+    axes.annotate(text, (x, y), xytext=(0, 7 if above else -16), textcoords="offset points", ha="center",
+                  fontsize="small")
 
 
 def _sigma(folder: Path) -> None:

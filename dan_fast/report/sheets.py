@@ -44,7 +44,7 @@ class Spoiled:
 
 
 def motion_kernel(length: float, angle: float, size: int = KERNEL_SIZE) -> np.ndarray:
-    """(size, size), sum 1: a straight shake of ``length`` pixels, ``angle`` degrees from the x axis, centred."""
+    """(size, size), sum 1: a straight shake of ``length`` pixels, ``angle`` degrees below the x axis, centred."""
     # Each point of the shake falls on four taps.
     steps = np.linspace(-length / 2, length / 2, 32 * size)
     x, y = steps * np.cos(np.radians(angle)) + size // 2, steps * np.sin(np.radians(angle)) + size // 2
@@ -88,7 +88,9 @@ def _as_it_is(image: np.ndarray) -> np.ndarray:
 def _jpeg(image: np.ndarray) -> np.ndarray:
     """As a phone's messenger stores it."""
     stored = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
-    return np.ascontiguousarray(cv2.cvtColor(cv2.imdecode(stored, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+    decoded = cv2.imdecode(stored, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.ascontiguousarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
 
 
 def draw_limits(upscaler: Upscaler, path: Path) -> list[tuple[str, float, float, float]]:
