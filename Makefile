@@ -2,16 +2,20 @@
 # make test   install with what the tests need, then run them
 # make lint   ruff and mypy
 # make asan   every instruction set of the C++ operators, as plain programs under AddressSanitizer: two minutes
+# make results  write docs/results.md and its plots from the CSVs in docs/results; needs '.[plots]'
+# make measure DATA=… KERNELS=…  measure those CSVs: folders Set5, Set14 and B100 in DATA, kernels_12.mat and
+#             Levin09.mat in KERNELS; needs '.[mat]'
 # make gpu-check PYTHON=…   on a machine with a GPU, where that Python has a CUDA build of torch: install, test, tune
 #             and time everything that a GPU computes (benchmarks/gpu_check.py)
 # make clean  remove what the others made
 
 PYTHON ?= python3
 VENV ?= .venv
+WEIGHTS ?= v2-0.3M-x4 v2-0.3M-x2
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(shell find dan_fast kernels csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo test lint asan gpu-check clean
+.PHONY: demo test lint asan results measure $(WEIGHTS) gpu-check clean
 
 demo: $(VENV)/installed
 	$(BIN)/dan-fast doctor
@@ -33,6 +37,24 @@ asan: build/asan/conv3x3_paths build/asan/correlate_paths
 build/asan/%: tests/%.cpp $(wildcard csrc/*)
 	mkdir -p $(@D)
 	$(CXX) -std=c++17 -O1 -g1 -Wall -Wextra -Werror -fsanitize=address --param asan-stack=0 $< -o $@
+
+results:
+	$(PYTHON) -m dan_fast.cli report docs/results
+
+# An hour or two on two cores. Unseen kernels and iterations are measured on Set5 alone.
+EVALUATE = $(PYTHON) -m dan_fast.cli evaluate $@ --out build/measured
+measure: $(WEIGHTS)
+$(WEIGHTS):
+	$(EVALUATE) --data $(DATA)/Set5 $(DATA)/Set14 $(DATA)/B100
+	cp build/measured/summary.csv docs/results/$@.csv
+	$(EVALUATE) --data $(DATA)/Set5 $(DATA)/Set14 $(DATA)/B100 --protocol irregular
+	cp build/measured/summary.csv docs/results/irregular/$@.csv
+	$(EVALUATE) --data $(DATA)/Set5 --protocol file \
+		--kernels $(KERNELS)/kernels_12.mat $(KERNELS)/Levin09.mat
+	cp build/measured/summary.csv docs/results/unseen/$@.csv
+	for n in 1 2 3 4 5 6 7 8; do mkdir -p docs/results/iterations/$$n && \
+		$(EVALUATE) --data $(DATA)/Set5 --iterations $$n && \
+		cp build/measured/summary.csv docs/results/iterations/$$n/$@.csv || exit 1; done
 
 # In the caller's own environment: the one of this file may have a torch without CUDA.
 gpu-check:

@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train a network",
     "evaluate": "measure weights on degraded test images",
     "ablate": "ask one of the papers' questions again: train what it compares, and say what came out",
+    "report": "write the page of results from what evaluate measured",
     "bench": "time a network on this machine",
     "doctor": "say which parts are active here, and why not",
 }

@@ -1,0 +1,1 @@
+"""docs/results.md and its pictures, from the CSVs beside it: ``tables``, ``plots``, ``sheets``."""

@@ -1,0 +1,76 @@
+"""The curves of docs/results.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .. import cost
+from ..plots import plot
+from .tables import PUBLISHED, iterations, published_config, read_measured
+
+
+def draw(folder: Path) -> None:
+    """Writes ``cost.png``, ``sigma.png`` and, if that was measured, ``iterations.png`` to ``folder``.
+
+    Raises:
+        DanFastError: matplotlib is not installed, or a CSV is not as it should be.
+    """
+    _cost(folder)
+    _sigma(folder)
+    if any(iterations(folder).values()):
+        _iterations(folder)
+
+
+def _cost(folder: Path) -> None:
+    """Set5 alone, which all publish."""
+    with plot(folder / "cost.png") as axes:
+        for color, (scale, published) in enumerate(PUBLISHED.items()):
+            measured = [m for m in read_measured(folder) if m.config.scale == scale]
+            if not measured:
+                continue
+            for network in measured:
+                if line := network.mean("Set5"):
+                    _point(axes, cost.published(network.config), float(line["psnr_y"]), network.name, f"C{color}", "o")
+                    axes.axhline(float(line["bicubic_psnr_y"]), color=f"C{color}", ls=":", lw=1)
+            for name, figures in published.items():
+                if config := published_config(name, scale):
+                    _point(axes, cost.published(config), figures["Set5"], f"{name} x{scale}, as published",
+                           f"C{color}", "s")
+        axes.set(xscale="log", xlabel="multiply-adds for each pixel of the given image", ylabel="PSNR on Y, dB",
+                 title="Set5, Gaussian8; dotted: bicubic")
+        axes.margins(x=0.25, y=0.1)
+
+
+def _point(axes, x: float, y: float, text: str, color: str, marker: str) -> None:
+    axes.plot(x, y, marker, color=color)
+    # v1 and v2 lie all but on each other.
+    above = not text.startswith("DAN v1")
+    axes.annotate(text, (x, y), xytext=(0, 7 if above else -16), textcoords="offset points", ha="center",
+                  fontsize="small")
+
+
+def _sigma(folder: Path) -> None:
+    with plot(folder / "sigma.png") as axes:
+        for color, network in enumerate(read_measured(folder)):
+            for style, name in zip(("-", "--", "-."), (line["set"] for line in network.means), strict=False):
+                lines = [line for line in network.lines if line["set"] == name and line["sigma"] != "mean"]
+                sigmas = [float(line["sigma"]) for line in lines]
+                axes.plot(sigmas, [float(line["psnr_y"]) for line in lines], style, color=f"C{color}",
+                          label=f"{network.name}, {name}")
+                axes.plot(sigmas, [float(line["bicubic_psnr_y"]) for line in lines], style, color="silver", zorder=1)
+        axes.set(xlabel="true sigma, pixels of the sharp image", ylabel="PSNR on Y, dB",
+                 title="Gaussian8; grey: bicubic")
+        axes.legend(fontsize="small")
+
+
+def _iterations(folder: Path) -> None:
+    counts = iterations(folder)
+    with plot(folder / "iterations.png", height=3.2) as axes:
+        for network in next(iter(counts.values())):
+            found = [(count, m.mean("Set5")) for count, of_count in counts.items()
+                     for m in of_count if m.name == network.name]
+            best = max(float(line["psnr_y"]) for _, line in found if line)
+            axes.plot([count for count, _ in found], [float(line["psnr_y"]) - best for _, line in found if line], "o-",
+                      label=f"{network.name}, best {best:.2f}")
+        axes.set(xlabel="iterations at test time", ylabel="PSNR on Y below the best, dB", title="Set5, Gaussian8")
+        axes.legend(fontsize="small")

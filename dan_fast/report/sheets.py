@@ -1,0 +1,135 @@
+"""Pictures of the photos that ship: estimated kernels beside true ones, and what phone-like photos do to DAN."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from ..degradation import gaussian_kernels
+from ..degraded_set import GAUSSIAN8_SIGMA, KERNEL_SIZE, degrade
+from ..evaluation import bicubic
+from ..files import SAMPLES
+from ..images import find_images, read_image, to_8_bits, write_image
+from ..inference import Upscaler
+from ..metrics import kernel_error, psnr
+from ..pictures import kernel_picture, side_by_side
+
+# Pixels of the sharp photo that are shown, from its middle.
+SHOWN = 224
+
+
+@dataclass(frozen=True)
+class Spoiled:
+    """A photo as a phone might have taken it.
+
+    Attributes:
+        photo: name of the sample.
+        what: was done to it, for the label.
+        hr: (H, W, 3) uint8.
+        lr: (H/s, W/s, 3) uint8.
+        kernel: (k, k), sum 1.
+    """
+
+    photo: str
+    what: str
+    hr: np.ndarray
+    lr: np.ndarray
+    kernel: np.ndarray
+
+
+def motion_kernel(length: float, angle: float, size: int = KERNEL_SIZE) -> np.ndarray:
+    """(size, size), sum 1: a straight shake of ``length`` pixels, ``angle`` degrees below the x axis, centred."""
+    # Each point of the shake falls on four taps.
+    steps = np.linspace(-length / 2, length / 2, 32 * size)
+    x, y = steps * np.cos(np.radians(angle)) + size // 2, steps * np.sin(np.radians(angle)) + size // 2
+    kernel = np.zeros((size, size))
+    for across, wx in ((np.floor(x), 1 - x % 1), (np.floor(x) + 1, x % 1)):
+        for down, wy in ((np.floor(y), 1 - y % 1), (np.floor(y) + 1, y % 1)):
+            np.add.at(kernel, (down.astype(int), across.astype(int)), wx * wy)
+    return kernel / kernel.sum()
+
+
+def defocus_kernel(radius: float, size: int = KERNEL_SIZE) -> np.ndarray:
+    """(size, size), sum 1: the disc that a point becomes out of focus; its edge is antialiased."""
+    down, right = np.mgrid[:size, :size] - size // 2
+    kernel = np.clip(radius + 0.5 - np.hypot(down, right), 0, 1)
+    return kernel / kernel.sum()
+
+
+def spoiled(scale: int) -> Iterator[Spoiled]:
+    """Every photo that ships in each way; the same every time."""
+    gaussian = gaussian_kernels(torch.tensor([0.6 * scale]), KERNEL_SIZE)[0].numpy()
+    ways: list[tuple[str, np.ndarray, float, Callable[[np.ndarray], np.ndarray]]] = [
+        ("Gaussian", gaussian, 0, _as_it_is), ("motion", motion_kernel(12, 30), 0, _as_it_is),
+        ("defocus", defocus_kernel(4.5), 0, _as_it_is), ("noise", gaussian, 8, _as_it_is), ("JPEG", gaussian, 0, _jpeg)]
+    for path, (what, kernel, noise, stored) in itertools.product(find_images([SAMPLES]), ways):
+        hr = _sharp(path, scale)
+        generator = torch.Generator().manual_seed(0)
+        lr = stored(degrade(hr, torch.from_numpy(kernel).float(), scale, noise, generator))
+        yield Spoiled(path.stem, what, hr, lr, kernel)
+
+
+def _sharp(path: Path, scale: int) -> np.ndarray:
+    """The photo, cut to a multiple of the scale."""
+    rgb = to_8_bits(read_image(path).rgb)
+    return np.ascontiguousarray(rgb[:rgb.shape[0] // scale * scale, :rgb.shape[1] // scale * scale])
+
+
+def _as_it_is(image: np.ndarray) -> np.ndarray:
+    return image
+
+
+def _jpeg(image: np.ndarray) -> np.ndarray:
+    """As a phone's messenger stores it."""
+    stored = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
+    decoded = cv2.imdecode(stored, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.ascontiguousarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
+
+
+def draw_limits(upscaler: Upscaler, path: Path) -> list[tuple[str, float, float, float]]:
+    """Writes a sheet: another photo for each way of spoiling it.
+
+    Returns:
+        By way, means over all photos: PSNR on Y of bicubic and of DAN, and the kernel's error.
+    """
+    rows: list[np.ndarray] = []
+    figures: dict[str, list[tuple[float, float, float]]] = {}
+    scale = upscaler.scale
+    for case in spoiled(scale):
+        result, plain = upscaler(case.lr), bicubic(case.lr, scale)
+        before, after = (psnr(image, case.hr, crop=scale, y_channel=True) for image in (plain, result.image))
+        of_way = figures.setdefault(case.what, [])
+        of_way.append((before, after, kernel_error(result.kernel, case.kernel)))
+        if len(of_way) - 1 != list(figures).index(case.what):
+            continue
+        kernels = np.concatenate([kernel_picture(kernel, SHOWN // 2) for kernel in (result.kernel, case.kernel)])
+        rows.append(side_by_side(
+            [*(_middle(image) for image in (plain, result.image, case.hr)), kernels],
+            [f"{case.what}: bicubic {before:.2f} dB", f"DAN {after:.2f} dB", "sharp", "DAN, true"]))
+    write_image(path, np.concatenate(rows))
+    return [(what, *np.mean(of_way, 0).tolist()) for what, of_way in figures.items()]
+
+
+def draw_kernels(upscaler: Upscaler, path: Path) -> None:
+    """Writes a picture of estimated kernels (above) and true ones (below), Gaussian8's sigmas over the photos."""
+    scale, columns, labels = upscaler.scale, [], []
+    photos = find_images([SAMPLES])
+    for photo, sigma in zip(photos, np.linspace(*GAUSSIAN8_SIGMA[scale], len(photos)).tolist(), strict=True):
+        hr = _sharp(photo, scale)
+        true = gaussian_kernels(torch.tensor([sigma]), KERNEL_SIZE)[0]
+        estimated = upscaler(degrade(hr, true, scale)).kernel
+        columns.append(np.concatenate([kernel_picture(kernel, 126) for kernel in (estimated, true.numpy())]))
+        labels.append(f"{photo.stem}, {sigma:.2f}: {kernel_error(estimated, true.numpy()):.2f}")
+    write_image(path, side_by_side(columns, labels))
+
+
+def _middle(image: np.ndarray) -> np.ndarray:
+    top, left = ((side - SHOWN) // 2 for side in image.shape[:2])
+    return image[top:top + SHOWN, left:left + SHOWN]

@@ -1,0 +1,186 @@
+"""What was measured, as Markdown, from the summary.csv files of ``dan-fast evaluate``."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import cost
+from ..checkpoint import load
+from ..config import DANConfig
+from ..errors import DanFastError
+from ..model import DAN
+
+# PSNR on Y of Gaussian8, as the papers print it.
+PUBLISHED: dict[int, dict[str, dict[str, float]]] = {
+    2: {"DAN v2": {"Set5": 37.60, "Set14": 33.44, "B100": 32.00}},
+    3: {"DAN v2": {"Set5": 34.19, "Set14": 30.20, "B100": 29.03}},
+    4: {"IKC": {"Set5": 31.67, "Set14": 28.31, "B100": 27.37}, "DAN v1": {"Set5": 31.89, "Set14": 28.42, "B100": 27.51},
+        "DAN v2": {"Set5": 32.00, "Set14": 28.50, "B100": 27.56}},
+}
+Line = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The summary of one network under one protocol: lines with a ``set`` and a ``sigma`` ("mean": all kernels)."""
+
+    name: str
+    config: DANConfig
+    parameters: int
+    lines: list[Line]
+
+    @property
+    def means(self) -> list[Line]:
+        """One line a set."""
+        return [line for line in self.lines if line["sigma"] == "mean"]
+
+    def mean(self, name: str) -> Line | None:
+        """Of the set ``name``."""
+        return next((line for line in self.means if line["set"] == name), None)
+
+
+def read_measured(folder: Path) -> list[Measured]:
+    """Every ``NAME.csv`` in ``folder``, NAME of weights that ship; largest scale first. None if there is no folder.
+
+    Raises:
+        DanFastError: a file is no summary, or its name is not of weights.
+    """
+    found = []
+    for path in sorted(folder.glob("*.csv")):
+        with open(path, newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        if not lines or not {"set", "sigma", "psnr_y", "bicubic_psnr_y", "kernel_error"} <= lines[0].keys():
+            raise DanFastError(f"{path}: expected the summary.csv that dan-fast evaluate writes")
+        model = load(path.stem)
+        found.append(Measured(path.stem, model.config, parameters(model), lines))
+    return sorted(found, key=lambda measured: (-measured.config.scale, measured.name))
+
+
+def parameters(model: DAN) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def published_config(name: str, scale: int) -> DANConfig | None:
+    """Of a network of ``PUBLISHED``; None where it is not a DAN."""
+    return DANConfig(version=name[-2:], scale=scale) if name.startswith("DAN") else None
+
+
+def results(folder: Path) -> str:
+    """The whole page. ``folder``: as ``dan-fast report --help`` says."""
+    gaussian = read_measured(folder)
+    if not gaussian:
+        raise DanFastError(f"{folder}: holds no NAME.csv, the summary.csv of dan-fast evaluate NAME")
+    parts = [HEAD.format(folder=folder.name)]
+    for scale in sorted({measured.config.scale for measured in gaussian}, reverse=True):
+        parts.append(_gaussian8(scale, [measured for measured in gaussian if measured.config.scale == scale]))
+    parts.append(PLOTS.format(folder=folder.name))
+    for name, text in (("irregular", IRREGULAR), ("unseen", UNSEEN)):
+        if measured := read_measured(folder / name):
+            parts.append(text + "\n\n" + "\n\n".join(_other(m) for m in measured))
+    if any((counts := iterations(folder)).values()):
+        parts.append(ITERATIONS.format(folder=folder.name) + "\n\n" + _iterations(counts))
+    return "\n\n".join(parts) + "\n"
+
+
+def iterations(folder: Path) -> dict[int, list[Measured]]:
+    """By their number, the sub-folders of ``iterations``."""
+    numbers = sorted(int(path.name) for path in (folder / "iterations").glob("*") if path.name.isdigit())
+    return {number: read_measured(folder / "iterations" / str(number)) for number in numbers}
+
+
+def _gaussian8(scale: int, measured: list[Measured]) -> str:
+    sets = [line["set"] for line in measured[0].means]
+    lines = [f"## Gaussian8, x{scale}", "",
+             "| | parameters | multiply-adds | " + " | ".join(f"{name}, Y" for name in sets) + " | "
+             + " | ".join(f"{name}, RGB" for name in sets) + " | kernel error | |",
+             "|---" * (5 + 2 * len(sets)) + "|"]
+    reference = measured[0].means
+    lines.append(_row("bicubic", "", "", [_pair(line, "bicubic_", "y") for line in reference]
+                      + [_pair(line, "bicubic_", "rgb") for line in reference], "", "measured here"))
+    for network in measured:
+        lines.append(_row(f"**`{network.name}`**", f"{network.parameters / 1e6:.2f} M", _cost(network.config),
+                          [_pair(line, "", "y") for line in network.means]
+                          + [_pair(line, "", "rgb") for line in network.means],
+                          ", ".join(f"{float(line['kernel_error']):.3f}" for line in network.means), "measured here"))
+    for name, figures in PUBLISHED[scale].items():
+        config = published_config(name, scale)
+        size = f"{parameters(DAN(config)) / 1e6:.2f} M" if config else ""
+        lines.append(_row(name, size, _cost(config) if config else "",
+                          [f"{figures[s]:.2f}" if s in figures else "" for s in sets] + [""] * len(sets), "",
+                          "as published"))
+    return "\n".join(lines)
+
+
+def _other(measured: Measured) -> str:
+    lines = [f"**`{measured.name}`**", "",
+             "| set | cases | bicubic, Y | DAN, Y | bicubic, RGB | DAN, RGB | kernel error | kernel PSNR |",
+             "|---" * 8 + "|"]
+    for line in measured.means:
+        lines.append("| " + " | ".join([line["set"], line["cases"], _pair(line, "bicubic_", "y"), _pair(line, "", "y"),
+                                        _pair(line, "bicubic_", "rgb"), _pair(line, "", "rgb"),
+                                        f"{float(line['kernel_error']):.3f}", f"{float(line['kernel_psnr']):.1f}"])
+                     + " |")
+    return "\n".join(lines)
+
+
+def _iterations(counts: dict[int, list[Measured]]) -> str:
+    names = list(dict.fromkeys(measured.name for of_count in counts.values() for measured in of_count))
+    lines = ["| Set5, PSNR Y (kernel error) | " + " | ".join(map(str, counts)) + " |",
+             "|---" * (1 + len(counts)) + "|"]
+    for name in names:
+        cells = []
+        for of_count in counts.values():
+            found = next((m.mean("Set5") for m in of_count if m.name == name), None)
+            cells.append(f"{float(found['psnr_y']):.2f} ({float(found['kernel_error']):.3f})" if found else "")
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cost(config: DANConfig) -> str:
+    return f"{cost.published(config) / 1e6:.2f} M"
+
+
+def _pair(line: Line, prefix: str, channels: str) -> str:
+    return f"{float(line[f'{prefix}psnr_{channels}']):.2f} / {float(line[f'{prefix}ssim_{channels}']):.4f}"
+
+
+def _row(name: str, size: str, multiplications: str, figures: list[str], error: str, source: str) -> str:
+    return "| " + " | ".join([name, size, multiplications, *figures, error, source]) + " |"
+
+
+HEAD = """# Results
+
+<!-- written by `make results` from the CSVs in {folder}/; do not edit -->
+
+PSNR in dB / SSIM of 8-bit images, a border of `scale` pixels left out; Y is BT.601 luma. Multiply-adds are those of
+four iterations as the papers write them, for each pixel of the given image. The kernel error is the sum of absolute
+differences to the true kernel, 0 to 2, by set. Bicubic is MATLAB's. Rows marked "as published" are figures of the
+papers, which nobody measured here, on their own test images' copies. Every figure by kernel is in [{folder}]({folder}).
+`make measure DATA=… KERNELS=…` measures everything again."""
+
+PLOTS = """![PSNR against cost]({folder}/cost.png)
+
+![PSNR against the true sigma]({folder}/sigma.png)
+
+Kernels that were estimated (above) and true ones (below), of the photos that ship:
+
+![kernels]({folder}/kernels.png)"""
+
+IRREGULAR = """## Irregular kernels
+
+One random kernel an image, anisotropic and disturbed, as in DIV2KRK (31x31 at x4, 11x11 at x2). Weights that were
+trained on isotropic blur take it for round."""
+
+UNSEEN = """## Kernels that no training has seen
+
+The 12 kernels of KAIR's `kernels_12.mat` (4 isotropic and 4 anisotropic Gaussians, 4 of motion) and the 8 camera
+shakes of Levin 2009, every one on every image. The centres of mass of the 12 of motion lie up to 4 pixels off: they
+shift the image, which DAN cannot know, and PSNR is not forgiving of it."""
+
+ITERATIONS = """## Iterations
+
+Trained with 4, tested with 1 to 8.
+
+![PSNR per iteration]({folder}/iterations.png)"""
