@@ -176,7 +176,7 @@ trained on isotropic blur take it for round."""
 UNSEEN = """## Kernels that no training has seen
 
 The 12 kernels of KAIR's `kernels_12.mat` (4 isotropic and 4 anisotropic Gaussians, 4 of motion) and the 8 camera
-shakes of Levin 2009, every one on every image. The centres of mass of the 12 of motion lie up to 4 pixels off: they
+shakes of Levin 2009, every one on every image. The centres of mass of the 12 of motion lie up to 4.4 pixels off: they
 shift the image, which DAN cannot know, and PSNR is not forgiving of it."""
 
 ITERATIONS = """## Iterations
