@@ -87,8 +87,10 @@ def run(part: Part, limit: float) -> Outcome:
     failure = ""
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         try:
+            # In the background of a script interrupts are ignored, which processes would inherit.
             process = subprocess.Popen(part.command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
-                                       env={**os.environ, **part.environment}, start_new_session=True)
+                                       env={**os.environ, **part.environment}, start_new_session=True,
+                                       preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         except OSError as error:
             return Outcome(part.name, 0.0, f"does not start: {error}", "")
         try:
