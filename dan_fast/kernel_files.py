@@ -12,6 +12,21 @@ from .errors import DanFastError
 # What an HDF5 file, as MATLAB's v7.3 files are, has at the end of its header's first half.
 V73 = b"\x89HDF\r\n\x1a\n"
 NEEDS = "pip install 'dan_fast[mat]'"
+LARGEST_KERNEL, LARGEST_SET = 1 << 20, 1 << 28  # bytes of a file
+
+
+def read_npy(path: Path, most_bytes: int = LARGEST_KERNEL) -> np.ndarray:
+    """The numbers in a ``.npy`` file; ``DanFastError`` if it is none, or larger than ``most_bytes``."""
+    try:
+        with path.open("rb") as file:
+            # Its size is in a header that may say anything.
+            if path.stat().st_size > most_bytes:
+                raise DanFastError(f"{path}: is too large for a kernel")
+            return np.load(file, allow_pickle=False)
+    except OSError as error:
+        raise DanFastError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, EOFError, MemoryError) as error:
+        raise DanFastError(f"{path}: cannot be read as a .npy file of numbers: {error}") from None
 
 
 def read_kernels(path: Path) -> np.ndarray:
@@ -29,7 +44,7 @@ def read_kernels(path: Path) -> np.ndarray:
     """
     try:
         if path.suffix == ".npy":
-            found = _stack(np.load(path, allow_pickle=False))
+            found = _stack(read_npy(path, LARGEST_SET))
         elif path.suffix == ".mat":
             found = list(_matlab(path))
         else:

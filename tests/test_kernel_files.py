@@ -71,8 +71,10 @@ def test_refuses_other_files_and_runs_nothing(tmp_path):
     io.savemat(tmp_path / "other.mat", {"blurs": KERNELS[0]})
     (tmp_path / "broken.mat").write_bytes(b"x" * 200)
     (tmp_path / "kernel.txt").write_text("1")
-    for name, message in (("pickled.npy", "cannot be read"), ("other.mat", "called kernels"), ("kernel.txt", ".npy"),
-                          ("broken.mat", "cannot be read"), ("missing.npy", "missing.npy")):
+    (tmp_path / "empty.npy").write_bytes(b"")
+    for name, message in (("pickled.npy", "cannot be read"), ("empty.npy", "cannot be read"),
+                          ("other.mat", "called kernels"), ("kernel.txt", ".npy"), ("broken.mat", "cannot be read"),
+                          ("missing.npy", "missing.npy")):
         with pytest.raises(DanFastError, match=message):
             read_kernels(tmp_path / name)
     assert not (tmp_path / "was-run").exists()

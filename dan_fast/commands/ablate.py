@@ -12,7 +12,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..arguments import whole_number
 from ..degraded_set import images_below
-from ..devices import add_device_argument, pick_device
+from ..devices import add_device_argument, computes_in_bf16, pick_device
 from ..errors import DanFastError
 from ..experiments import EXPERIMENTS
 from ..experiments.experiment import TINY
@@ -22,7 +22,6 @@ from ..files import SAMPLES, write_atomically
 from ..images import find_images
 from ..plots import MISSING, can_plot, plot
 from ..training.presets import PRESETS, Preset, get_preset
-from .train import computes_in_bf16
 
 # Of the photos that ship the last ones are for the test.
 TEST_SAMPLES = 2

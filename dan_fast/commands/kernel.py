@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import DanFastError, ImageError
+from ..errors import ImageError
 from ..files import make_folder, write_npy
 from ..images import Photo, find_images, read_image, write_image
 from ..kernel_shape import kernel_shape
 from ..pictures import kernel_picture
 from .engine import make_upscaler
 from .photos import Job, add_photo_arguments, for_each, plan, refuse_overwriting
-
-_LARGEST_FILE = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,17 +55,3 @@ def write_kernel(base: Path, kernel: np.ndarray) -> None:
         write_npy(numbers, kernel)
     except OSError as error:
         raise ImageError(f"{numbers}: cannot be written: {error.strerror}") from error
-
-
-def read_kernel(path: Path) -> np.ndarray:
-    """The kernel in a ``.npy`` file, as ``--save-kernel`` writes it; ``DanFastError`` if there is none."""
-    try:
-        with path.open("rb") as file:
-            # Its size is in a header that may say anything.
-            if path.stat().st_size > _LARGEST_FILE:
-                raise DanFastError(f"{path}: is too large for a kernel")
-            return np.load(file, allow_pickle=False)
-    except OSError as error:
-        raise DanFastError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, EOFError, MemoryError) as error:
-        raise DanFastError(f"{path}: is no .npy file of numbers ({error})") from None

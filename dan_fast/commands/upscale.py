@@ -13,9 +13,10 @@ from ..files import make_folder
 from ..images import Photo, check_writable, read_image, to_8_bits, write_image
 from ..inference import Upscaler, UpscaleResult, UpscalerStats
 from ..inference.known_kernel import known_kernel
+from ..kernel_files import read_npy
 from ..pictures import kernel_picture, side_by_side
 from .engine import add_ensemble_argument, make_upscaler
-from .kernel import kernel_files, read_kernel, write_kernel
+from .kernel import kernel_files, write_kernel
 from .photos import Job, add_photo_arguments, for_each, plan, refuse_overwriting, say
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif"}
@@ -60,7 +61,7 @@ class _Upscale:
         self.args, self.upscaler, self.done = args, upscaler, 0
         self.kernel = None
         if args.kernel:
-            self.kernel = read_kernel(args.kernel)
+            self.kernel = read_npy(args.kernel)
             known_kernel(self.kernel, upscaler.model.config.kernel_size, upscaler.device)  # says now if it is none
 
     def outputs(self, job: Job) -> list[Path]:
