@@ -18,6 +18,7 @@ from ..model import DAN, DANOutput
 from .capture import Captured
 from .flat import FlatParameters
 from .guard import DivergenceGuard
+from .iteration import iteration
 from .processes import Processes
 from .settings import TrainingSettings
 
@@ -53,11 +54,11 @@ def unroll(model: DAN, lr: Tensor, iterations: int) -> DANOutput:
     if model.config.gradient == "last":
         with torch.no_grad(), record_function("first iterations"):
             code = _code_after(model, lr, iterations - 1)
-        return model.step(lr, code)
+        return iteration(model, lr, code)
     code = model.init_ker_map.to(lr.dtype).expand(lr.shape[0], -1)
     for _ in range(iterations - 1):
-        code = checkpoint(model.step, lr, code, use_reentrant=False, preserve_rng_state=False).code
-    return model.step(lr, code)
+        code = checkpoint(iteration, model, lr, code, use_reentrant=False, preserve_rng_state=False).code
+    return iteration(model, lr, code)
 
 
 def _code_after(model: DAN, lr: Tensor, iterations: int) -> Tensor:
