@@ -13,6 +13,7 @@
 #endif
 
 #include "compiler.h"
+#include "tiles.h"
 #include "vectors.h"
 #include "winograd.h"
 
@@ -22,9 +23,6 @@ namespace {
 using winograd::kIn;
 using winograd::kOut;
 using winograd::kPositions;
-
-constexpr int kLine = 16;           // floats of a cache line
-constexpr int64_t kApart = kLine;  // floats between positions, whose addresses would share cache sets otherwise
 
 int64_t second_cache() {
   int64_t bytes = 0;
@@ -48,33 +46,12 @@ struct Products {
   static constexpr int across = Panels * kPanel;  // output channels at once
   static constexpr int columns = across / lanes;
 
-  // Six by six inputs, of which the first is at column x, to one tile of each position.
-  static DAN_FAST_INLINE void transform(const float* const* rows, int64_t x, int64_t width, float* to, int64_t pitch) {
-    for (int c = 0; c < C; c += lanes) {
-      Vector down[kIn][kIn];  // [row][column]
-      repeat<kIn>([&](auto j) DAN_FAST_INLINE_LAMBDA {
-        Vector column[kIn] = {}, values[kIn];
-        if (j >= kIn - kOut && c % kLine == 0)  // of the next tile, what this one does not share
-          repeat<kIn>([&](auto i) DAN_FAST_INLINE_LAMBDA { DAN_FAST_PREFETCH(rows[i] + (x + j + kOut) * C + c); });
-        if (x + j >= 0 && x + j < width)
-          repeat<kIn>([&](auto i) DAN_FAST_INLINE_LAMBDA { load(column[i], rows[i] + (x + j) * C + c); });
-        winograd::input(column, values);
-        repeat<kIn>([&](auto i) DAN_FAST_INLINE_LAMBDA { down[i][j] = values[i]; });
-      });
-      repeat<kIn>([&](auto i) DAN_FAST_INLINE_LAMBDA {
-        Vector values[kIn];
-        winograd::input(down[i], values);
-        repeat<kIn>([&](auto j) DAN_FAST_INLINE_LAMBDA { store(to + (i * kIn + j) * pitch + c, values[j]); });
-      });
-    }
-  }
-
   static DAN_FAST_INLINE void transform_all(const Conv3x3& conv, int64_t begin, int64_t tiles, float* to,
                                             int64_t pitch) {
     const int64_t along = tiles_along(conv.width);
     for (int64_t n = 0; n < tiles; ++n) {
       const int64_t y = (begin + n) / along * kOut - 1, x = (begin + n) % along * kOut - 1;
-      transform(conv.in + y, x, conv.width, to + n * C, pitch);
+      transform_inputs<Vector>(conv.in + y, x, conv.width, C, to + n * C, pitch);
     }
   }
 
@@ -150,33 +127,40 @@ struct Output {
     return conv.bias + (3 * down + along) * conv.bias_step;
   }
 
-  // v to a pixel: floats `at` of row y.
+  // A sum to a pixel: floats `at` of row y.
   template <Finish F>
-  static DAN_FAST_INLINE void put(const Conv3x3& conv, Vector& v, const Vector& scale, int64_t y, int64_t at) {
-    float* const out = conv.out[y] + at;
+  static DAN_FAST_INLINE void put(const Conv3x3& conv, Vector& v, const Vector& bias, const Vector& scale, int64_t y,
+                                  int64_t at) {
+    constexpr bool scaled = F == Finish::kScaleAndAdd || F == Finish::kMultiplyAndAdd;
+    if (scaled && conv.bare) store(conv.bare[y] + at, v);
+    v += bias;
     Vector other;
     if constexpr (F == Finish::kActivate) {
-      const Vector small = 0.2f * v;
-      v = v > small ? v : small;
-    } else if constexpr (F == Finish::kKeepAndAdd) {
-      store(conv.kept[y] + at, v);
-      load(other, out);
+      const Vector small = conv.slope * v;
+      v = v > Vector{} ? v : small;
+    } else if constexpr (F == Finish::kActivateGradient) {
+      const Vector small = conv.slope * v;
+      load(other, conv.by[y] + at);
+      v = other > Vector{} ? v : small;
+    } else if constexpr (F == Finish::kAdd) {
+      if (conv.kept) store(conv.kept[y] + at, v);
+      load(other, conv.onto[y] + at);
       v += other;
-    } else if constexpr (F != Finish::kStore) {
+    } else if constexpr (scaled) {
       if constexpr (F == Finish::kMultiplyAndAdd) {
         load(other, conv.by[y] + at);
         v *= other;
       } else {
         v *= scale;
       }
-      load(other, out);
+      load(other, conv.onto[y] + at);
       v = conv.factor * (other + v);
       if (conv.entry) {
         load(other, conv.entry[y] + at);
         v += other;
       }
     }
-    store(out, v);
+    store(conv.out[y] + at, v);
   }
 
   // One tile of each position, `across` channels from `channel` on, to pixels.
@@ -208,8 +192,7 @@ struct Output {
         repeat<kOut>([&](auto j) DAN_FAST_INLINE_LAMBDA {
           if (!Whole && j >= width) return;
           if (!Whole) load(bias, bias_at(conv, y + i, x + j) + channel + c);
-          values[j] += bias;
-          put<F>(conv, values[j], scale, y + i, at + j * step);
+          put<F>(conv, values[j], bias, scale, y + i, at + j * step);
         });
       });
     }
@@ -218,7 +201,8 @@ struct Output {
   template <Finish F>
   static DAN_FAST_INLINE void finish_all(const Conv3x3& given, const float* sums, int64_t pitch, int64_t channel,
                                          int64_t begin, int64_t tiles) {
-    const Conv3x3 conv = given;  // which no store can change, as far as the compiler knows
+    Conv3x3 conv = given;  // which no store can change, as far as the compiler knows
+    if (!conv.onto) conv.onto = conv.out;
     const int64_t along = tiles_along(conv.width);
     for (int64_t n = 0; n < tiles; ++n) {
       const int64_t y = (begin + n) / along * kOut, x = (begin + n) % along * kOut;
@@ -235,7 +219,9 @@ struct Output {
       case Finish::kScaleAndAdd: return finish_all<Finish::kScaleAndAdd>(conv, sums, pitch, channel, begin, tiles);
       case Finish::kMultiplyAndAdd:
         return finish_all<Finish::kMultiplyAndAdd>(conv, sums, pitch, channel, begin, tiles);
-      case Finish::kKeepAndAdd: return finish_all<Finish::kKeepAndAdd>(conv, sums, pitch, channel, begin, tiles);
+      case Finish::kAdd: return finish_all<Finish::kAdd>(conv, sums, pitch, channel, begin, tiles);
+      case Finish::kActivateGradient:
+        return finish_all<Finish::kActivateGradient>(conv, sums, pitch, channel, begin, tiles);
     }
   }
 };
@@ -328,15 +314,29 @@ Conv3x3Path conv3x3_path(int64_t in_channels) {
   return paths[in_channels / kPanel - 1];
 }
 
-void pack_conv3x3(const float* weights, int in_channels, int begin, float* packed) {
-  float* panel = packed + int64_t{begin} * kPositions * in_channels;
-  for (int in = 0; in < in_channels; ++in)
-    for (int out = 0; out < kPanel; ++out) {
-      double values[kPositions];
-      winograd::filter(weights + (int64_t{begin + out} * in_channels + in) * 9, values);
-      for (int64_t position = 0; position < kPositions; ++position)
-        panel[(position * in_channels + in) * kPanel + out] = static_cast<float>(values[position]);
+DAN_FAST_CLONES void pack_conv3x3(const Taps& taps, int in_channels, int begin, float* packed) {
+  using Vector = VectorOf<double, 64>::Type;
+  constexpr int lanes = sizeof(Vector) / sizeof(double);
+  float* const panel = packed + int64_t{begin} * kPositions * in_channels;
+  for (int in = 0; in < in_channels; ++in) {
+    const float* const first = taps.data + begin * taps.out + in * taps.in;
+    for (int out = 0; out < kPanel; out += lanes) {
+      Vector own[9], values[kPositions];
+      for (int tap = 0; tap < 9; ++tap) {
+        double gathered[lanes];
+        for (int n = 0; n < lanes; ++n)
+          gathered[n] = first[(out + n) * taps.out + tap / 3 * taps.row + tap % 3 * taps.column];
+        load(own[tap], gathered);
+      }
+      winograd::filter(own, values);
+      for (int64_t position = 0; position < kPositions; ++position) {
+        double value[lanes];
+        store(value, values[position]);
+        for (int n = 0; n < lanes; ++n)
+          panel[(position * in_channels + in) * kPanel + out + n] = static_cast<float>(value[n]);
+      }
     }
+  }
 }
 
 }  // namespace dan_fast

@@ -8,10 +8,11 @@ namespace dan_fast {
 
 enum class Finish {  // with v = sum + bias
   kStore,            // out = v
-  kActivate,         // out = leaky ReLU of v, slope 0.2
-  kScaleAndAdd,      // out = factor * (out + scale * v) + entry, a scale for each channel
-  kMultiplyAndAdd,   // out = factor * (out + by * v) + entry, `by` an image
-  kKeepAndAdd,       // kept = v, out = out + v
+  kActivate,         // out = leaky ReLU of v
+  kScaleAndAdd,      // out = factor * (onto + scale * v) + entry, a scale for each channel
+  kMultiplyAndAdd,   // out = factor * (onto + by * v) + entry, `by` an image
+  kAdd,              // kept = v, out = onto + v
+  kActivateGradient  // out = v where the leaky ReLU's output `by` is positive, else slope * v
 };
 
 // Images are tables of rows, in which a pixel takes as many floats as it has channels.
@@ -32,8 +33,11 @@ struct Conv3x3 {
   const float* scale = nullptr;
   const float* const* by = nullptr;
   float factor = 1;
+  float slope = 0.2f;
+  const float* const* onto = nullptr;   // null: out
   const float* const* entry = nullptr;  // null: zero
-  float* const* kept = nullptr;
+  float* const* kept = nullptr;         // null: nobody wants it
+  float* const* bare = nullptr;         // the sum without the bias, where v is scaled or multiplied; null: the same
 };
 
 inline int64_t tiles_along(int64_t pixels) { return (pixels + 3) / 4; }
@@ -51,9 +55,18 @@ inline int64_t in_panels(int64_t channels) { return (channels + kPanel - 1) / kP
 // For the widest vectors that this machine has; null if there is no code for so many channels.
 Conv3x3Path conv3x3_path(int64_t in_channels);
 
-// weights (out, in, 3, 3) to the order in which they are read, 36 * out * in floats: output channels `begin` to `begin`
-// + 16 of them.
-void pack_conv3x3(const float* weights, int in_channels, int begin, float* packed);
+// Where the taps of a convolution lie: that of output o, input i, row v and column u is data[o * out + i * in + v * row +
+// u * column].
+struct Taps {
+  const float* data;
+  int64_t out, in, row, column;
+
+  // Of the convolution that takes the gradient of the output to that of the input.
+  Taps transposed() const { return {data + 2 * row + 2 * column, in, out, -row, -column}; }
+};
+
+// To the order in which they are read, 36 * out * in floats: output channels `begin` to `begin` + 16 of them.
+void pack_conv3x3(const Taps& taps, int in_channels, int begin, float* packed);
 inline int64_t packed_conv3x3(int64_t in_channels, int64_t out_channels) { return 36 * in_channels * out_channels; }
 
 }  // namespace dan_fast

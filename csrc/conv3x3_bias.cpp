@@ -2,7 +2,7 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include "strips.h"
+#include "batch.h"
 #include "tensors.h"
 
 namespace dan_fast {
@@ -22,7 +22,8 @@ Tensor pack_conv3x3_cpu(const Tensor& weight, const Tensor& bias) {
   in_parallel(count * panels, [&](int64_t i) {
     const int64_t n = i / panels, panel = i % panels;
     float* const to = mutable_data(packed) + n * (weights + out);
-    pack_conv3x3(data(weight) + n * out * in * 9, static_cast<int>(in), static_cast<int>(panel * kPanel), to);
+    pack_conv3x3({data(weight) + n * out * in * 9, in * 9, 9, 3, 1}, static_cast<int>(in),
+                 static_cast<int>(panel * kPanel), to);
     if (panel == 0) std::copy_n(data(bias) + n * out, out, to + weights);
   });
   return packed;
@@ -38,26 +39,11 @@ Tensor conv3x3_bias_cpu(const Tensor& x, const Tensor& packed, int64_t out_chann
   const int64_t shape[] = {batch, height, width, out_channels};
   Tensor out = torch::stable::new_empty(x, {shape, 4});
   if (out.numel() == 0) return out;
-  const Floats zero(width * channels);
-  const Conv3x3Path path = conv3x3_path(channels);
-  const int64_t tiles = tiles_along(height) * tiles_along(width), parts = std::min<int64_t>(threads(), batch * tiles);
-  std::vector<Rows> in_rows, out_rows;
-  for (int64_t n = 0; n < batch; ++n) {
-    in_rows.emplace_back(height, zero.get(), const_cast<float*>(data(x)) + n * height * width * channels,
-                         width * channels);
-    out_rows.emplace_back(height, zero.get(), mutable_data(out) + n * height * width * out_channels,
-                          width * out_channels);
-  }
-  // As many tiles for each thread, whosever they are.
-  in_parallel(parts, [&](int64_t part) {
-    const Floats workspace(conv3x3_workspace(static_cast<int>(channels)));
-    const int64_t begin = batch * tiles * part / parts, end = batch * tiles * (part + 1) / parts;
-    for (int64_t n = begin / tiles; n * tiles < end; ++n) {
-      const Conv3x3 conv{static_cast<int>(height), static_cast<int>(width), static_cast<int>(channels),
-                         static_cast<int>(out_channels), in_rows[n].get(), out_rows[n].get(), data(packed),
-                         data(packed) + packed_conv3x3(channels, out_channels)};
-      path(conv, std::max<int64_t>(begin - n * tiles, 0), std::min(end - n * tiles, tiles), workspace.get());
-    }
+  Images in_images(x), out_images(out);
+  convolve_batch(batch, [&](int64_t n) {
+    return Conv3x3{static_cast<int>(height), static_cast<int>(width), static_cast<int>(channels),
+                   static_cast<int>(out_channels), in_images.of(n), out_images.of(n), data(packed),
+                   data(packed) + packed_conv3x3(channels, out_channels)};
   });
   return out;
 }

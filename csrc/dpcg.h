@@ -59,7 +59,7 @@ class DpcgImage {
   // Nobody reads z after the last block.
   Conv3x3 of_z(int block) {
     if (block == group_.blocks - 1) return convolution(4 * block + 3, between_[1], f2_, Finish::kStore);
-    Conv3x3 conv = convolution(4 * block + 3, between_[1], z_, Finish::kKeepAndAdd);
+    Conv3x3 conv = convolution(4 * block + 3, between_[1], z_, Finish::kAdd);
     conv.kept = f2_.get();
     return conv;
   }

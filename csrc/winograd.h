@@ -3,8 +3,6 @@
 // The points are 0, +-sqrt(1/2), +-sqrt(2) and infinity: the textbook's 0, +-1, +-2 lose twice as many digits.
 #pragma once
 
-#include <cmath>
-
 #include "compiler.h"
 
 namespace dan_fast {
@@ -42,23 +40,62 @@ DAN_FAST_INLINE void output(const V (&m)[kIn], V (&out)[kOut]) {
   out[3] = m[5] + 0.5f * near * odd_near + 2 * far * odd_far;
 }
 
-// 3 x 3 taps to their values at the points of both sides.
-inline void filter(const float* taps, double (&out)[kPositions]) {
+// The transpose of output(): four gradients of outputs to those of the products.
+template <typename V>
+DAN_FAST_INLINE void output_gradient(const V (&g)[kOut], V (&out)[kIn]) {
+  constexpr float near = kNear, far = kFar;
+  out[0] = g[0];
+  const V even_near = g[0] + 0.5f * g[2], odd_near = near * (g[1] + 0.5f * g[3]);
+  out[1] = even_near + odd_near;
+  out[2] = even_near - odd_near;
+  const V even_far = g[0] + 2 * g[2], odd_far = far * (g[1] + 2 * g[3]);
+  out[3] = even_far + odd_far;
+  out[4] = even_far - odd_far;
+  out[5] = g[3];
+}
+
+// What a tap, the coefficient of power 0, 1 or 2, contributes to the value at each point; with the divisors of the
+// interpolation.
+struct Powers {
+  double at[kIn][3];
+};
+
+constexpr Powers make_powers() {
   const double points[kIn - 1] = {0, kNear, -kNear, kFar, -kFar};
-  double values[kIn][3] = {};  // of the powers 0, 1, 2 at each point
+  Powers powers{};
   for (int i = 0; i < kIn - 1; ++i) {
     double others = 1;
     for (int j = 0; j < kIn - 1; ++j)
       if (j != i) others *= points[i] - points[j];
-    for (int power = 0; power < 3; ++power) values[i][power] = std::pow(points[i], power) / others;
+    double value = 1;
+    for (int power = 0; power < 3; ++power, value *= points[i]) powers.at[i][power] = value / others;
   }
-  values[kIn - 1][2] = 1;
+  powers.at[kIn - 1][2] = 1;
+  return powers;
+}
+
+constexpr Powers kPowers = make_powers();
+
+// 3 x 3 taps to their values at the points of both sides.
+template <typename V>
+DAN_FAST_INLINE void filter(const V (&taps)[9], V (&out)[kPositions]) {
   for (int i = 0; i < kIn; ++i) {
-    double across[3];
-    for (int u = 0; u < 3; ++u)
-      across[u] = values[i][0] * taps[u] + values[i][1] * taps[3 + u] + values[i][2] * taps[6 + u];
-    for (int j = 0; j < kIn; ++j)
-      out[i * kIn + j] = values[j][0] * across[0] + values[j][1] * across[1] + values[j][2] * across[2];
+    const auto& down = kPowers.at[i];
+    V across[3];
+    for (int u = 0; u < 3; ++u) across[u] = down[0] * taps[u] + down[1] * taps[3 + u] + down[2] * taps[6 + u];
+    for (int j = 0; j < kIn; ++j) {
+      const auto& along = kPowers.at[j];
+      out[i * kIn + j] = along[0] * across[0] + along[1] * across[1] + along[2] * across[2];
+    }
+  }
+}
+
+// The transpose of filter() along one side: gradients of the values at the points to those of three taps.
+template <typename V>
+DAN_FAST_INLINE void filter_gradient(const V (&g)[kIn], V (&out)[3]) {
+  for (int u = 0; u < 3; ++u) {
+    out[u] = static_cast<float>(kPowers.at[0][u]) * g[0];
+    for (int i = 1; i < kIn; ++i) out[u] += static_cast<float>(kPowers.at[i][u]) * g[i];
   }
 }
 

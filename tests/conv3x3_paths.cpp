@@ -50,7 +50,8 @@ struct Convolution {
   Convolution(int in, int out, std::mt19937& random)
       : in(in), out(out), weights(draw(int64_t{9} * in * out, std::sqrt(2.0 / (9 * in)), random)),
         bias(draw(out, 0.1, random)), packed(packed_conv3x3(in, out) + out) {
-    for (int panel = 0; panel < out; panel += kPanel) pack_conv3x3(weights.data(), in, panel, packed.data());
+    for (int panel = 0; panel < out; panel += kPanel)
+      pack_conv3x3({weights.data(), int64_t{9} * in, 9, 3, 1}, in, panel, packed.data());
     std::copy_n(bias.data(), out, packed.data() + packed_conv3x3(in, out));
   }
 
