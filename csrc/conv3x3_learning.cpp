@@ -201,7 +201,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dan_fast, m) {
         "-> (Tensor, Tensor)");
   m.def("dpcb_cpp(Tensor x, Tensor weight1, Tensor bias1, Tensor weight2, Tensor bias2, Tensor scale, float slope, "
         "bool store) -> (Tensor, Tensor, Tensor)");
-  m.def("conv3x3_input_gradient_cpp(Tensor grad, Tensor weight, Tensor? activated, float slope, Tensor? add) -> Tensor");
+  m.def("conv3x3_input_gradient_cpp(Tensor grad, Tensor weight, Tensor? activated, float slope, Tensor? add) "
+        "-> Tensor");
   m.def("conv3x3_weight_gradient_cpp(Tensor grad, Tensor x) -> Tensor");
 }
 

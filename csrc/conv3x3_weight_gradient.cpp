@@ -1,6 +1,6 @@
 // conv3x3_weight_gradient for every instruction set: one kernel, compiled several times.
 //
-// Of 36 products (out * tiles) * (tiles * in) each goes on from one block of tiles to the next; a small part of it, some
+// Each of 36 products (out * tiles) * (tiles * in) goes on from one block of tiles to the next. A small part of it, some
 // output channels times one panel of inputs, is in registers for the tiles of a block.
 
 #include "conv3x3_weight_gradient.h"

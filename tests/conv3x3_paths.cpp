@@ -1,7 +1,9 @@
-// Every instruction set of csrc/conv3x3.cpp that this machine has, under all that is made of it, against plain sums in
-// double. For test_conv3x3_paths.py and `make asan`: prints a line a set; exits with 1 where one is wrong.
+// Every instruction set of csrc/conv3x3.cpp and csrc/conv3x3_weight_gradient.cpp that this machine has, under all that
+// is made of it, against plain sums in double. For test_conv3x3_paths.py and `make asan`: prints a line a set; exits with
+// 1 where one is wrong.
 
 #include "../csrc/conv3x3.cpp"
+#include "../csrc/conv3x3_weight_gradient.cpp"
 
 #include <cmath>
 #include <cstdio>
@@ -219,8 +221,82 @@ bool crb_stack_right(Path path, int in_channels, int hidden, int channels, std::
   return true;
 }
 
+// The gradient of the input, with each of its epilogues.
+bool input_gradient_right(Path path, int channels, std::mt19937& random) {
+  const Shape shape = draw_shape(random);
+  const int64_t floats = shape.pixels() * channels, pitch = int64_t{shape.width} * channels;
+  const Convolution conv(channels, channels, random);
+  const Taps taps = Taps{conv.weights.data(), int64_t{9} * channels, 9, 3, 1}.transposed();
+  Values packed(packed_conv3x3(channels, channels)), turned(conv.weights.size()), none(channels), zero(pitch);
+  for (int panel = 0; panel < channels; panel += kPanel) pack_conv3x3(taps, channels, panel, packed.data());
+  for (int o = 0; o < channels; ++o)
+    for (int i = 0; i < channels; ++i)
+      for (int tap = 0; tap < 9; ++tap)
+        turned[(i * channels + o) * 9 + 8 - tap] = conv.weights[(o * channels + i) * 9 + tap];
+
+  Values grad = draw(floats, 1, random), other = draw(floats, 1, random), out(floats), workspace(
+      conv3x3_workspace(channels));
+  Rows in(shape.height, zero.data(), grad.data(), pitch), by(shape.height, zero.data(), other.data(), pitch);
+  Rows to(shape.height, zero.data(), out.data(), pitch);
+  const Doubles plain = convolved(Doubles(grad.begin(), grad.end()), shape.height, shape.width, channels, channels,
+                                  turned.data(), none.data());
+  for (const Finish finish : {Finish::kStore, Finish::kActivateGradient, Finish::kAdd}) {
+    Conv3x3 own{shape.height, shape.width, channels, channels, in.get(), to.get(), packed.data(), none.data()};
+    own.finish = finish;
+    own.slope = 0.3f;
+    own.by = own.onto = by.get();
+    path(channels)(own, 0, tiles_along(shape.height) * tiles_along(shape.width), workspace.data());
+    Doubles expected = plain;
+    for (int64_t i = 0; i < floats; ++i) {
+      if (finish == Finish::kAdd) expected[i] += other[i];
+      if (finish == Finish::kActivateGradient && other[i] <= 0) expected[i] *= 0.3;
+    }
+    if (!close("input gradient", expected, out.data(), shape)) return false;
+  }
+  return true;
+}
+
+// In parts, whose sum it is.
+bool weight_gradient_right(WeightGradientPath path, int in, int out, std::mt19937& random) {
+  const Shape shape = draw_shape(random);
+  const int64_t in_pitch = int64_t{shape.width} * in, out_pitch = int64_t{shape.width} * out;
+  Values x = draw(shape.batch * shape.pixels() * in, 1, random);
+  Values grad = draw(shape.batch * shape.pixels() * out, 1, random);
+  const Values zero(std::max(in_pitch, out_pitch));
+  std::vector<Rows> in_rows, grad_rows;
+  std::vector<const float* const*> in_tables, grad_tables;
+  for (int n = 0; n < shape.batch; ++n) {
+    in_rows.emplace_back(shape.height, const_cast<float*>(zero.data()), x.data() + n * shape.pixels() * in, in_pitch);
+    grad_rows.emplace_back(shape.height, const_cast<float*>(zero.data()), grad.data() + n * shape.pixels() * out,
+                           out_pitch);
+    in_tables.push_back(in_rows.back().get());
+    grad_tables.push_back(grad_rows.back().get());
+  }
+  const WeightGradient sum{shape.height, shape.width, in, out, in_tables.data(), grad_tables.data()};
+  const int64_t tiles = shape.batch * tiles_along(shape.height) * tiles_along(shape.width);
+  const int64_t parts = std::min<int64_t>(shape.threads, tiles);
+  Values workspace(weight_gradient_workspace(in, out)), part(int64_t{9} * in * out), taps(part.size());
+  for (int64_t n = 0; n < parts; ++n) {
+    path(sum, tiles * n / parts, tiles * (n + 1) / parts, part.data(), workspace.data());
+    for (size_t i = 0; i < taps.size(); ++i) taps[i] += part[i];
+  }
+
+  Doubles expected(taps.size());
+  for (int n = 0; n < shape.batch; ++n)
+    for (int y = 0; y < shape.height; ++y)
+      for (int column = 0; column < shape.width; ++column)
+        for (int v = std::max(0, 1 - y); v < std::min(3, shape.height + 1 - y); ++v)
+          for (int u = std::max(0, 1 - column); u < std::min(3, shape.width + 1 - column); ++u)
+            for (int o = 0; o < out; ++o)
+              for (int i = 0; i < in; ++i)
+                expected[((int64_t{o} * 3 + v) * 3 + u) * in + i] +=
+                    double{grad[(n * shape.pixels() + int64_t{y} * shape.width + column) * out + o]} *
+                    x[(n * shape.pixels() + int64_t{y + v - 1} * shape.width + column + u - 1) * in + i];
+  return close("weight gradient", expected, taps.data(), shape);
+}
+
 template <template <int> class Set>
-bool check(const char* name) {
+bool check(const char* name, WeightGradientPath weight_gradient) {
   const Path path = [](int channels) {
     return channels == 16 ? Set<16>::path : channels == 32 ? Set<32>::path : channels == 48 ? Set<48>::path
          : channels == 64 ? Set<64>::path : Set<80>::path;
@@ -233,6 +309,11 @@ bool check(const char* name) {
   for (int i = 0; i < 10 && ok; ++i)
     ok = crb_stack_right(path, 32, 32, 16, random) && crb_stack_right(path, 32, 48, 32, random);
   for (int i = 0; i < 3 && ok; ++i) ok = crb_stack_right(path, 64, 80, 64, random);
+  for (int i = 0; i < 6 && ok; ++i)
+    ok = input_gradient_right(path, 16, random) && input_gradient_right(path, 48, random) &&
+         weight_gradient_right(weight_gradient, 16, 16, random) &&
+         weight_gradient_right(weight_gradient, 32, 48, random) &&
+         weight_gradient_right(weight_gradient, 48, 32, random);
   std::printf(ok ? "%s\n" : "%s is wrong\n", name);
   return ok;
 }
@@ -248,10 +329,12 @@ template <int C> struct Avx512 { static constexpr Conv3x3Path path = conv3x3_avx
 
 int main() {
   using namespace dan_fast;
-  bool ok = check<Default>("default");
+  bool ok = check<Default>("default", weight_gradient_default);
 #ifdef DAN_FAST_X86
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) ok = check<Avx2>("avx2") && ok;
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")) ok = check<Avx512>("avx512") && ok;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    ok = check<Avx2>("avx2", weight_gradient_avx2) && ok;
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl"))
+    ok = check<Avx512>("avx512", weight_gradient_avx512) && ok;
 #endif
   return ok ? 0 : 1;
 }

@@ -42,9 +42,12 @@ def test_every_instruction_set_was_built(native):
     """Also those that this machine cannot run."""
     code = subprocess.run(["objdump", "-d", "--no-show-raw-insn", str(dan_fast_kernels.EXTENSION)],
                           capture_output=True, text=True, check=True).stdout
+    def fused(function, register):
+        (body,) = re.findall(rf"^[0-9a-f]+ <[^>]*{function}[^>]*>:\n(.*?)\n\n", code, re.M | re.S)
+        return len(re.findall(rf"vfmadd\S+ .*%{register}", body))
+
     for name, register, tiles in (("avx2", "ymm", 6), ("avx512", "zmm", 12)):
-        for channels in (16, 32, 48, 64, 80):
-            (body,) = re.findall(rf"^[0-9a-f]+ <[^>]*conv3x3_{name}ILi{channels}E[^>]*>:\n(.*?)\n\n", code, re.M | re.S)
-            fused = re.findall(rf"vfmadd\S+ .*%{register}", body)
-            # Of the largest product alone, unrolled four times.
-            assert len(fused) >= 4 * tiles * 2
+        # Of the largest product alone, unrolled four times.
+        assert all(fused(f"conv3x3_{name}ILi{channels}E", register) >= 4 * tiles * 2
+                   for channels in (16, 32, 48, 64, 80))
+        assert fused(f"weight_gradient_{name}", register) >= tiles * 2

@@ -8,10 +8,13 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from accuracy import assert_accurate
+from stacks import each_number_of_threads
 
+from dan_fast.errors import DanFastError
 from dan_fast.model.blocks import DPCB
-from dan_fast.ops import modulate
-from dan_fast.ops.modulate import modulate_ref
+from dan_fast.ops import backend, modulate
+from dan_fast.ops.modulate import _backward_op, modulate_ref
 
 OP = torch.ops.dan_fast.modulate.default
 
@@ -99,7 +102,7 @@ def test_exports():
 def test_inference_mode():
     arguments = case()
     with torch.inference_mode():
-        assert torch.equal(modulate(*arguments), modulate_ref(*arguments))
+        torch.testing.assert_close(modulate(*arguments), modulate_ref(*arguments))
 
 
 def test_autocast_changes_no_dtype():
@@ -108,6 +111,33 @@ def test_autocast_changes_no_dtype():
         f1 = F.conv2d(f1, torch.randn(8, 8, 1, 1))
         assert f1.dtype == torch.bfloat16
         assert torch.equal(modulate(x, f1, f2, bias), modulate_ref(x, f1, f2, bias))
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 7, 11), (3, 32, 9, 40), (1, 64, 50, 61), (0, 4, 3, 3)], ids=str)
+def test_the_compiled_code_is_accurate(native, shape, with_bias):
+    """Sums of many pixels too: they are added in parts."""
+    arguments = learning(case(shape))[:4 if with_bias else 3]
+    with backend("cpp"):
+        assert_accurate(modulate, modulate_ref, arguments)
+
+
+def test_the_compiled_code_on_any_layout_and_number_of_threads(native):
+    x, f1, f2, bias = case((3, 20, 31, 17))
+
+    def gradients(x, f1, f2, bias):
+        with backend("cpp"):
+            return torch.cat([part.flatten() for part in (modulate(x, f1, f2, bias), *_backward_op(x, f1, f2, bias))])
+
+    first, *others = each_number_of_threads(lambda: gradients(x, f1, f2, bias))
+    others.append(gradients(x.mT.contiguous().mT, f1.contiguous(memory_format=torch.channels_last),
+                            f2.mT.contiguous().mT, torch.stack((bias, bias), 1)[:, 0]))
+    assert all(torch.equal(first, other) for other in others)
+
+
+def test_the_compiled_code_refuses_other_dtypes(native):
+    with backend("cpp"), pytest.raises(DanFastError, match="float64 and the extension computes in float32"):
+        modulate(*case(dtype=torch.float64))
 
 
 @pytest.mark.parametrize("position, value, says", [

@@ -1,6 +1,7 @@
 """3x3 convolutions of the dual-path blocks that finish in registers: bias + leaky ReLU; scale + residual.
 
-Both keep the grid (zero padding of 1) and the number of channels. Triton has kernels for 16, 32 and 64 channels.
+Both keep the grid (zero padding of 1) and the number of channels. Triton has kernels for 16, 32 and 64 channels; on the
+CPU the compiled extension computes float32 with 16, 32, 48, 64 or 80, forward and all gradients.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from torch import Tensor
 from .backend import choose, recalled, remember
 from .layout import laid_out_like, wide_dtype
 from .modulate import _backward_op as modulate_backward
+from .packing import cpp_refusal, images, pixels
 
-HAS = ("torch", "triton")
+HAS = ("torch", "cpp", "triton")
 TRITON_CHANNELS = (16, 32, 64)
 
 
@@ -35,20 +37,29 @@ def _finish_ref(conv: Tensor, bias: Tensor, scale: Tensor, residual: Tensor) -> 
 
 def run_bias_lrelu(op: str, x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
     """``conv3x3_bias_lrelu`` by the backend that is chosen for ``op``, laid out like ``x``."""
-    if _chosen(op, x, weight, bias) == "triton":
+    chosen = chosen_for(op, x, weight, bias)
+    if chosen == "triton":
         from dan_fast_kernels import conv3x3 as kernels
 
         return laid_out_like(kernels.bias_lrelu(x, weight, bias, slope), x)
+    if chosen == "cpp":
+        out = torch.ops.dan_fast.conv3x3_bias_lrelu_cpp(pixels(x), weight, bias.contiguous(), slope)
+        return laid_out_like(images(out), x)
     return laid_out_like(conv3x3_bias_lrelu_ref(x, weight, bias, slope), x)
 
 
 def run_scale_residual(op: str, x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, residual: Tensor, store: bool
                        ) -> tuple[Tensor, Tensor]:
     """``conv3x3_scale_residual``, and with ``store`` the bare ``conv(x)`` that its gradient needs, else empty."""
-    if _chosen(op, x, weight, bias, scale, residual) == "triton":
+    chosen = chosen_for(op, x, weight, bias, scale, residual)
+    if chosen == "triton":
         from dan_fast_kernels import conv3x3 as kernels
 
         out, conv = kernels.scale_residual(x, weight, bias, scale, residual, store)
+    elif chosen == "cpp":
+        factor = pixels(scale) if scale.dim() == 4 else scale.contiguous()
+        out, conv = map(images, torch.ops.dan_fast.conv3x3_scale_residual_cpp(
+            pixels(x), weight, bias.contiguous(), factor, pixels(residual), store))
     else:
         conv = F.conv2d(x, weight, padding=1)
         out = _finish_ref(conv, bias, scale, residual)
@@ -62,8 +73,11 @@ def triton_refusal(channels: int) -> str:
     return f"x has {channels} channels and the kernels are for {', '.join(map(str, TRITON_CHANNELS))}"
 
 
-def _chosen(op: str, x: Tensor, *others: Tensor | None) -> str:
-    return choose(op, HAS, x, *others, triton_refuses=triton_refusal(x.shape[1]))
+def chosen_for(op: str, x: Tensor, *others: Tensor | None) -> str:
+    """The backend of an operator of this file, or of ``dpcb``, for these arguments."""
+    given = [x, *(tensor for tensor in others if tensor is not None)]
+    return choose(op, HAS, *given, triton_refuses=triton_refusal(x.shape[1]),
+                  cpp_refuses=cpp_refusal(x.shape[1], given))
 
 
 @torch.library.custom_op("dan_fast::conv3x3_bias_lrelu", mutates_args=())
@@ -98,10 +112,16 @@ def input_gradient(grad: Tensor, weight: Tensor, activated: Tensor | None = None
             back.
         add: is added, if ``activated`` is None.
     """
-    if _chosen("conv3x3_input_gradient", grad, weight, activated, add) == "triton":
+    chosen = chosen_for("conv3x3_input_gradient", grad, weight, activated, add)
+    if chosen == "triton":
         from dan_fast_kernels import conv3x3 as kernels
 
         return laid_out_like(kernels.input_gradient(grad, weight, activated, slope, add), grad)
+    if chosen == "cpp":
+        found = torch.ops.dan_fast.conv3x3_input_gradient_cpp(
+            pixels(grad), weight, None if activated is None else pixels(activated), slope,
+            None if activated is not None or add is None else pixels(add))
+        return laid_out_like(images(found), grad)
     found, _, _ = _convolution_backward(grad, grad, weight, [True, False, False])
     if activated is not None:
         found = torch.ops.aten.leaky_relu_backward(found, activated, slope, True)
@@ -116,9 +136,23 @@ def _input_gradient_fake(grad: Tensor, weight: Tensor, activated: Tensor | None 
     return torch.empty_like(grad)
 
 
+@torch.library.custom_op("dan_fast::conv3x3_weight_gradient", mutates_args=())
 def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """PyTorch's (cuDNN's): it is bound by arithmetic and has no epilogue to fuse."""
-    return _convolution_backward(grad, x, weight, [False, True, False])[1]
+    """Gradient of the convolution's weight from ``grad``, that of its output for ``x``; laid out like ``weight``.
+
+    On a GPU it is PyTorch's (cuDNN's): it is bound by arithmetic and has no epilogue to fuse. The extension sums in
+    Winograd's domain, in parts that do not depend on the number of threads.
+    """
+    if chosen_for("conv3x3_weight_gradient", grad, x, weight) == "cpp":
+        found = images(torch.ops.dan_fast.conv3x3_weight_gradient_cpp(pixels(grad), pixels(x)))
+    else:
+        found = _convolution_backward(grad, x, weight, [False, True, False])[1]
+    return laid_out_like(found, weight)
+
+
+@weight_gradient.register_fake
+def _weight_gradient_fake(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    return torch.empty_like(weight)
 
 
 def bias_gradient(grad: Tensor, bias: Tensor) -> Tensor:
@@ -142,8 +176,8 @@ def _lrelu_backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad = torch.ops.aten.leaky_relu_backward(grad, out, ctx.slope, True)
     with recalled(ctx):
         grad_x = input_gradient(grad, weight) if for_x else None
-    return (grad_x, weight_gradient(grad, x, weight) if for_weight else None,
-            bias_gradient(grad, bias) if for_bias else None, None)
+        grad_weight = weight_gradient(grad, x, weight) if for_weight else None
+    return grad_x, grad_weight, bias_gradient(grad, bias) if for_bias else None, None
 
 
 _lrelu_op.register_autograd(_lrelu_backward, setup_context=_lrelu_setup_context)
@@ -167,8 +201,8 @@ def _residual_backward(ctx, grad: Tensor, _) -> tuple[Tensor | None, ...]:
             grad_conv, grad_bias = scaled.to(x.dtype), bias_gradient(scaled, bias)
             grad_scale = (grad.to(wide) * (conv.to(wide) + bias.to(wide)[:, None, None])).to(scale.dtype)
         grad_x = input_gradient(grad_conv, weight) if for_x else None
-    return (grad_x, weight_gradient(grad_conv, x, weight) if for_weight else None, grad_bias if for_bias else None,
-            grad_scale if for_scale else None, grad, None)
+        grad_weight = weight_gradient(grad_conv, x, weight) if for_weight else None
+    return grad_x, grad_weight, grad_bias if for_bias else None, grad_scale if for_scale else None, grad, None
 
 
 _residual_op.register_autograd(_residual_backward, setup_context=_residual_setup_context)

@@ -9,6 +9,7 @@ from .backend import recalled, remember
 from .conv3x3 import (
     bias_gradient,
     check,
+    chosen_for,
     conv3x3_bias_lrelu_ref,
     conv3x3_scale_residual_ref,
     in_autocast_dtype,
@@ -18,7 +19,9 @@ from .conv3x3 import (
     run_scale_residual,
     weight_gradient,
 )
+from .layout import laid_out_like
 from .modulate import _backward_op as modulate_backward
+from .packing import images, pixels
 
 SLOPE = 0.2
 
@@ -32,6 +35,11 @@ def dpcb_ref(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: 
 def _op(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, scale: Tensor, store: bool
         ) -> tuple[Tensor, Tensor, Tensor]:
     """The result; and with ``store`` what its gradient needs, else empty: both convolutions', activated and bare."""
+    if chosen_for("dpcb", x, weight1, bias1, weight2, bias2, scale) == "cpp":
+        found = torch.ops.dan_fast.dpcb_cpp(pixels(x), weight1, bias1.contiguous(), weight2, bias2.contiguous(),
+                                            scale.contiguous(), SLOPE, store)
+        out, t, f1 = (laid_out_like(images(part), x) if part.dim() == 4 else part for part in found)
+        return out, t, f1
     t = run_bias_lrelu("dpcb", x, weight1, bias1, SLOPE)
     out, f1 = run_scale_residual("dpcb", t, weight2, bias2, scale, x, store)
     return out, t if store else x.new_empty(0), f1

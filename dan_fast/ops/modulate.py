@@ -7,9 +7,10 @@ from torch import Tensor
 
 from .backend import choose, recalled, remember
 from .layout import laid_out_like, wide_dtype
+from .packing import float32_refusal, images, pixels
 
 NAME = "dan_fast::modulate"
-HAS = ("torch", "triton")
+HAS = ("torch", "cpp", "triton")
 
 
 def modulate_ref(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -21,12 +22,26 @@ def modulate_ref(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None = None) 
     return (x.to(wide) + value * f2.to(wide)[:, :, None, None]).to(x.dtype)
 
 
+def _chosen(*tensors: Tensor | None) -> str:
+    refusal = float32_refusal([tensor for tensor in tensors if tensor is not None])
+    return choose("modulate", HAS, *tensors, cpp_refuses=refusal)
+
+
+def _some(bias: Tensor | None, f2: Tensor) -> Tensor:
+    """The extension takes no bias as zeros."""
+    return f2.new_zeros(f2.shape[1]) if bias is None else bias.contiguous()
+
+
 @torch.library.custom_op(NAME, mutates_args=())
 def _op(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None) -> Tensor:
-    if choose("modulate", HAS, x, f1, f2, bias) == "triton":
+    chosen = _chosen(x, f1, f2, bias)
+    if chosen == "triton":
         from dan_fast_kernels import modulate as kernels
 
         return laid_out_like(kernels.forward(x, f1, f2, bias), x)
+    if chosen == "cpp":
+        out = torch.ops.dan_fast.modulate_cpp(pixels(x), pixels(f1), f2.contiguous(), _some(bias, f2))
+        return laid_out_like(images(out), x)
     return laid_out_like(modulate_ref(x, f1, f2, bias), x)
 
 
@@ -38,10 +53,16 @@ def _fake(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None) -> Tensor:
 @torch.library.custom_op(f"{NAME}_backward", mutates_args=())
 def _backward_op(grad: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of f1, f2 and bias; the last is empty without a bias."""
-    if choose("modulate", HAS, grad, f1, f2, bias) == "triton":
+    grad_bias: Tensor | None
+    chosen = _chosen(grad, f1, f2, bias)
+    if chosen == "triton":
         from dan_fast_kernels import modulate as kernels
 
         grad_f1, grad_f2, grad_bias = kernels.backward(grad, f1, f2, bias)
+    elif chosen == "cpp":
+        found, grad_f2, grad_bias = torch.ops.dan_fast.modulate_backward_cpp(pixels(grad), pixels(f1), f2.contiguous(),
+                                                                             _some(bias, f2))
+        grad_f1, grad_bias = images(found), None if bias is None else grad_bias
     else:
         grad_f1, grad_f2, grad_bias = _backward_ref(grad, f1, f2, bias)
     return laid_out_like(grad_f1, f1), grad_f2, f2.new_empty(0) if grad_bias is None else grad_bias

@@ -78,6 +78,11 @@ def cpp_refusal(channels: int, tensors: Sequence[Tensor]) -> str:
     """Why the extension does not take images of so many channels, or these tensors; empty if it does."""
     if channels % PANEL or channels > MOST_CHANNELS:
         return f"C is {channels} and the extension takes multiples of {PANEL} up to {MOST_CHANNELS}"
+    return float32_refusal(tensors)
+
+
+def float32_refusal(tensors: Sequence[Tensor]) -> str:
+    """Why the extension does not take these tensors, of any number of channels; empty if it does."""
     for tensor in tensors:
         if tensor.dtype != torch.float32:
             return f"an argument is {tensor.dtype} and the extension computes in float32"
@@ -87,3 +92,8 @@ def cpp_refusal(channels: int, tensors: Sequence[Tensor]) -> str:
 def pixels(x: Tensor) -> Tensor:
     """(B, C, H, W) as (B, H, W, C), contiguous: a view if ``x`` is channels_last."""
     return x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+
+
+def images(x: Tensor) -> Tensor:
+    """The view that takes what ``pixels`` gave back, (B, H, W, C) as (B, C, H, W); nothing else if it is empty."""
+    return x.permute(0, 3, 1, 2) if x.dim() == 4 else x
