@@ -321,13 +321,12 @@ DAN_FAST_CLONES void pack_conv3x3(const Taps& taps, int in_channels, int begin, 
   for (int in = 0; in < in_channels; ++in) {
     const float* const first = taps.data + begin * taps.out + in * taps.in;
     for (int out = 0; out < kPanel; out += lanes) {
+      double gathered[9][lanes];  // all of them first: vectors that are read at once wait for each of their numbers
+      for (int n = 0; n < lanes; ++n)
+        for (int tap = 0; tap < 9; ++tap)
+          gathered[tap][n] = first[(out + n) * taps.out + tap / 3 * taps.row + tap % 3 * taps.column];
       Vector own[9], values[kPositions];
-      for (int tap = 0; tap < 9; ++tap) {
-        double gathered[lanes];
-        for (int n = 0; n < lanes; ++n)
-          gathered[n] = first[(out + n) * taps.out + tap / 3 * taps.row + tap % 3 * taps.column];
-        load(own[tap], gathered);
-      }
+      for (int tap = 0; tap < 9; ++tap) load(own[tap], gathered[tap]);
       winograd::filter(own, values);
       for (int64_t position = 0; position < kPositions; ++position) {
         double value[lanes];

@@ -1,5 +1,5 @@
-// 3x3 convolutions whose weights change at every step: dan_fast::conv3x3_bias_lrelu_cpp, conv3x3_scale_residual_cpp,
-// dpcb_cpp, conv3x3_input_gradient_cpp and conv3x3_weight_gradient_cpp. Each transforms its weights itself: that costs
+// 3x3 convolutions whose weights change at every step, and their gradients: dan_fast::conv3x3_bias_lrelu_cpp,
+// conv3x3_scale_residual_cpp, dpcb_cpp, and what is called after them. Each transforms its weights itself: that costs
 // little where all tiles of a batch use them.
 
 #include <torch/csrc/stable/library.h>
@@ -9,6 +9,7 @@
 
 #include "batch.h"
 #include "conv3x3_weight_gradient.h"
+#include "pointwise.h"
 #include "tensors.h"
 
 namespace dan_fast {
@@ -129,6 +130,21 @@ std::tuple<Tensor, Tensor, Tensor> dpcb_cpu(const Tensor& x, const Tensor& weigh
   return {out, store ? between : like(x, false), bare};
 }
 
+// Of the input from that of the output, with `finish` and what it takes.
+Tensor input_gradient(const Tensor& grad, const Taps& taps, Finish finish, const Tensor& other, double slope = 0) {
+  Tensor out = like(grad);
+  if (out.numel() == 0) return out;
+  const Convolution conv(grad, taps.transposed());
+  Images from(grad), to(out), others(other);
+  convolve_batch(grad.size(0), [&](int64_t n) {
+    Conv3x3 own = conv.of(from.of(n), to.of(n), finish);
+    own.slope = static_cast<float>(slope);
+    own.by = own.onto = others.of(n);
+    return own;
+  });
+  return out;
+}
+
 // grad (B, H, W, C), of the output -> of the input; the leaky ReLU's output `activated` and `add`: like grad, or none.
 Tensor input_gradient_cpu(const Tensor& grad, const Tensor& weight, const Optional& activated, double slope,
                           const Optional& add) {
@@ -138,19 +154,8 @@ Tensor input_gradient_cpu(const Tensor& grad, const Tensor& weight, const Option
   for (const Optional& image : {activated, add})
     if (image) check("activated, add", *image, {batch, height, width, channels});
   const Taps taps = taps_of("weight", weight, channels);
-  Tensor out = like(grad);
-  if (out.numel() == 0) return out;
-
-  const Convolution conv(grad, taps.transposed());
-  Images from(grad), to(out), other(activated ? *activated : add ? *add : grad);
-  const Finish finish = activated ? Finish::kActivateGradient : add ? Finish::kAdd : Finish::kStore;
-  convolve_batch(batch, [&](int64_t n) {
-    Conv3x3 own = conv.of(from.of(n), to.of(n), finish);
-    own.slope = static_cast<float>(slope);
-    own.by = own.onto = other.of(n);
-    return own;
-  });
-  return out;
+  if (activated) return input_gradient(grad, taps, Finish::kActivateGradient, *activated, slope);
+  return add ? input_gradient(grad, taps, Finish::kAdd, *add) : input_gradient(grad, taps, Finish::kStore, grad);
 }
 
 // The sum over a batch in parts that do not depend on the number of threads, so that neither does the rounding.
@@ -192,6 +197,43 @@ Tensor weight_gradient_cpu(const Tensor& grad, const Tensor& x) {
   return torch::stable::clone(torch::stable::select(summed, 0, 0));
 }
 
+// Of the arguments of the operators above, in their order, from that of the result.
+
+// x, out (B, H, W, C) -> x, weight, bias.
+std::tuple<Tensor, Tensor, Tensor> bias_lrelu_backward_cpu(const Tensor& grad, const Tensor& x, const Tensor& weight,
+                                                           const Tensor& out, double slope) {
+  check_image("grad", grad);
+  const Taps taps = taps_of("weight", weight, grad.size(3));
+  const ActivateGradients inner = activate_gradients(grad, out, slope);
+  return {input_gradient(inner.in, taps, Finish::kStore, inner.in), weight_gradient_cpu(inner.in, x), inner.bias};
+}
+
+// x, bare (B, H, W, C), scale (B, C) or (B, H, W, C) -> x, weight, bias, scale.
+std::tuple<Tensor, Tensor, Tensor, Tensor> scale_residual_backward_cpu(const Tensor& grad, const Tensor& x,
+                                                                       const Tensor& weight, const Tensor& bias,
+                                                                       const Tensor& scale, const Tensor& bare) {
+  check_image("grad", grad);
+  const Taps taps = taps_of("weight", weight, grad.size(3));
+  const ModulateGradients outer = scale.dim() == 4 ? multiply_gradients(grad, bare, scale, bias)
+                                                   : modulate_gradients(grad, bare, scale, bias);
+  return {input_gradient(outer.f1, taps, Finish::kStore, outer.f1), weight_gradient_cpu(outer.f1, x), outer.bias,
+          outer.f2};
+}
+
+// x, t, bare (B, H, W, C), scale (B, C) -> x, weight1, bias1, weight2, bias2, scale.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> dpcb_backward_cpu(
+    const Tensor& grad, const Tensor& x, const Tensor& weight1, const Tensor& weight2, const Tensor& bias2,
+    const Tensor& scale, const Tensor& t, const Tensor& bare, double slope) {
+  check_image("grad", grad);
+  const int64_t channels = grad.size(3);
+  check("t", t, {grad.size(0), grad.size(1), grad.size(2), channels});
+  const Taps one = taps_of("weight1", weight1, channels), two = taps_of("weight2", weight2, channels);
+  const ModulateGradients outer = modulate_gradients(grad, bare, scale, bias2);
+  const Tensor inner = input_gradient(outer.f1, two, Finish::kActivateGradient, t, slope);
+  return {input_gradient(inner, one, Finish::kAdd, grad), weight_gradient_cpu(inner, x), pixel_sum(inner),
+          weight_gradient_cpu(outer.f1, t), outer.bias, outer.f2};
+}
+
 }  // namespace
 }  // namespace dan_fast
 
@@ -204,6 +246,12 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dan_fast, m) {
   m.def("conv3x3_input_gradient_cpp(Tensor grad, Tensor weight, Tensor? activated, float slope, Tensor? add) "
         "-> Tensor");
   m.def("conv3x3_weight_gradient_cpp(Tensor grad, Tensor x) -> Tensor");
+  m.def("conv3x3_bias_lrelu_backward_cpp(Tensor grad, Tensor x, Tensor weight, Tensor out, float slope) "
+        "-> (Tensor, Tensor, Tensor)");
+  m.def("conv3x3_scale_residual_backward_cpp(Tensor grad, Tensor x, Tensor weight, Tensor bias, Tensor scale, "
+        "Tensor bare) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("dpcb_backward_cpp(Tensor grad, Tensor x, Tensor weight1, Tensor weight2, Tensor bias2, Tensor scale, Tensor t, "
+        "Tensor bare, float slope) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dan_fast, CPU, m) {
@@ -212,4 +260,7 @@ STABLE_TORCH_LIBRARY_IMPL(dan_fast, CPU, m) {
   m.impl("dpcb_cpp", TORCH_BOX(&dan_fast::dpcb_cpu));
   m.impl("conv3x3_input_gradient_cpp", TORCH_BOX(&dan_fast::input_gradient_cpu));
   m.impl("conv3x3_weight_gradient_cpp", TORCH_BOX(&dan_fast::weight_gradient_cpu));
+  m.impl("conv3x3_bias_lrelu_backward_cpp", TORCH_BOX(&dan_fast::bias_lrelu_backward_cpu));
+  m.impl("conv3x3_scale_residual_backward_cpp", TORCH_BOX(&dan_fast::scale_residual_backward_cpu));
+  m.impl("dpcb_backward_cpp", TORCH_BOX(&dan_fast::dpcb_backward_cpu));
 }

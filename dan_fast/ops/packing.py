@@ -95,5 +95,5 @@ def pixels(x: Tensor) -> Tensor:
 
 
 def images(x: Tensor) -> Tensor:
-    """The view that takes what ``pixels`` gave back, (B, H, W, C) as (B, C, H, W); nothing else if it is empty."""
+    """The view that takes back what ``pixels`` did; what has not four dimensions stays as it is."""
     return x.permute(0, 3, 1, 2) if x.dim() == 4 else x
