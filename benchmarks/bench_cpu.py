@@ -1,10 +1,10 @@
-"""The network on a CPU in float32: its body, and all of it, against the plain model as PyTorch runs it best.
+"""The network on a CPU in float32: its body, all of it, and a block that learns, against PyTorch as it runs best.
 
     pytest benchmarks/bench_cpu.py --benchmark-json=out.json
     pytest benchmarks/bench_cpu.py -k "whole and v2-small and 128x128"
 
-Compared in turn with eager PyTorch in NCHW and in channels_last, and with torch.compile (channels_last). ``share of
-floor`` is the time that the multiplications that are left would take at the rate of a matrix product.
+Compared in turn with eager PyTorch, for inference in NCHW too, and with torch.compile, both in channels_last. ``share
+of floor`` is the time that the multiplications that are left would take at the rate of a matrix product.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ from functools import cache
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 import dan_fast
 from dan_fast import cost
 from dan_fast.inference.alternate import Whole, alternate
 from dan_fast.inference.plan import plan_for
+from dan_fast.ops import dpcb
+from dan_fast.ops.dpcb import SLOPE
 
 SIZES = [(64, 64), (128, 128), (256, 256), (340, 510)]
 NETWORKS = ["v2", "v1", "v2-small"]
-pytestmark = [
-    pytest.mark.usefixtures("warm_allocator"),
-    pytest.mark.parametrize("name", NETWORKS),
-    pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[1]}x{size[0]}"),
-    pytest.mark.parametrize("threads", [1, 2], indirect=True),
-]
+# As trainings meet a block: that of the small network, and of the published one.
+LEARNING = [(8, 32, 32, 32), (4, 64, 64, 64)]
+pytestmark = [pytest.mark.usefixtures("warm_allocator"), pytest.mark.parametrize("threads", [1, 2], indirect=True)]
+every_name = pytest.mark.parametrize("name", NETWORKS)
+every_size = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[1]}x{size[0]}")
 
 
 @cache
@@ -64,6 +67,8 @@ def last_sr(model: dan_fast.DAN, lr: torch.Tensor) -> torch.Tensor:
     return model.Restorer(lr, code)
 
 
+@every_name
+@every_size
 def test_body(compare, rate, name, size, threads):
     model, plain = network(name), network(name, channels_last=False)
     plan, config = plan_for(model), model.config
@@ -88,6 +93,8 @@ def test_body(compare, rate, name, size, threads):
             rounds=rounds_of(name, size), network=name, shape=list(last.shape), floor_s=floor)
 
 
+@every_name
+@every_size
 def test_whole(compare, rate, name, size, threads):
     model, plain, fused = network(name), network(name, channels_last=False), compiled(name)
     plan, config = plan_for(model), model.config
@@ -106,3 +113,30 @@ def test_whole(compare, rate, name, size, threads):
     compare(planned, {"NCHW": lambda: last_sr(plain, lr), "channels_last": lambda: last_sr(model, last),
                       "torch.compile": lambda: last_sr(fused, last)},
             rounds=rounds_of(name, size), network=name, shape=list(last.shape), floor_s=floor)
+
+
+@pytest.mark.parametrize("shape", LEARNING, ids=lambda shape: "x".join(map(str, shape)))
+def test_block_learns(compare, rate, shape, threads):
+    """Forward and backward pass; gradients of everything."""
+    def last(*sizes: int) -> Tensor:
+        return torch.randn(sizes).contiguous(memory_format=torch.channels_last)
+
+    batch, channels, height, width = shape
+    x, grad, weight1, weight2 = last(*shape), last(*shape), *(last(channels, channels, 3, 3) / 20 for _ in range(2))
+    learners = [tensor.requires_grad_() for tensor in (
+        x, weight1, torch.randn(channels), weight2, torch.randn(channels), torch.randn(batch, channels))]
+
+    def eager(x, weight1, bias1, weight2, bias2, scale):
+        t = F.leaky_relu(F.conv2d(x, weight1, bias1, padding=1), SLOPE, inplace=True)
+        return torch.addcmul(x, F.conv2d(t, weight2, bias2, padding=1), scale[:, :, None, None])
+
+    def gradients(block):
+        return torch.autograd.grad(block(*learners), learners, grad)
+
+    for found, expected in zip(gradients(dpcb), gradients(eager), strict=True):
+        assert (found - expected).norm() <= 1e-3 * expected.norm()
+    compiled = torch.compile(eager, dynamic=False)
+    floor = 6 * cost.WINOGRAD * 9 * channels**2 * batch * height * width / rate(threads)
+    compare(lambda: gradients(dpcb), {"channels_last": lambda: gradients(eager),
+                                      "torch.compile": lambda: gradients(compiled)},
+            rounds=25, inference=False, shape=list(shape), floor_s=floor)
