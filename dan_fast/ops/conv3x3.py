@@ -274,8 +274,14 @@ def conv3x3_bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float = 0
     ``torch.backends.cudnn.conv.fp32_precision == "tf32"`` (PyTorch's default for convolutions, also known as
     ``torch.backends.cudnn.allow_tf32``). Under autocast ``x`` and ``weight`` are taken in its dtype.
 
+    The extension takes float32 with C = 16, 32, 48, 64 or 80 (Winograd's F(4x4, 3x3): Lavin and Gray, arXiv
+    1509.09308). The root mean square of its error is at most 2e-6 of the result's: about twice that of PyTorch's
+    convolutions, for the weight's gradient about the same. Results and gradients have the same bits each time, for any
+    number of threads. Where the result is not finite, neither are pixels up to 3 further. Weights are transformed
+    in every call, forward and backward.
+
     Args:
-        x: (B, C, H, W) floating point. Triton works in channels_last and copies what lies otherwise.
+        x: (B, C, H, W) floating point. Kernels work in channels_last and copies what lies otherwise.
         weight: (C, C, 3, 3), dtype and device of ``x``; best in channels_last too, which is used where it lies.
         bias: (C,) floating point.
         slope: for negative values, 0 or more.
@@ -300,7 +306,7 @@ def conv3x3_scale_residual(x: Tensor, weight: Tensor, bias: Tensor, scale: Tenso
     ``conv3x3_bias_lrelu``.
 
     Args:
-        x: (B, C, H, W) floating point. Triton works in channels_last and copies what lies otherwise.
+        x: (B, C, H, W) floating point. Kernels work in channels_last and copies what lies otherwise.
         weight: (C, C, 3, 3), dtype and device of ``x``; best in channels_last too, which is used where it lies.
         bias: (C,) floating point.
         scale: (B, C), one value an image and channel, or (B, C, H, W), one a pixel too; floating point.

@@ -1,4 +1,7 @@
-"""The image path of a dual-path block: ``x + scale * (conv(lrelu(conv(x) + bias1)) + bias2)`` in two kernels."""
+"""The image path of a dual-path block: ``x + scale * (conv(lrelu(conv(x) + bias1)) + bias2)`` in two kernels.
+
+The extension computes it in one call, and all its gradients in another.
+"""
 
 from __future__ import annotations
 
@@ -125,7 +128,7 @@ def dpcb(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tens
     ``conv3x3_bias_lrelu``.
 
     Args:
-        x: (B, C, H, W) floating point. Triton works in channels_last and copies what lies otherwise.
+        x: (B, C, H, W) floating point. Kernels work in channels_last and copies what lies otherwise.
         weight1, weight2: (C, C, 3, 3), dtype and device of ``x``; best in channels_last too.
         bias1, bias2: (C,) floating point.
         scale: (B, C) floating point, one value an image and channel: what the condition makes of the block.

@@ -106,10 +106,11 @@ def modulate(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None = None) -> T
     """``x + (f1 + bias) * f2``: how the condition acts on the image (v2: arXiv 2105.06878, section 3.3, fig. 4).
 
     Differentiable, once, in every argument; the gradients come from one pass over the image, and are the same
-    in every bit each time. Computed in float32 whatever the dtypes are; in float64 where one argument has it.
+    in every bit each time. Computed in float32 whatever the dtypes are; in float64 where one argument has it. The
+    extension takes float32 alone.
 
     Args:
-        x: (B, C, H, W) floating point. Triton works in channels_last and copies what lies otherwise.
+        x: (B, C, H, W) floating point. Kernels work in channels_last and copies what lies otherwise.
         f1: the same shape and device; its dtype may be another.
         f2: (B, C) floating point, one value an image and channel.
         bias: (C,) floating point, for instance that of the convolution that made ``f1``.
