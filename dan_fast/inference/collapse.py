@@ -107,11 +107,12 @@ def _filter(upscale: nn.Module, channels: int, scale: int, down: _Place, across:
             ) -> tuple[Tensor, Tensor]:
     """Weight and bias of what ``upscale`` (in float64) makes of the pixels that one pixel sees.
 
-    The weight is the gradient of each of the pixel's values: one of a batch for each.
+    The weight is the gradient of each of the pixel's values.
     """
-    values = to_cells(upscale(torch.zeros(1, channels, 1, 1).to(next(upscale.parameters()))), scale).shape[1]
-    zeros = torch.zeros(values, channels, down.sees, across.sees, dtype=torch.float64, device=like.device,
+    zeros = torch.zeros(1, channels, down.sees, across.sees, dtype=torch.float64, device=like.device,
                         requires_grad=True)
-    cells = to_cells(upscale(zeros), scale)[:, :, down.value, across.value]
-    weight, = torch.autograd.grad(cells.diagonal().sum(), zeros)
-    return weight.to(like.dtype).contiguous(memory_format=torch.channels_last), cells[0].detach().to(like.dtype)
+    values = to_cells(upscale(zeros), scale)[0, :, down.value, across.value]
+    each = torch.eye(len(values), dtype=torch.float64, device=like.device)
+    weight, = torch.autograd.grad(values, zeros, each, is_grads_batched=True)
+    weight = weight.squeeze(1).to(like.dtype).contiguous(memory_format=torch.channels_last)
+    return weight, values.detach().to(like.dtype)
