@@ -52,6 +52,7 @@ $(WEIGHTS):
 	$(EVALUATE) --data $(DATA)/Set5 --protocol file \
 		--kernels $(KERNELS)/kernels_12.mat $(KERNELS)/Levin09.mat
 	cp build/measured/summary.csv docs/results/unseen/$@.csv
+	$(PYTHON) -m dan_fast.cli bench --weights $@ --sizes 128x128 --plain --csv docs/results/speed/$@.csv
 	for n in 1 2 3 4 5 6 7 8; do mkdir -p docs/results/iterations/$$n && \
 		$(EVALUATE) --data $(DATA)/Set5 --iterations $$n && \
 		cp build/measured/summary.csv docs/results/iterations/$$n/$@.csv || exit 1; done
