@@ -105,9 +105,9 @@ def read_times(folder: Path) -> dict[str, Line]:
 
 def _machine(times: dict[str, Line]) -> str:
     """What to say of the times."""
-    machines = list(dict.fromkeys(f"{line['machine']}, {line['dtype']}" for line in times.values()))
-    return "" if not machines else (f"\n\nThe times are of whole calls with a given image of {'x'.join(TIMED)}, medians: "
-                                    f"{'; '.join(machines)}.")
+    machines = "; ".join(dict.fromkeys(f"{line['machine']}, {line['dtype']}" for line in times.values()))
+    size = "x".join(TIMED)
+    return machines and f"\n\nThe times are of whole calls with a given image of {size}, medians: {machines}."
 
 
 def _gaussian8(scale: int, measured: list[Measured], times: dict[str, Line]) -> str:
