@@ -5,6 +5,7 @@
 # make results  write docs/results.md and its plots from the CSVs in docs/results; needs '.[plots]'
 # make measure DATA=… KERNELS=…  measure those CSVs: folders Set5, Set14 and B100 in DATA, kernels_12.mat and
 #             Levin09.mat in KERNELS; needs '.[mat]'
+# make experiments DATA=… VAL=…  train on DATA and test on VAL what docs/experiments.md is about; needs '.[plots]'
 # make gpu-check PYTHON=…   on a machine with a GPU, where that Python has a CUDA build of torch: install, test, tune
 #             and time everything that a GPU computes (benchmarks/gpu_check.py)
 # make clean  remove what the others made
@@ -15,7 +16,7 @@ WEIGHTS ?= v2-0.3M-x4 v2-0.3M-x3 v2-0.3M-x2
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(shell find dan_fast kernels csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo test lint asan results measure $(WEIGHTS) gpu-check clean
+.PHONY: demo test lint asan results measure $(WEIGHTS) experiments gpu-check clean
 
 demo: $(VENV)/installed
 	$(BIN)/dan-fast doctor
@@ -52,9 +53,18 @@ $(WEIGHTS):
 	$(EVALUATE) --data $(DATA)/Set5 --protocol file \
 		--kernels $(KERNELS)/kernels_12.mat $(KERNELS)/Levin09.mat
 	cp build/measured/summary.csv docs/results/unseen/$@.csv
+	$(PYTHON) -m dan_fast.cli bench --weights $@ --sizes 128x128 --plain --csv docs/results/speed/$@.csv
 	for n in 1 2 3 4 5 6 7 8; do mkdir -p docs/results/iterations/$$n && \
 		$(EVALUATE) --data $(DATA)/Set5 --iterations $$n && \
 		cp build/measured/summary.csv docs/results/iterations/$$n/$@.csv || exit 1; done
+
+# An hour or two on two cores; a second call goes on with what is missing.
+QUESTIONS := end-to-end inputs block supervision blur iterations recipe
+experiments:
+	for q in $(QUESTIONS); do \
+		$(PYTHON) -m dan_fast.cli ablate $$q --steps 1200 --data $(DATA) --val $(VAL) --out build/experiments/$$q && \
+		mkdir -p docs/experiments && cp build/experiments/$$q/table.md docs/experiments/$$q.md && \
+		cp build/experiments/$$q/results.csv docs/experiments/$$q.csv || exit 1; done
 
 # In the caller's own environment: the one of this file may have a torch without CUDA.
 gpu-check:

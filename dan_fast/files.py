@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,6 +53,18 @@ def write_npy(path: Path | str, array: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array)
     write_atomically(path, buffer.getvalue())
+
+
+def write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence]) -> None:
+    """A CSV file, whole or not at all; None is an empty cell. Raises ``DanFastError`` if it cannot be written."""
+    try:
+        with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows([f"{value:.6f}" if isinstance(value, float) else value for value in line]
+                             for line in lines)
+    except OSError as error:
+        raise DanFastError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def make_folder(folder: Path) -> None:

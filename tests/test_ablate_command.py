@@ -14,6 +14,7 @@ from dan_fast.experiments.block import Concatenating
 from dan_fast.experiments.end_to_end import learn_apart, learn_with_estimate
 from dan_fast.experiments.experiment import TINY
 from dan_fast.experiments.inputs import GivenImageOnly
+from dan_fast.experiments.recipe import charbonnier, learn_by, squared, work
 from dan_fast.experiments.runner import Result
 from dan_fast.experiments.supervision import CodeOnly
 from dan_fast.experiments.verdict import difference, spread, told_apart
@@ -46,8 +47,12 @@ def read_results(out):
 
 
 @pytest.mark.parametrize("question", EXPERIMENTS)
-def test_every_question(question, photo, tmp_path, capsys):
+def test_every_question(question, photo, tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
+    if question == "recipe":  # not all of its many trainings
+        whole = EXPERIMENTS["recipe"](replace(TINY, training=replace(TINY.training, steps=2)))
+        few = tuple(v for v in whole.variants if v.name in ("recipe", "l2", "all-learn", "wide"))
+        monkeypatch.setitem(EXPERIMENTS, "recipe", lambda preset: replace(whole, variants=few))
     assert ablate(question, photo, tmp_path / "out") == 0
     table = (tmp_path / "out" / "table.md").read_text()
     assert table in capsys.readouterr().out
@@ -116,6 +121,31 @@ def test_blur_trains_one_network_on_two_blurs():
     assert isotropic.preset.config == irregular.preset.config and isotropic.preset.config.kernel_size == 31
     kernels = [v.preset.degradation.kernels(50, torch.Generator().manual_seed(0)) for v in (isotropic, irregular)]
     assert [torch.allclose(k, k.transpose(1, 2), atol=1e-6) for k in kernels] == [True, False]
+
+
+def test_the_recipe_changes_one_thing_at_the_same_cost():
+    first, *others = EXPERIMENTS["recipe"](TINY).variants
+    assert first.preset == TINY and first.loss is losses
+    for variant in others:
+        assert (variant.loss is losses) is (variant.preset != TINY)
+        assert work(variant.preset) == pytest.approx(work(TINY), rel=2e-3)
+    longer = replace(TINY, config=replace(TINY.config, iterations=6), training=replace(TINY.training, short_until=0))
+    # A step of n iterations: n forward and two more for the backward pass; of half 2 and half 4: 5 on average.
+    assert work(longer) / work(TINY) == pytest.approx(8 / 5)
+    everywhere = replace(longer, config=replace(longer.config, gradient="all"))
+    assert work(everywhere) / work(longer) == pytest.approx((6 + 5 + 12) / 8)
+
+
+def test_losses_of_the_recipe():
+    model = DAN(CONFIG)
+    lr, hr, kernel = images()
+    expected = losses(model, lr, hr, kernel, 2)
+    for distance in (squared, charbonnier):
+        found = learn_by(distance)(model, lr, hr, kernel, 2)
+        assert torch.equal(found.kernel, expected.kernel) and not torch.equal(found.sr, expected.sr)
+    error = torch.tensor([0.0, 3e-3, -4e-3])
+    assert squared(error).item() == pytest.approx(25e-6 * 10 / 3)
+    assert charbonnier(error).item() == pytest.approx((1e-3 + 10e-6**0.5 + 17e-6**0.5) / 3)
 
 
 def test_more_iterations_are_more_work():

@@ -40,6 +40,14 @@ def test_figures_come_from_the_csvs(folder):
     assert "12.35 / " in results(folder) and "12.35 / " not in before
 
 
+def test_times_come_from_what_bench_wrote(folder):
+    path = folder / "speed" / "v2-0.3M-x4.csv"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("machine,dtype,width,height,median_ms\nThis one,fp32,64,64,1.5\nThis one,fp32,128,128,98765.4\n")
+    page = results(folder)
+    assert "| 98765 |" in page and "128x128, medians" in page and "This one, fp32" in page
+
+
 def test_every_link_of_the_docs_leads_somewhere():
     for page in ("results.md", "limits.md"):
         for part in (DOCS / page).read_text().split("](")[1:]:

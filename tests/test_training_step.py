@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -10,14 +11,16 @@ import torch.nn.functional as F
 from conftest import tiny_config
 from torch.nn.utils import clip_grad_norm_
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import dan_fast
 from dan_fast.degradation.pipeline import Degradation
 from dan_fast.ops import dpcb_stack, dpcb_weights
 from dan_fast.training.flat import ALIGNMENT, FlatParameters
+from dan_fast.training.iteration import iteration
 from dan_fast.training.late import LateReader
 from dan_fast.training.settings import TrainingSettings
-from dan_fast.training.step import Report, TrainingStep, losses
+from dan_fast.training.step import Report, TrainingStep, losses, unroll
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 V1 = {"version": "v1", "groups": 0, "blocks": 1, "upsampler": "published"}
@@ -62,8 +65,15 @@ def plain_loop(step: TrainingStep, hrs: list[torch.Tensor], iterations: int) -> 
     return told, gradients, average
 
 
+@pytest.fixture(params=[False, True], ids=["few pixels", "many pixels"])
+def collapses(request, monkeypatch):
+    """With many pixels the published upsampler is one convolution."""
+    if request.param:
+        monkeypatch.setattr("dan_fast.training.iteration.COLLAPSE_FROM", 0)
+
+
 @pytest.mark.parametrize("name, iterations", [*((name, 3) for name in CONFIGS), ("v2", 1)])
-def test_gradients_weights_and_losses_are_those_of_the_plain_loop(name, iterations):
+def test_gradients_weights_and_losses_are_those_of_the_plain_loop(name, iterations, collapses):
     step = make_step(torch.float64, clip=1e6, **CONFIGS[name])
     hrs = [batch() for _ in range(3)]
     told, gradients, average = plain_loop(step, hrs, iterations)
@@ -124,7 +134,7 @@ class NoWaiting(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", ["v2", "v2, all", "v1"])
-def test_no_step_waits_for_the_device(name):
+def test_no_step_waits_for_the_device(name, collapses):
     step = make_step(**CONFIGS[name])
     with NoWaiting():
         for seed in range(3):
@@ -245,3 +255,59 @@ def test_losses_of_both_versions():
         model = dan_fast.DAN(tiny_config(scale=2, kernel_size=9, **config))
         loss = losses(model, torch.rand(2, 3, 8, 9), torch.rand(2, 3, 16, 18), torch.rand(2, 9, 9), 2)
         assert loss.sr.requires_grad and loss.kernel.requires_grad
+
+
+class StaysThere(TorchDispatchMode):
+    """Fails where a tensor is not on ``device``: a CUDA graph cannot copy from the host."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.device = device
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves((args, kwargs, result)):
+            if isinstance(tensor, torch.Tensor):
+                assert tensor.device.type == self.device, f"{function} of a tensor on {tensor.device}"
+        return result
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_nothing_comes_from_the_host_once_the_first_step_is_taken(name, monkeypatch, collapses):
+    # Autocast does not know the meta device.
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    model = dan_fast.DAN(tiny_config(scale=2, kernel_size=9, **CONFIGS[name])).to("meta")
+    lr = torch.empty(2, 3, 8, 9, device="meta")
+
+    def step() -> None:
+        out = unroll(model, lr, 3)
+        (out.sr.sum() + out.code.sum()).backward()
+
+    step()
+    with StaysThere("meta"):
+        step()
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
+    with StaysThere("meta"), pytest.raises(AssertionError, match="on cpu"):
+        torch.zeros(3).to("meta")
+
+
+@pytest.mark.parametrize("name", ["v2", "v1"])
+def test_in_bfloat16_the_iteration_that_learns_errs_as_the_model_does(name):
+    model = dan_fast.DAN(tiny_config(**CONFIGS[name]))
+    exact, lr = copy.deepcopy(model).double(), torch.rand(2, 3, 9, 8)
+    code = model.init_ker_map.expand(2, -1)
+    weight = torch.randn(2, 3, 9 * model.config.scale, 8 * model.config.scale)
+
+    def gradients(take, model, lr, code, bf16):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            out = take(model, lr, code)
+        guess = out.code if out.kernel is None else out.kernel
+        ((out.sr * weight).sum() + guess.square().sum()).backward()
+        return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+    true = gradients(dan_fast.DAN.step, exact, lr.double(), code.double(), False)
+    ours, torchs = (torch.linalg.vector_norm(gradients(take, model, lr, code, True) - true)
+                    for take in (iteration, dan_fast.DAN.step))
+    assert ours <= 2 * torchs

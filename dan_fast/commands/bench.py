@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,12 +19,14 @@ from ..arguments import whole_number
 from ..checkpoint import load
 from ..devices import add_device_argument, pick_device
 from ..errors import DanFastError
+from ..files import make_folder, write_table
 from ..inference import Upscaler
 from ..model import DAN
 from .engine import DTYPES
 
 # Until memory, compiled kernels and captured graphs are ready for a size.
 WARM_UP = 3
+COLUMNS = ("machine", "dtype", "width", "height", "median_ms", "fastest_ms", "floor_ms", "plain_ms")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="floating-point type to compute in")
     parser.add_argument("--plain", action="store_true",
                         help="time the plain PyTorch model beside it (channels_last), in turn")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the times there too", default=argparse.SUPPRESS)
     add_device_argument(parser)
 
 
@@ -46,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
     plain = model.to(dtype).to(memory_format=torch.channels_last) if args.plain else None  # type: ignore[call-overload]
     print(f"{args.weights}: DAN{config.version} x{config.scale}, {config.iterations} iterations, "
           f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters, {args.dtype}")
-    print(f"{_machine(device)}; torch {torch.__version__}, Python {platform.python_version()}")
+    machine = f"{_machine(device)}; torch {torch.__version__}, Python {platform.python_version()}"
+    print(machine)
     rate = _rate(device, dtype)
     winograd = device.type == "cpu" and dtype == torch.float32
     work = cost.planned(config, kernel=False, winograd=winograd)
@@ -54,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"floor: {work / 1e6:.2f} million multiply-adds a pixel at {rate / 1e9:.0f} a ns, as a matrix product has\n")
     print(f"{'size':>11}  {'median ms':>10}  {'fastest ms':>10}  {'floor ms':>9}  {'share':>5}"
           + (f"  {'plain ms':>10}  {'ratio':>6}" if plain else ""))
+    lines = []
     for width, height in sizes:
         image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
         calls: list[Callable[[], object]] = [partial(upscaler, image, wants_kernel=False)]
@@ -65,6 +71,11 @@ def run(args: argparse.Namespace) -> int:
         size = f"{width}x{height}"
         print(f"{size:>11}  {medians[0]:>10.2f}  {min(times[0]):>10.2f}  {floor:>9.2f}  {floor / medians[0]:>5.0%}"
               + (f"  {medians[1]:>10.2f}  {medians[1] / medians[0]:>6.2f}" if plain else ""), flush=True)
+        lines.append([machine, args.dtype, width, height, medians[0], min(times[0]), floor,
+                      medians[1] if plain else None])
+    if hasattr(args, "csv"):
+        make_folder(args.csv.parent)
+        write_table(args.csv, COLUMNS, lines)
     return 0
 
 

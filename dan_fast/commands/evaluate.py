@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from ..arguments import whole_number
 from ..degraded_set import Degraded, DegradedSet, given, image_sets, output_name
 from ..errors import DanFastError
 from ..evaluation import Row, Upscaled, comparison, mean, measure
-from ..files import atomic_path, make_folder
+from ..files import make_folder, write_table
 from ..images import write_image
 from ..kernel_files import read_kernels
 from .engine import add_engine_arguments, add_ensemble_argument, make_upscaler
@@ -68,8 +67,8 @@ def run(args: argparse.Namespace) -> int:
         print(_table(degraded.name, measured) if measured else f"{degraded.name}: no image could be measured", "\n")
         rows += measured
     if args.out is not None:
-        _write_csv(args.out / "evaluation.csv", *_details(rows))
-        _write_csv(args.out / "summary.csv", *_summary(rows))
+        write_table(args.out / "evaluation.csv", *_details(rows))
+        write_table(args.out / "summary.csv", *_summary(rows))
     return 1 if skipped else 0
 
 
@@ -129,17 +128,6 @@ def _summary(rows: Sequence[Row]) -> tuple[list[str], list[list]]:
         for label, group in _groups([row for row in rows if row.set == name]):
             lines.append([name, label, len(group), *(mean(group, column) for column in MEASURES), _milliseconds(group)])
     return ["set", "sigma", "cases", *MEASURES, "median_ms"], lines
-
-
-def _write_csv(path: Path, columns: list[str], lines: Iterable[list]) -> None:
-    try:
-        with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows([f"{value:.6f}" if isinstance(value, float) else value for value in line]
-                             for line in lines)
-    except OSError as error:
-        raise DanFastError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 class _PictureWriter:

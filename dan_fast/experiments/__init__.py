@@ -1,4 +1,4 @@
-"""The papers' questions as experiments: one file a question, with the networks that only it needs.
+"""The papers' questions, and one of ours, as experiments: a file each, with the networks that only it needs.
 
 ``experiment`` says what one is, ``runner`` trains and measures, ``verdict`` says what came out.
 """
@@ -14,6 +14,7 @@ from .end_to_end import end_to_end
 from .experiment import Experiment
 from .inputs import inputs
 from .iterations import iterations
+from .recipe import recipe
 from .supervision import supervision
 
 EXPERIMENTS: dict[str, Callable[[Preset], Experiment]] = {
@@ -23,4 +24,5 @@ EXPERIMENTS: dict[str, Callable[[Preset], Experiment]] = {
     "supervision": supervision,
     "blur": blur,
     "iterations": iterations,
+    "recipe": recipe,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..degraded_set import PROTOCOLS, DegradedSet, from_tensor, to_tensor
 from ..errors import DanFastError
-from ..files import atomic_path, make_folder, write_atomically
+from ..files import make_folder, write_atomically, write_table
 from ..metrics import kernel_error, psnr, ssim
 from ..model import DAN
 from ..training.checkpoints import Checkpoints
@@ -92,14 +92,6 @@ def perform(experiment: Experiment, seeds: int, bench: Bench, say: Callable[[str
     names = [trial.name for variant in experiment.variants for trial in variant.trials]
     return sorted((result for result in results if result.seed < seeds),
                   key=lambda result: (names.index(result.trial), result.seed))
-
-
-def write_table(path: Path, columns: Sequence[str], lines: Sequence[Sequence]) -> None:
-    """A CSV file, whole or not at all; None is an empty cell. Raises OSError."""
-    with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([f"{value:.6f}" if isinstance(value, float) else value for value in line] for line in lines)
 
 
 def _trained(variant: Variant, seed: int, bench: Bench) -> DAN:

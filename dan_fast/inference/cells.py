@@ -8,9 +8,13 @@ channels_last a cell's row is a row of the image.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_BICUBIC_REACH = 2  # LR pixels
 
 
 def to_image(cells: Tensor, scale: int) -> Tensor:
@@ -57,19 +61,23 @@ class Bicubic:
         like: a tensor of the dtype and on the device of ``lr``.
     """
 
-    _REACH = 2
-
     def __init__(self, colours: int, scale: int, like: Tensor) -> None:
-        side = 2 * self._REACH + 1
-        one = torch.zeros(1, 1, 2 * side + 1, 2 * side + 1, dtype=torch.float64)
-        one[..., side, side] = 1
-        response = F.interpolate(one, scale_factor=scale, mode="bicubic", align_corners=False)
-        # A pixel sees the 1 in the direction opposite to the one that the 1 sees it in.
-        near = slice(side - self._REACH, side + self._REACH + 1)
-        phases = F.pixel_unshuffle(response, scale)[0, :, near, near].flip(1, 2)
-        weight = torch.einsum("pyx,oc->pocyx", phases, torch.eye(colours, dtype=torch.float64)).flatten(0, 1)
-        self._weight = weight.to(like).contiguous(memory_format=torch.channels_last)
+        self._weight = _bicubic_weight(colours, scale, like.dtype, like.device)
 
     def __call__(self, lr: Tensor) -> Tensor:
         """(B, colours, h, w) -> (B, s*s*colours, h, w)."""
-        return F.conv2d(F.pad(lr, (self._REACH,) * 4, mode="replicate"), self._weight)
+        return F.conv2d(F.pad(lr, (_BICUBIC_REACH,) * 4, mode="replicate"), self._weight)
+
+
+# Kept, as it comes from the host, which a network that is made ready inside a CUDA graph must not wait for.
+@cache
+def _bicubic_weight(colours: int, scale: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    side = 2 * _BICUBIC_REACH + 1
+    one = torch.zeros(1, 1, 2 * side + 1, 2 * side + 1, dtype=torch.float64)
+    one[..., side, side] = 1
+    response = F.interpolate(one, scale_factor=scale, mode="bicubic", align_corners=False)
+    # A pixel sees the 1 in the direction opposite to the one that the 1 sees it in.
+    near = slice(side - _BICUBIC_REACH, side + _BICUBIC_REACH + 1)
+    phases = F.pixel_unshuffle(response, scale)[0, :, near, near].flip(1, 2)
+    weight = torch.einsum("pyx,oc->pocyx", phases, torch.eye(colours, dtype=torch.float64)).flatten(0, 1)
+    return weight.to(device, dtype, memory_format=torch.channels_last)

@@ -44,15 +44,16 @@ class CollapsedUpsampler:
         upscale: ``Restorer.upscale``; it must not change as long as this is used.
         channels: of ``features``.
         scale: 2, 3 or 4.
+        learns: whether gradients of the result are to reach the parameters of ``upscale``.
     """
 
-    def __init__(self, upscale: nn.Module, channels: int, scale: int) -> None:
+    def __init__(self, upscale: nn.Module, channels: int, scale: int, *, learns: bool = False) -> None:
         self._upscale, self._scale = upscale, scale
         like = next(upscale.parameters())
         with torch.inference_mode(False), torch.enable_grad():
-            exact = copy.deepcopy(upscale).double().requires_grad_(False)
+            exact = upscale if learns else copy.deepcopy(upscale).double().requires_grad_(False)
             # By where the pixel lies, down and across.
-            self._filters = {(down, across): _filter(exact, channels, scale, down, across, like)
+            self._filters = {(down, across): _filter(exact, channels, scale, down, across, learns, like.dtype)
                              for down in _Place for across in _Place}
 
     def __call__(self, features: Tensor) -> Tensor:
@@ -103,15 +104,15 @@ def _of(dim: int, part: slice) -> tuple[slice, ...]:
     return tuple(part if n == dim else slice(None) for n in range(4))
 
 
-def _filter(upscale: nn.Module, channels: int, scale: int, down: _Place, across: _Place, like: Tensor
-            ) -> tuple[Tensor, Tensor]:
-    """Weight and bias of what ``upscale`` (in float64) makes of the pixels that one pixel sees.
+def _filter(upscale: nn.Module, channels: int, scale: int, down: _Place, across: _Place, learns: bool,
+            dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Weight and bias, in ``dtype``, of what ``upscale`` makes of the pixels that one pixel sees.
 
-    The weight is the gradient of each of the pixel's values: one of a batch for each.
+    The weight is the gradient of each of the pixel's values; it has a gradient itself if the network learns.
     """
-    values = to_cells(upscale(torch.zeros(1, channels, 1, 1).to(next(upscale.parameters()))), scale).shape[1]
-    zeros = torch.zeros(values, channels, down.sees, across.sees, dtype=torch.float64, device=like.device,
-                        requires_grad=True)
-    cells = to_cells(upscale(zeros), scale)[:, :, down.value, across.value]
-    weight, = torch.autograd.grad(cells.diagonal().sum(), zeros)
-    return weight.to(like.dtype).contiguous(memory_format=torch.channels_last), cells[0].detach().to(like.dtype)
+    zeros = next(upscale.parameters()).new_zeros(1, channels, down.sees, across.sees, requires_grad=True)
+    values = to_cells(upscale(zeros), scale)[0, :, down.value, across.value]
+    each = torch.eye(len(values), dtype=zeros.dtype, device=zeros.device)
+    weight, = torch.autograd.grad(values, zeros, each, is_grads_batched=True, create_graph=learns)
+    weight = weight.squeeze(1).to(dtype).contiguous(memory_format=torch.channels_last)
+    return weight, (values if learns else values.detach()).to(dtype)

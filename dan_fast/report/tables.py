@@ -19,6 +19,7 @@ PUBLISHED: dict[int, dict[str, dict[str, float]]] = {
     4: {"IKC": {"Set5": 31.67, "Set14": 28.31, "B100": 27.37}, "DAN v1": {"Set5": 31.89, "Set14": 28.42, "B100": 27.51},
         "DAN v2": {"Set5": 32.00, "Set14": 28.50, "B100": 27.56}},
 }
+TIMED = ("128", "128")  # width and height
 Line = dict[str, str]
 
 
@@ -72,9 +73,10 @@ def results(folder: Path) -> str:
     gaussian = read_measured(folder)
     if not gaussian:
         raise DanFastError(f"{folder}: holds no NAME.csv, the summary.csv of dan-fast evaluate NAME")
-    parts = [HEAD.format(folder=folder.name)]
+    times = read_times(folder)
+    parts = [HEAD.format(folder=folder.name, machine=_machine(times))]
     for scale in sorted({measured.config.scale for measured in gaussian}, reverse=True):
-        parts.append(_gaussian8(scale, [measured for measured in gaussian if measured.config.scale == scale]))
+        parts.append(_gaussian8(scale, [measured for measured in gaussian if measured.config.scale == scale], times))
     parts.append(PLOTS.format(folder=folder.name))
     for name, text in (("irregular", IRREGULAR), ("unseen", UNSEEN)):
         if measured := read_measured(folder / name):
@@ -90,24 +92,43 @@ def iterations(folder: Path) -> dict[int, list[Measured]]:
     return {number: read_measured(folder / "iterations" / str(number)) for number in numbers}
 
 
-def _gaussian8(scale: int, measured: list[Measured]) -> str:
+def read_times(folder: Path) -> dict[str, Line]:
+    """By weights, the line of ``speed/NAME.csv``, which ``dan-fast bench --csv`` writes, of ``TIMED`` images."""
+    times = {}
+    for path in sorted((folder / "speed").glob("*.csv")):
+        with open(path, newline="", encoding="utf-8") as file:
+            for line in csv.DictReader(file):
+                if (line["width"], line["height"]) == TIMED:
+                    times[path.stem] = line
+    return times
+
+
+def _machine(times: dict[str, Line]) -> str:
+    """What to say of the times."""
+    machines = "; ".join(dict.fromkeys(f"{line['machine']}, {line['dtype']}" for line in times.values()))
+    size = "x".join(TIMED)
+    return machines and f"\n\nThe times are of whole calls with a given image of {size}, medians: {machines}."
+
+
+def _gaussian8(scale: int, measured: list[Measured], times: dict[str, Line]) -> str:
     sets = [line["set"] for line in measured[0].means]
     lines = [f"## Gaussian8, x{scale}", "",
-             "| | parameters | multiply-adds | " + " | ".join(f"{name}, Y" for name in sets) + " | "
+             "| | parameters | multiply-adds | ms | " + " | ".join(f"{name}, Y" for name in sets) + " | "
              + " | ".join(f"{name}, RGB" for name in sets) + " | kernel error | |",
-             "|---" * (5 + 2 * len(sets)) + "|"]
+             "|---" * (6 + 2 * len(sets)) + "|"]
     reference = measured[0].means
-    lines.append(_row("bicubic", "", "", [_pair(line, "bicubic_", "y") for line in reference]
+    lines.append(_row("bicubic", "", "", "", [_pair(line, "bicubic_", "y") for line in reference]
                       + [_pair(line, "bicubic_", "rgb") for line in reference], "", "measured here"))
     for network in measured:
         lines.append(_row(f"**`{network.name}`**", f"{network.parameters / 1e6:.2f} M", _cost(network.config),
+                          f"{float(times[network.name]['median_ms']):.0f}" if network.name in times else "",
                           [_pair(line, "", "y") for line in network.means]
                           + [_pair(line, "", "rgb") for line in network.means],
                           ", ".join(f"{float(line['kernel_error']):.3f}" for line in network.means), "measured here"))
     for name, figures in PUBLISHED[scale].items():
         config = published_config(name, scale)
         size = f"{parameters(DAN(config)) / 1e6:.2f} M" if config else ""
-        lines.append(_row(name, size, _cost(config) if config else "",
+        lines.append(_row(name, size, _cost(config) if config else "", "",
                           [f"{figures[s]:.2f}" if s in figures else "" for s in sets] + [""] * len(sets), "",
                           "as published"))
     return "\n".join(lines)
@@ -146,8 +167,8 @@ def _pair(line: Line, prefix: str, channels: str) -> str:
     return f"{float(line[f'{prefix}psnr_{channels}']):.2f} / {float(line[f'{prefix}ssim_{channels}']):.4f}"
 
 
-def _row(name: str, size: str, multiplications: str, figures: list[str], error: str, source: str) -> str:
-    return "| " + " | ".join([name, size, multiplications, *figures, error, source]) + " |"
+def _row(name: str, size: str, multiplications: str, time: str, figures: list[str], error: str, source: str) -> str:
+    return "| " + " | ".join([name, size, multiplications, time, *figures, error, source]) + " |"
 
 
 HEAD = """# Results
@@ -158,7 +179,7 @@ PSNR in dB / SSIM of 8-bit images, a border of `scale` pixels left out; Y is BT.
 four iterations as the papers write them, for each pixel of the given image. The kernel error is the sum of absolute
 differences to the true kernel, 0 to 2, by set. Bicubic is MATLAB's. Rows marked "as published" are figures of the
 papers, which nobody measured here, on their own test images' copies. Every figure by kernel is in [{folder}]({folder}).
-`make measure DATA=… KERNELS=…` measures everything again."""
+`make measure DATA=… KERNELS=…` measures everything again.{machine}"""
 
 PLOTS = """![PSNR against cost]({folder}/cost.png)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -64,20 +65,30 @@ def unroll(model: DAN, lr: Tensor, iterations: int) -> DANOutput:
 def _code_after(model: DAN, lr: Tensor, iterations: int) -> Tensor:
     """The code (B, c) that ``iterations`` iterations find; without autograd."""
     code = model.init_ker_map.to(lr.dtype).expand(lr.shape[0], -1)
-    config = model.config
-    # A plan is of the weights as they are now. For this network and place that is cheap, and it pays. What derives
-    # from DAN may compute something else.
-    place = (config.version, config.upsampler, lr.device.type, lr.dtype)
-    planned = (type(model) is DAN and place == ("v2", "direct", "cpu", torch.float32)
-               and not torch.is_autocast_enabled("cpu"))
-    if planned and iterations:
-        plan = plan_for(model)
-        found = alternate(plan, Whole(plan, lr), iterations).estimate
+    if iterations and _planned(model, lr):
+        # Anew in every step: a plan is of the weights as they are now.
+        device = lr.device.type
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else lr.dtype
+        with torch.autocast(device, enabled=False) if autocast else nullcontext():
+            plan = plan_for(model, dtype)
+            found = alternate(plan, Whole(plan, lr), iterations).estimate
         assert found is not None
         return found.code
     for _ in range(iterations):
         code = model.step(lr, code).code
     return code
+
+
+def _planned(model: DAN, lr: Tensor) -> bool:
+    """Whether a plan computes what the modules do, and pays although it is for one step."""
+    if type(model) is not DAN:  # what derives from it may compute something else
+        return False
+    if lr.device.type != "cpu":
+        return True
+    config = model.config
+    return ((config.version, config.upsampler, lr.dtype) == ("v2", "direct", torch.float32)
+            and not torch.is_autocast_enabled("cpu"))
 
 
 def losses(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:

@@ -1,0 +1,86 @@
+"""What of the small presets' own recipe helps? One thing is changed at a time, at the same cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import cost
+from ..model import DAN
+from ..training.presets import Preset
+from ..training.step import Losses, LossFunction, losses, unroll
+from .experiment import Experiment, Trial, Variant
+
+RECIPE = "the recipe"
+# Of Charbonnier's loss sqrt(e*e + eps*eps), as published with LapSRN (arXiv 1704.03915).
+EPSILON = 1e-3
+
+
+def squared(error: Tensor) -> Tensor:
+    """Mean squared error, times 10 so that the kernel's loss keeps its share."""
+    return 10 * error.square().mean()
+
+
+def charbonnier(error: Tensor) -> Tensor:
+    return (error.square() + EPSILON**2).sqrt().mean()
+
+
+def learn_by(distance: Callable[[Tensor], Tensor]) -> LossFunction:
+    """``losses`` with another distance of images."""
+    def of(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:
+        out = unroll(model, lr, iterations)
+        assert out.kernel is not None  # of v2
+        return Losses(distance(out.sr - hr), F.l1_loss(out.kernel, kernel))
+    return of
+
+
+def recipe(preset: Preset) -> Experiment:
+    config, settings = preset.config, preset.training
+    as_it_is = Variant("recipe", preset, (Trial(RECIPE),))
+
+    def changed(name: str, title: str, network: dict[str, Any] | None = None, loss: LossFunction = losses,
+                **training: Any) -> Variant:
+        variant = replace(preset, config=replace(config, **network or {}), training=replace(settings, **training))
+        steps = max(1, round(settings.steps * work(preset) / work(variant)))
+        variant = replace(variant, training=replace(variant.training, steps=steps))
+        return Variant(name, variant, (Trial(title, against=RECIPE),), loss=loss)
+
+    return Experiment(
+        "What of the recipe helps?",
+        (as_it_is,
+         changed("l2", "squared error instead of L1", loss=learn_by(squared)),
+         changed("charbonnier", "Charbonnier's loss instead of L1", loss=learn_by(charbonnier)),
+         changed("kernel-1", f"kernel loss x1 instead of x{settings.kernel_weight:g}", kernel_weight=1.0),
+         changed("kernel-100", f"kernel loss x100 instead of x{settings.kernel_weight:g}", kernel_weight=100.0),
+         changed("no-average", "no moving average", ema=0.0),
+         changed("no-warm-up", "no warm-up", warmup=0),
+         changed("halving", "rate halved three times instead of cosine", schedule="halving",
+                 halve_every=max(1, settings.steps // 4)),
+         changed("all-long", "all iterations from the start", short_until=0.0),
+         changed("patches", "patches twice as wide, a quarter of them", patch=2 * settings.patch,
+                 batch=max(1, settings.batch // 4)),
+         changed("two-iterations", "2 iterations, in the test too", {"iterations": 2}),
+         changed("all-learn", "gradients through all iterations", {"gradient": "all"}),
+         changed("wide", "twice as wide, a quarter of the blocks",
+                 {"channels": 2 * config.channels, "blocks": max(1, round(config.blocks / 4))}),
+         changed("doubled", "doubled group residual", {"group_residual": "doubled"}),
+         changed("published-upsampler", "published upsampler", {"upsampler": "published"})),
+        "Where a change makes a step dearer or cheaper, there are fewer or more steps, so that the multiplications of "
+        "all trainings are the same.")
+
+
+def work(preset: Preset) -> float:
+    """Multiply-adds of a whole training, as it is computed (a backward pass takes two forward ones)."""
+    config, settings = preset.config, preset.training
+    total = 0.0
+    for share, iterations in ((settings.short_until, min(2, config.iterations)),
+                              (1 - settings.short_until, config.iterations)):
+        # Where all iterations learn, all but the last one's forward passes are computed twice.
+        passes = iterations + 2 if config.gradient == "last" else 4 * iterations - 1
+        total += share * passes
+    one = cost.published(config) / config.iterations
+    return total * one * settings.steps * settings.batch * settings.patch**2
