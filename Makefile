@@ -12,7 +12,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-WEIGHTS ?= v2-0.3M-x4 v2-0.3M-x3 v2-0.3M-x2
+WEIGHTS ?= v2-0.3M-x4 v2-0.3M-irregular-x4 v2-0.3M-x3 v2-0.3M-x2
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(shell find dan_fast kernels csrc -type f -not -name '*.pyc' -not -name '*.so')
 
@@ -58,11 +58,11 @@ $(WEIGHTS):
 		$(EVALUATE) --data $(DATA)/Set5 --iterations $$n && \
 		cp build/measured/summary.csv docs/results/iterations/$$n/$@.csv || exit 1; done
 
-# An hour or two on two cores; a second call goes on with what is missing.
+# An hour on two cores; a second call goes on with what is missing.
 QUESTIONS := end-to-end inputs block supervision blur iterations recipe
 experiments:
 	for q in $(QUESTIONS); do \
-		$(PYTHON) -m dan_fast.cli ablate $$q --steps 1200 --data $(DATA) --val $(VAL) --out build/experiments/$$q && \
+		$(PYTHON) -m dan_fast.cli ablate $$q --data $(DATA) --val $(VAL) --out build/experiments/$$q && \
 		mkdir -p docs/experiments && cp build/experiments/$$q/table.md docs/experiments/$$q.md && \
 		cp build/experiments/$$q/results.csv docs/experiments/$$q.csv || exit 1; done
 

@@ -5,7 +5,7 @@ import torch
 
 import dan_fast
 from dan_fast.checkpoint import DEFAULT, WEIGHTS
-from dan_fast.degraded_set import DegradedSet, images_below, isotropic
+from dan_fast.degraded_set import PROTOCOLS, DegradedSet, images_below, isotropic
 from dan_fast.evaluation import mean, measure
 from dan_fast.files import SAMPLES
 
@@ -26,13 +26,22 @@ def test_default_is_the_best_at_x4():
     assert DEFAULT in NAMES and dan_fast.load("default").config.scale == 4
 
 
-@pytest.mark.parametrize(("name", "sigma"), [("v2-0.3M-x4", 2.4), ("v2-0.3M-x3", 1.8), ("v2-0.3M-x2", 1.2)])
+@pytest.mark.parametrize(("name", "sigma"), [("v2-0.3M-x4", 2.4), ("v2-0.3M-irregular-x4", 2.4), ("v2-0.3M-x3", 1.8),
+                                             ("v2-0.3M-x2", 1.2)])
 def test_networks_beat_bicubic_and_find_the_kernel(name, sigma):
     model = dan_fast.load(name)
     degraded = DegradedSet("samples", images_below([SAMPLES]), model.config.scale, isotropic(sigma))
     rows = measure(degraded, dan_fast.Upscaler(model))
     assert mean(rows, "psnr_y") > mean(rows, "bicubic_psnr_y") + 2
     assert mean(rows, "kernel_error") < 0.4
+
+
+def test_irregular_blur_is_for_the_network_that_learned_it():
+    degraded = DegradedSet("samples", images_below([SAMPLES]), 4, PROTOCOLS["irregular"])
+    irregular, isotropic = (measure(degraded, dan_fast.Upscaler(dan_fast.load(name)))
+                            for name in ("v2-0.3M-irregular-x4", "v2-0.3M-x4"))
+    assert mean(irregular, "psnr_y") > mean(isotropic, "psnr_y")
+    assert mean(irregular, "kernel_error") < min(0.5, mean(isotropic, "kernel_error"))
 
 
 def test_default_reaches_its_figure_on_set5(shared):

@@ -1,7 +1,7 @@
 """One iteration that learns, through the operators: the model's own ``step`` and its gradients, up to rounding.
 
-The condition path, the blocks and the end of v2's Estimator are operators whose gradients are kernels too; what stands
-between them (heads, fusion, upsampler) is the model's own modules.
+The condition path, the blocks and the end of v2's Estimator are operators whose gradients are kernels too. Between them
+the result is cells, as in inference, and an image only for the loss.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..inference.cells import to_image
+from ..inference.cells import Bicubic, in_cell_order, strided_weight, to_cells, to_image
 from ..inference.collapse import CollapsedUpsampler
 from ..model import DAN, DANOutput
 from ..ops import (
@@ -41,15 +42,16 @@ def iteration(model: DAN, lr: Tensor, code: Tensor) -> DANOutput:
     if type(model) is not DAN:  # what derives from it may compute something else
         return model.step(lr, code)
     restore, estimate = (_restore_v1, _estimate_v1) if model.config.version == "v1" else (_restore_v2, _estimate_v2)
-    sr = restore(model.Restorer, lr, code)
+    cells = _cells(model.Restorer, lr, restore(model.Restorer, lr, code))
     # The kernel's loss does not reach the Restorer in the published training.
-    return estimate(model, sr if model.config.gradient == "all" else sr.detach(), lr, sr)
+    seen = cells if model.config.gradient == "all" else cells.detach()
+    return DANOutput(to_image(cells, model.config.scale), *estimate(model, seen, lr))
 
 
 # Parts of torch modules are declared as anything.
 def _restore_v1(restorer: Any, lr: Tensor, code: Tensor) -> Tensor:
     planes = code[:, :, None, None].expand(-1, -1, *lr.shape[2:])
-    return _reconstruct(restorer, lr, _conditional_blocks(restorer.body, restorer.head(lr), planes))
+    return _conditional_blocks(restorer.body, restorer.head(lr), planes)
 
 
 def _restore_v2(restorer: Any, lr: Tensor, code: Tensor) -> Tensor:
@@ -60,28 +62,41 @@ def _restore_v2(restorer: Any, lr: Tensor, code: Tensor) -> Tensor:
         for block in group.body:
             x = dpcb(x, *_two(block.body1), next(scales))
         x = _group_end(group, entry, x)
-    return _reconstruct(restorer, lr, x)
+    return x
 
 
-def _reconstruct(restorer: Any, lr: Tensor, features: Tensor) -> Tensor:
-    """``restorer.reconstruct``; of many pixels the published upsampler as one convolution."""
-    if restorer.adds_bicubic or features[:, 0].numel() < COLLAPSE_FROM:
-        return restorer.reconstruct(lr, features)
+def _cells(restorer: Any, lr: Tensor, features: Tensor) -> Tensor:
+    """``restorer.reconstruct(lr, features)`` as cells: neither the bicubic image nor the strided convolution of the
+    result takes its own slow way."""
+    scale, x = restorer.scale, restorer.fusion(features)
+    if restorer.adds_bicubic:
+        conv = restorer.upscale[0]
+        with torch.autocast(lr.device.type, enabled=False):
+            base = Bicubic(lr.shape[1], scale, lr)(lr)
+        return base + F.conv2d(x, in_cell_order(conv.weight, scale), in_cell_order(conv.bias, scale), padding=1)
+    if x[:, 0].numel() < COLLAPSE_FROM:
+        return to_cells(restorer.upscale(x), scale)
     with torch.autocast(lr.device.type, enabled=False):
-        upscale = CollapsedUpsampler(restorer.upscale, features.shape[1], restorer.scale, learns=True)
-    return to_image(upscale(restorer.fusion(features)), restorer.scale)
+        upscale = CollapsedUpsampler(restorer.upscale, x.shape[1], scale, learns=True)
+    return upscale(x)
 
 
-def _estimate_v1(model: Any, seen: Tensor, lr: Tensor, sr: Tensor) -> DANOutput:
+def _head(head: Any, cells: Tensor, scale: int) -> Tensor:
+    """The Estimator's convolution of the result."""
+    weight, padding = strided_weight(head.weight, scale)
+    return F.conv2d(cells, weight, head.bias, padding=padding)
+
+
+def _estimate_v1(model: Any, cells: Tensor, lr: Tensor) -> tuple[None, Tensor]:
     estimator = model.Estimator
-    x = _conditional_blocks(estimator.body, estimator.head_LR(lr), estimator.head_HR(seen))
-    return DANOutput(sr, None, estimator.out(x).mean((2, 3)))
+    x = _conditional_blocks(estimator.body, estimator.head_LR(lr), _head(estimator.head_HR, cells, model.config.scale))
+    return None, estimator.out(x).mean((2, 3))
 
 
-def _estimate_v2(model: Any, seen: Tensor, lr: Tensor, sr: Tensor) -> DANOutput:
+def _estimate_v2(model: Any, cells: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
     estimator = model.Estimator
     entry = x = estimator.head_LR(lr)
-    z = estimator.head_HR(seen)
+    z = _head(estimator.head_HR[0], cells, model.config.scale)
     last = len(estimator.body.body) - 1
     for n, block in enumerate(estimator.body.body):
         weight1, bias1, weight2, bias2 = _two(block.body2)
@@ -90,8 +105,7 @@ def _estimate_v2(model: Any, seen: Tensor, lr: Tensor, sr: Tensor) -> DANOutput:
             z = z + f2
         weight1, bias1, weight2, bias2 = _two(block.body1)
         x = conv3x3_scale_residual(conv3x3_bias_lrelu(x, weight1, bias1), weight2, bias2, f2, x)
-    return DANOutput(sr, *estimator_tail(_group_end(estimator.body, entry, x), *tail_weights(estimator),
-                                         model.encoder[0]))
+    return estimator_tail(_group_end(estimator.body, entry, x), *tail_weights(estimator), model.encoder[0])
 
 
 def _conditional_blocks(blocks: Any, x: Tensor, z: Tensor) -> Tensor:
