@@ -131,8 +131,8 @@ def poison(monkeypatch, run: Run, steps: range, factor: float) -> None:
     """The image's loss times ``factor`` in these steps, counted from 0."""
     real = step_module.losses
 
-    def poisoned(*args):
-        loss = real(*args)
+    def poisoned(*args, **keywords):
+        loss = real(*args, **keywords)
         return loss._replace(sr=loss.sr * factor) if run.step in steps else loss
 
     monkeypatch.setattr(step_module, "losses", poisoned)

@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 import dan_fast
 from dan_fast.degradation.pipeline import Degradation
+from dan_fast.errors import DanFastError
 from dan_fast.ops import dpcb_stack, dpcb_weights
 from dan_fast.training.flat import ALIGNMENT, FlatParameters
 from dan_fast.training.iteration import iteration
@@ -248,6 +250,26 @@ def test_full_unroll_takes_less_memory_than_all_graphs():
     plain, ours = (int(subprocess.run([sys.executable, "-c", MEMORY, how], capture_output=True, text=True,
                                       check=True).stdout) for how in ("plain", "ours"))
     assert ours < 0.5 * plain, f"{ours} and {plain} KiB"
+
+
+def test_the_loss_of_the_image_is_the_settings_own():
+    found = {}
+    for loss in ("l1", "l2"):
+        torch.manual_seed(0)
+        step = make_step()
+        step.settings = replace(step.settings, loss=loss)
+        hr = batch()
+        found[loss] = Report(*step(hr, seed=0, learning_rate=0, average_weight=0, iterations=2).tolist())
+    torch.manual_seed(0)
+    step = make_step()
+    sharp = batch() / 255
+    lr, _ = step.degradation(sharp, torch.Generator().manual_seed(0))
+    error = step.model(lr, 2).sr - sharp
+    assert found["l1"].sr == pytest.approx(error.abs().mean().item(), rel=1e-5)
+    assert found["l2"].sr == pytest.approx(10 * error.square().mean().item(), rel=1e-5)
+    assert found["l1"].kernel == found["l2"].kernel
+    with pytest.raises(DanFastError, match="loss='huber': expected 'l1' or 'l2'"):
+        TrainingSettings(loss="huber")
 
 
 def test_losses_of_both_versions():

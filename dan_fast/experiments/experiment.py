@@ -14,7 +14,7 @@ from ..model import DAN, DANOutput
 from ..training.presets import Preset
 from ..training.run import Build
 from ..training.settings import TrainingSettings
-from ..training.step import LossFunction, losses
+from ..training.step import LossFunction
 
 # Learns in a quarter of a minute on a CPU what there is to see.
 TINY = Preset(
@@ -57,13 +57,14 @@ class Variant:
     Attributes:
         name: of the folder of its runs.
         trials: what the trained network is tested by.
+        loss: what it learns from; None: what the preset says.
     """
 
     name: str
     preset: Preset
     trials: tuple[Trial, ...]
     build: Build = DAN
-    loss: LossFunction = losses
+    loss: LossFunction | None = None
 
 
 @dataclass(frozen=True)

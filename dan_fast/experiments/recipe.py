@@ -2,58 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from .. import cost
-from ..model import DAN
 from ..training.presets import Preset
-from ..training.step import Losses, LossFunction, losses, unroll
+from ..training.step import LossFunction, losses
 from .experiment import Experiment, Trial, Variant
 
 RECIPE = "the recipe"
+LOSSES = {"l1": "L1", "l2": "squared error"}
 # Of Charbonnier's loss sqrt(e*e + eps*eps), as published with LapSRN (arXiv 1704.03915).
 EPSILON = 1e-3
-
-
-def squared(error: Tensor) -> Tensor:
-    """Mean squared error, times 10 so that the kernel's loss keeps its share."""
-    return 10 * error.square().mean()
 
 
 def charbonnier(error: Tensor) -> Tensor:
     return (error.square() + EPSILON**2).sqrt().mean()
 
 
-def learn_by(distance: Callable[[Tensor], Tensor]) -> LossFunction:
-    """``losses`` with another distance of images."""
-    def of(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:
-        out = unroll(model, lr, iterations)
-        assert out.kernel is not None  # of v2
-        return Losses(distance(out.sr - hr), F.l1_loss(out.kernel, kernel))
-    return of
-
-
 def recipe(preset: Preset) -> Experiment:
     config, settings = preset.config, preset.training
     as_it_is = Variant("recipe", preset, (Trial(RECIPE),))
 
-    def changed(name: str, title: str, network: dict[str, Any] | None = None, loss: LossFunction = losses,
+    def changed(name: str, title: str, network: dict[str, Any] | None = None, learn: LossFunction | None = None,
                 **training: Any) -> Variant:
         variant = replace(preset, config=replace(config, **network or {}), training=replace(settings, **training))
         steps = max(1, round(settings.steps * work(preset) / work(variant)))
         variant = replace(variant, training=replace(variant.training, steps=steps))
-        return Variant(name, variant, (Trial(title, against=RECIPE),), loss=loss)
+        return Variant(name, variant, (Trial(title, against=RECIPE),), loss=learn)
 
+    other = "l1" if settings.loss == "l2" else "l2"
     return Experiment(
         "What of the recipe helps?",
         (as_it_is,
-         changed("l2", "squared error instead of L1", loss=learn_by(squared)),
-         changed("charbonnier", "Charbonnier's loss instead of L1", loss=learn_by(charbonnier)),
+         changed(other, f"{LOSSES[other]} instead of {LOSSES[settings.loss]}", loss=other),
+         changed("charbonnier", f"Charbonnier's loss instead of {LOSSES[settings.loss]}",
+                 learn=partial(losses, distance=charbonnier)),
          changed("kernel-1", f"kernel loss x1 instead of x{settings.kernel_weight:g}", kernel_weight=1.0),
          changed("kernel-100", f"kernel loss x100 instead of x{settings.kernel_weight:g}", kernel_weight=100.0),
          changed("no-average", "no moving average", ema=0.0),

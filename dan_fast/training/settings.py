@@ -20,6 +20,8 @@ class TrainingSettings:
         schedule: ``"halving"``: halved every ``halve_every`` steps; ``"cosine"``: down to 0.
         halve_every: steps between halvings.
         warmup: steps over which the learning rate rises from 0.
+        loss: of the image: ``"l1"``: mean absolute error, as published; ``"l2"``: ten times the mean squared error,
+            which is what PSNR measures.
         kernel_weight: weight of the kernel's (v1: the code's) L1 loss beside the image's.
         short_until: share of the steps trained with only 2 iterations, which is faster while
             the Estimator is still poor. 0: never.
@@ -34,6 +36,7 @@ class TrainingSettings:
     schedule: str = "halving"
     halve_every: int = 200_000
     warmup: int = 0
+    loss: str = "l1"
     kernel_weight: float = 1.0
     short_until: float = 0.0
     clip: float = 1.0
@@ -51,6 +54,8 @@ class TrainingSettings:
                 raise DanFastError(f"{name}={getattr(self, name)}: expected 0 to {highest}")
         if self.schedule not in ("halving", "cosine"):
             raise DanFastError(f"schedule={self.schedule!r}: expected 'halving' or 'cosine'")
+        if self.loss not in ("l1", "l2"):
+            raise DanFastError(f"loss={self.loss!r}: expected 'l1' or 'l2'")
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of step ``step``, counted from 0."""

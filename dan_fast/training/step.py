@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -25,7 +26,7 @@ from .settings import TrainingSettings
 
 
 class Losses(NamedTuple):
-    """``sr``: mean absolute error of the image; ``kernel``: of the kernel (v2) or its code (v1)."""
+    """``sr``: of the image; ``kernel``: mean absolute error of the kernel (v2) or its code (v1)."""
 
     sr: Tensor
     kernel: Tensor
@@ -91,15 +92,30 @@ def _planned(model: DAN, lr: Tensor) -> bool:
             and not torch.is_autocast_enabled("cpu"))
 
 
-def losses(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:
+def absolute(error: Tensor) -> Tensor:
+    return error.abs().mean()
+
+
+def squared(error: Tensor) -> Tensor:
+    """Times 10, so that the kernel's loss keeps its share."""
+    return 10 * error.square().mean()
+
+
+# By the names of ``TrainingSettings.loss``, the image's loss of its error.
+DISTANCES: dict[str, Callable[[Tensor], Tensor]] = {"l1": absolute, "l2": squared}
+
+
+def losses(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int,
+           distance: Callable[[Tensor], Tensor] = absolute) -> Losses:
     """The last iteration's losses (v1, eq. 7; v2, section 4.1).
 
-    ``lr`` (B, 3, h, w) and ``hr`` (B, 3, h*s, w*s) in [0, 1], ``kernel`` (B, k, k).
+    ``lr`` (B, 3, h, w) and ``hr`` (B, 3, h*s, w*s) in [0, 1], ``kernel`` (B, k, k); ``distance``: the image's loss of
+    its error.
     """
     out = unroll(model, lr, iterations)
     if out.kernel is None:
-        return Losses(F.l1_loss(out.sr, hr), F.l1_loss(out.code, model.encode(kernel)))
-    return Losses(F.l1_loss(out.sr, hr), F.l1_loss(out.kernel, kernel))
+        return Losses(distance(out.sr - hr), F.l1_loss(out.code, model.encode(kernel)))
+    return Losses(distance(out.sr - hr), F.l1_loss(out.kernel, kernel))
 
 
 # What a network learns from: the arguments and the result of ``losses``.
@@ -130,7 +146,7 @@ class TrainingStep:
         settings: ``batch`` is of all processes together, and so is every random number: the same losses and weights,
             up to rounding, on any number of them.
         bf16: run the network in bfloat16 (autocast); weights, losses and optimiser stay as they are.
-        loss: what it learns from; default: ``losses``.
+        loss: what it learns from; default: ``losses`` with the settings' distance.
     """
 
     def __init__(self, model: DAN, average: DAN, degradation: Degradation, settings: TrainingSettings, *,
@@ -184,7 +200,8 @@ class TrainingStep:
             lr, kernel = self.degradation(hr, self.generator, (processes.rank, processes.count))
             lr = lr.contiguous(memory_format=torch.channels_last)
         with record_function("forward"), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            loss = (self.loss or losses)(self.model, lr, hr, kernel.to(hr.dtype), iterations)
+            learn = self.loss or partial(losses, distance=DISTANCES[settings.loss])
+            loss = learn(self.model, lr, hr, kernel.to(hr.dtype), iterations)
         with record_function("backward"):
             gradients.zero_()
             total = (loss.sr + settings.kernel_weight * loss.kernel) / processes.count
