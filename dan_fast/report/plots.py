@@ -43,8 +43,8 @@ def _cost(folder: Path) -> None:
 
 def _point(axes, x: float, y: float, text: str, color: str, marker: str) -> None:
     axes.plot(x, y, marker, color=color)
-    # v1 and v2 lie all but on each other.
-    above = not text.startswith("DAN v1")
+    # v1 and v2 lie all but on each other, and so do networks for round and for irregular blur.
+    above = not (text.startswith("DAN v1") or "irregular" in text)
     axes.annotate(text, (x, y), xytext=(0, 7 if above else -16), textcoords="offset points", ha="center",
                   fontsize="small")
 
