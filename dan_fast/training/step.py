@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -71,7 +70,7 @@ def _code_after(model: DAN, lr: Tensor, iterations: int) -> Tensor:
         device = lr.device.type
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else lr.dtype
-        with torch.autocast(device, enabled=False) if autocast else nullcontext():
+        with torch.autocast(device, enabled=False):
             plan = plan_for(model, dtype)
             found = alternate(plan, Whole(plan, lr), iterations).estimate
         assert found is not None
