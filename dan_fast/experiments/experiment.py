@@ -28,7 +28,7 @@ TINY = Preset(
 Find = Callable[[DAN, Tensor, Tensor], DANOutput]
 
 
-def alternate(model: DAN, lr: Tensor, kernel: Tensor) -> DANOutput:
+def blind(model: DAN, lr: Tensor, kernel: Tensor) -> DANOutput:
     """As the network is meant to be used: it is not shown the true kernel."""
     return model(lr)
 
@@ -45,7 +45,7 @@ class Trial:
     """
 
     name: str
-    find: Find = alternate
+    find: Find = blind
     against: str | None = None
     irregular: bool | None = None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,17 +25,22 @@ _STRIP = 1 + _REACH  # pixels that the outermost one sees
 
 
 class DirectUpsampler:
-    """``upscale(features)`` as cells, for ``upsampler="direct"``: its convolution, the channels in another order."""
+    """``upscale(features)`` as cells, for ``upsampler="direct"``: its convolution, the channels in another order.
 
-    def __init__(self, upscale: Any, scale: int) -> None:
-        conv = upscale[0]
-        weight = in_cell_order(conv.weight.detach(), scale)
-        self.weight = weight.contiguous(memory_format=torch.channels_last)
-        self.bias = in_cell_order(conv.bias.detach(), scale)
+    Args:
+        upscale, scale, learns: as of ``CollapsedUpsampler``.
+    """
+
+    def __init__(self, upscale: Any, scale: int, *, learns: bool = False) -> None:
+        weight, bias = (in_cell_order(values if learns else values.detach(), scale)
+                        for values in (upscale[0].weight, upscale[0].bias))
+        self._weight, self._bias = weight.contiguous(memory_format=torch.channels_last), bias
+        # The operator has no gradient.
+        self._convolve = partial(F.conv2d, padding=1) if learns else conv3x3_bias
 
     def __call__(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, s*s*colours, h, w)."""
-        return conv3x3_bias(features, self.weight, self.bias)
+        return self._convolve(features, self._weight, self._bias)
 
 
 class CollapsedUpsampler:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from ..devices import side_stream
+
 # A pass: images to a tuple of results, tensors, or None where there is none.
 Pass = Callable[[Tensor], tuple[Tensor | None, ...]]
 
@@ -120,13 +122,10 @@ class _CudaGraph:
     def __init__(self, run: Pass, images: Tensor, pool: Any) -> None:
         before = torch.cuda.memory_reserved(images.device)
         self._images = images.clone()
-        current, side = torch.cuda.current_stream(images.device), torch.cuda.Stream(images.device)
-        side.wait_stream(current)
-        with torch.cuda.stream(side):
+        with side_stream(images.device):
             # Compiles and tunes what is not yet, and lets cuDNN choose.
             for _ in range(self.WARM_UP):
                 run(self._images)
-        current.wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
         # Other threads may use the GPU meanwhile.
         with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):

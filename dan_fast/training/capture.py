@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..devices import side_stream
+
 # Calls before the capture: libraries choose their algorithms and allocate what they keep.
 WARM_UP = 3
 
@@ -28,7 +30,10 @@ class Captured:
     def __call__(self) -> Tensor:
         if self._calls < WARM_UP:
             self._calls += 1
-            return self._on_a_side_stream()
+            with side_stream(self._generator.device):
+                output = self._function()
+            output.record_stream(torch.cuda.current_stream(output.device))
+            return output
         if self._graph is None:
             graph = torch.cuda.CUDAGraph()
             graph.register_generator_state(self._generator)
@@ -38,12 +43,3 @@ class Captured:
             self._graph = graph
         self._graph.replay()
         return self._output
-
-    def _on_a_side_stream(self) -> Tensor:
-        current, side = torch.cuda.current_stream(), torch.cuda.Stream()
-        side.wait_stream(current)
-        with torch.cuda.stream(side):
-            output = self._function()
-        current.wait_stream(side)
-        output.record_stream(current)
-        return output

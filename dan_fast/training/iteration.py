@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..inference.cells import Bicubic, in_cell_order, strided_weight, to_cells, to_image
-from ..inference.collapse import CollapsedUpsampler
+from ..inference.cells import Bicubic, strided_weight, to_cells, to_image
+from ..inference.collapse import CollapsedUpsampler, DirectUpsampler
 from ..model import DAN, DANOutput
 from ..ops import (
     attention_weights,
@@ -70,10 +70,9 @@ def _cells(restorer: Any, lr: Tensor, features: Tensor) -> Tensor:
     result takes its own slow way."""
     scale, x = restorer.scale, restorer.fusion(features)
     if restorer.adds_bicubic:
-        conv = restorer.upscale[0]
         with torch.autocast(lr.device.type, enabled=False):
             base = Bicubic(lr.shape[1], scale, lr)(lr)
-        return base + F.conv2d(x, in_cell_order(conv.weight, scale), in_cell_order(conv.bias, scale), padding=1)
+        return base + DirectUpsampler(restorer.upscale, scale, learns=True)(x)
     if x[:, 0].numel() < COLLAPSE_FROM:
         return to_cells(restorer.upscale(x), scale)
     with torch.autocast(lr.device.type, enabled=False):
