@@ -12,12 +12,12 @@ from dan_fast.cli import main
 from dan_fast.experiments import EXPERIMENTS, runner
 from dan_fast.experiments.block import Concatenating
 from dan_fast.experiments.end_to_end import learn_apart, learn_with_estimate
-from dan_fast.experiments.experiment import TINY
+from dan_fast.experiments.experiment import TINY, Experiment, Trial, Variant
 from dan_fast.experiments.inputs import GivenImageOnly
 from dan_fast.experiments.recipe import charbonnier, work
 from dan_fast.experiments.runner import Result
 from dan_fast.experiments.supervision import CodeOnly
-from dan_fast.experiments.verdict import difference, spread, told_apart
+from dan_fast.experiments.verdict import difference, spread, told_apart, verdicts
 from dan_fast.images import read_image, write_image
 from dan_fast.model import DAN
 from dan_fast.training.run import Run
@@ -211,3 +211,11 @@ def test_differences_are_seed_by_seed_and_count_beyond_twice_their_spread():
     assert change.mean == pytest.approx(0.11) and change.deviation == pytest.approx(0.01) and told_apart(change)
     assert not told_apart(spread([0.1, -0.1, 0.2]))
     assert difference([replace(r, kernel_error=None) for r in a], b, "kernel_error") is None
+
+
+def test_a_difference_that_does_not_show_is_not_called_better():
+    experiment = Experiment("?", (Variant("v", TINY, (Trial("a"), Trial("b", against="a"))),))
+    for gain, said in ((0.3, "better"), (-0.3, "worse"), (1e-4, "too little to matter")):
+        results = [replace(result(seed, 20.0 + seed + change), trial=trial)
+                   for trial, change in (("a", 0.0), ("b", gain)) for seed in range(3)]
+        assert verdicts(experiment, results)[0].endswith(f"PSNR Y: {gain:+.2f} ± 0.00: {said}")

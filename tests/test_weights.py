@@ -27,7 +27,7 @@ def test_default_is_the_best_at_x4():
 
 
 @pytest.mark.parametrize(("name", "sigma"), [("v2-0.3M-x4", 2.4), ("v2-0.3M-irregular-x4", 2.4), ("v2-0.3M-x3", 1.8),
-                                             ("v2-0.3M-x2", 1.2)])
+                                             ("v2-0.3M-x2", 1.2), ("v2-0.3M-irregular-x2", 1.6)])
 def test_networks_beat_bicubic_and_find_the_kernel(name, sigma):
     model = dan_fast.load(name)
     degraded = DegradedSet("samples", images_below([SAMPLES]), model.config.scale, isotropic(sigma))
@@ -36,10 +36,11 @@ def test_networks_beat_bicubic_and_find_the_kernel(name, sigma):
     assert mean(rows, "kernel_error") < 0.4
 
 
-def test_irregular_blur_is_for_the_network_that_learned_it():
-    degraded = DegradedSet("samples", images_below([SAMPLES]), 4, PROTOCOLS["irregular"])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_irregular_blur_is_for_the_network_that_learned_it(scale):
+    degraded = DegradedSet("samples", images_below([SAMPLES]), scale, PROTOCOLS["irregular"])
     irregular, isotropic = (measure(degraded, dan_fast.Upscaler(dan_fast.load(name)))
-                            for name in ("v2-0.3M-irregular-x4", "v2-0.3M-x4"))
+                            for name in (f"v2-0.3M-irregular-x{scale}", f"v2-0.3M-x{scale}"))
     assert mean(irregular, "psnr_y") > mean(isotropic, "psnr_y")
     assert mean(irregular, "kernel_error") < min(0.5, mean(isotropic, "kernel_error"))
 

@@ -68,8 +68,11 @@ def verdicts(experiment: Experiment, results: Sequence[Result]) -> list[str]:
         for column, (title, digits, better) in COLUMNS.items():
             change = difference(rows[trial.name], rows[trial.against], column)
             if change is not None:
-                word = "better" if change.mean * better > 0 else "worse"
-                said = word if told_apart(change) else "these runs cannot tell"
+                said = "better" if change.mean * better > 0 else "worse"
+                if not told_apart(change):
+                    said = "these runs cannot tell"
+                elif round(change.mean, digits) == 0:
+                    said = "too little to matter"
                 lines.append(f"{trial.name} against {trial.against}, {title}: {change.mean:+.{digits}f} "
                              f"± {change.deviation:.{digits}f}: {said}")
     return lines
