@@ -50,17 +50,20 @@ def _point(axes, x: float, y: float, text: str, color: str, marker: str) -> None
 
 
 def _sigma(folder: Path) -> None:
-    with plot(folder / "sigma.png") as axes:
-        for color, network in enumerate(read_measured(folder)):
-            for style, name in zip(("-", "--", "-."), (line["set"] for line in network.means), strict=False):
+    networks = read_measured(folder)
+    sets = dict(zip((line["set"] for line in networks[0].means), ("solid", "dashed", "dashdot"), strict=False))
+    with plot(folder / "sigma.png", width=8) as axes:
+        for color, network in enumerate(networks):
+            for name, style in sets.items():
                 lines = [line for line in network.lines if line["set"] == name and line["sigma"] != "mean"]
                 sigmas = [float(line["sigma"]) for line in lines]
-                axes.plot(sigmas, [float(line["psnr_y"]) for line in lines], style, color=f"C{color}",
-                          label=f"{network.name}, {name}")
-                axes.plot(sigmas, [float(line["bicubic_psnr_y"]) for line in lines], style, color="silver", zorder=1)
+                axes.plot(sigmas, [float(line["psnr_y"]) for line in lines], ls=style, color=f"C{color}",
+                          label=network.name if style == "solid" else None)
+                axes.plot(sigmas, [float(line["bicubic_psnr_y"]) for line in lines], ls=style, color="silver",
+                          zorder=1)
         axes.set(xlabel="true sigma, pixels of the sharp image", ylabel="PSNR on Y, dB",
-                 title="Gaussian8; grey: bicubic")
-        axes.legend(fontsize="small")
+                 title=f"Gaussian8; {', '.join(map(' '.join, sets.items()))}; grey: bicubic")
+        axes.figure.legend(loc="outside right upper", fontsize="small")
 
 
 def _iterations(folder: Path) -> None:
