@@ -1,6 +1,7 @@
 // Winograd's F(4x4, 3x3): 4 x 4 outputs of a 3x3 convolution from 36 multiplications instead of 144 (Lavin and Gray,
 // arXiv 1509.09308). Inputs and taps are evaluated as polynomials at six points, multiplied there, and interpolated.
-// The points are 0, +-sqrt(1/2), +-sqrt(2) and infinity: the textbook's 0, +-1, +-2 lose twice as many digits.
+// The points are 0, +-5/8, +-3/2 and infinity: the textbook's 0, +-1, +-2 lose twice as many digits. So that nothing is
+// lost to the constants themselves, all of them are float32 numbers.
 #pragma once
 
 #include "compiler.h"
@@ -11,44 +12,42 @@ namespace winograd {
 constexpr int kOut = 4;
 constexpr int kIn = 6;
 constexpr int kPositions = kIn * kIn;
-constexpr double kNear = 0.70710678118654752440;
-constexpr double kFar = 1.41421356237309504880;
+constexpr float kNear = 0.625f, kNear2 = kNear * kNear, kNear3 = kNear2 * kNear;
+constexpr float kFar = 1.5f, kFar2 = kFar * kFar, kFar3 = kFar2 * kFar;
 
 // Along one side: six neighbouring inputs to their values at the points.
 template <typename V>
 DAN_FAST_INLINE void input(const V (&d)[kIn], V (&out)[kIn]) {
-  constexpr float near = kNear, far = kFar;
-  out[0] = d[0] + (d[4] - 2.5f * d[2]);
-  const V even_near = d[4] - 2 * d[2], odd_near = d[3] - 2 * d[1];
-  out[1] = even_near + near * odd_near;
-  out[2] = even_near - near * odd_near;
-  const V even_far = d[4] - 0.5f * d[2], odd_far = d[3] - 0.5f * d[1];
-  out[3] = even_far + far * odd_far;
-  out[4] = even_far - far * odd_far;
-  out[5] = d[1] + (d[5] - 2.5f * d[3]);
+  constexpr float product = kNear2 * kFar2, sum = kNear2 + kFar2;
+  out[0] = product * d[0] + (d[4] - sum * d[2]);
+  const V even_near = d[4] - kFar2 * d[2], odd_near = d[3] - kFar2 * d[1];
+  out[1] = even_near + kNear * odd_near;
+  out[2] = even_near - kNear * odd_near;
+  const V even_far = d[4] - kNear2 * d[2], odd_far = d[3] - kNear2 * d[1];
+  out[3] = even_far + kFar * odd_far;
+  out[4] = even_far - kFar * odd_far;
+  out[5] = product * d[1] + (d[5] - sum * d[3]);
 }
 
 // Along one side: the products at the points to four outputs.
 template <typename V>
 DAN_FAST_INLINE void output(const V (&m)[kIn], V (&out)[kOut]) {
-  constexpr float near = kNear, far = kFar;
   const V even_near = m[1] + m[2], odd_near = m[1] - m[2];
   const V even_far = m[3] + m[4], odd_far = m[3] - m[4];
   out[0] = m[0] + even_near + even_far;
-  out[1] = near * odd_near + far * odd_far;
-  out[2] = 0.5f * even_near + 2 * even_far;
-  out[3] = m[5] + 0.5f * near * odd_near + 2 * far * odd_far;
+  out[1] = kNear * odd_near + kFar * odd_far;
+  out[2] = kNear2 * even_near + kFar2 * even_far;
+  out[3] = m[5] + kNear3 * odd_near + kFar3 * odd_far;
 }
 
 // The transpose of output(): four gradients of outputs to those of the products.
 template <typename V>
 DAN_FAST_INLINE void output_gradient(const V (&g)[kOut], V (&out)[kIn]) {
-  constexpr float near = kNear, far = kFar;
   out[0] = g[0];
-  const V even_near = g[0] + 0.5f * g[2], odd_near = near * (g[1] + 0.5f * g[3]);
+  const V even_near = g[0] + kNear2 * g[2], odd_near = kNear * (g[1] + kNear2 * g[3]);
   out[1] = even_near + odd_near;
   out[2] = even_near - odd_near;
-  const V even_far = g[0] + 2 * g[2], odd_far = far * (g[1] + 2 * g[3]);
+  const V even_far = g[0] + kFar2 * g[2], odd_far = kFar * (g[1] + kFar2 * g[3]);
   out[3] = even_far + odd_far;
   out[4] = even_far - odd_far;
   out[5] = g[3];
