@@ -52,7 +52,7 @@ def _point(axes, x: float, y: float, text: str, color: str, marker: str) -> None
 def _sigma(folder: Path) -> None:
     networks = read_measured(folder)
     sets = dict(zip((line["set"] for line in networks[0].means), ("solid", "dashed", "dashdot"), strict=False))
-    with plot(folder / "sigma.png", width=8) as axes:
+    with plot(folder / "sigma.png") as axes:
         for color, network in enumerate(networks):
             for name, style in sets.items():
                 lines = [line for line in network.lines if line["set"] == name and line["sigma"] != "mean"]
@@ -61,8 +61,8 @@ def _sigma(folder: Path) -> None:
                           label=network.name if style == "solid" else None)
                 axes.plot(sigmas, [float(line["bicubic_psnr_y"]) for line in lines], ls=style, color="silver",
                           zorder=1)
-        axes.set(xlabel="true sigma, pixels of the sharp image", ylabel="PSNR on Y, dB",
-                 title=f"Gaussian8; {', '.join(map(' '.join, sets.items()))}; grey: bicubic")
+        axes.set(xlabel="true sigma of Gaussian8, pixels of the sharp image", ylabel="PSNR on Y, dB",
+                 title=f"{', '.join(map(' '.join, sets.items()))}; grey: bicubic")
         axes.figure.legend(loc="outside right upper", fontsize="small")
 
 
