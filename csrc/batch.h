@@ -10,14 +10,6 @@
 
 namespace dan_fast {
 
-// Memory of a thread, at least so many floats on a cache line's boundary. It stays with the thread: the pages of new
-// memory cost more than what they are for.
-inline float* memory_of_this_thread(int64_t count) {
-  static thread_local std::unique_ptr<Floats> memory;
-  if (!memory || memory->count() < count) memory = std::make_unique<Floats>(count);
-  return memory->get();
-}
-
 // Tables of rows of images (B, H, W, C), with zeros around them.
 class Images {
  public:

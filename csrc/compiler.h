@@ -22,6 +22,15 @@
 #define DAN_FAST_IN_REGISTER(vector)
 #endif
 
+// Tells the machine that this thread waits in a loop.
+#if defined(DAN_FAST_X86)
+#define DAN_FAST_PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__) && defined(__GNUC__)
+#define DAN_FAST_PAUSE() __asm__ volatile("yield")
+#else
+#define DAN_FAST_PAUSE()
+#endif
+
 #ifdef __has_builtin
 #if __has_builtin(__builtin_shufflevector)
 #define DAN_FAST_SHUFFLE

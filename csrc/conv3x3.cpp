@@ -45,6 +45,7 @@ struct Products {
   static constexpr int lanes = sizeof(Vector) / sizeof(float);
   static constexpr int across = Panels * kPanel;  // output channels at once
   static constexpr int columns = across / lanes;
+  static constexpr int kRun = C > 32 ? C / 2 : C;  // input channels that are summed up in one go
 
   static DAN_FAST_INLINE void transform_all(const Conv3x3& conv, int64_t begin, int64_t tiles, float* to,
                                             int64_t pitch) {
@@ -56,30 +57,41 @@ struct Products {
   }
 
   // `Rows` tiles times the panels: out[r][n] = sum over k of in[r][k] * weights[k][n]. `next`: of the weights that come
-  // after these, what to ask the memory for meanwhile.
+  // after these, what to ask the memory for meanwhile. Sums of kRun products each are added up at the end: a rounding
+  // error is that of the sum so far, so a long sum errs more (tests/winograd.py has the figures).
   template <int Rows>
   static DAN_FAST_INLINE void multiply(const float* in, const float* weights, const float* next, float* out) {
-    Vector sums[Rows][columns] = {};
     constexpr int unrolled = 4;
-    for (int k = 0; k < C; k += unrolled) {
-      DAN_FAST_PREFETCH(next + k * (kLine / unrolled));
-      repeat<unrolled>([&](auto u) DAN_FAST_INLINE_LAMBDA {
-        Vector taps[columns];
-        repeat<columns>([&](auto n) DAN_FAST_INLINE_LAMBDA {
-          constexpr int panel = n * lanes / kPanel, channel = n * lanes % kPanel;
-          load(taps[n], weights + panel * kPositions * C * kPanel + (k + u) * kPanel + channel);
-          DAN_FAST_IN_REGISTER(taps[n]);
+    for (int begin = 0; begin < C; begin += kRun) {
+      Vector sums[Rows][columns] = {};
+      for (int k = begin; k < begin + kRun; k += unrolled) {
+        DAN_FAST_PREFETCH(next + k * (kLine / unrolled));
+        repeat<unrolled>([&](auto u) DAN_FAST_INLINE_LAMBDA {
+          Vector taps[columns];
+          repeat<columns>([&](auto n) DAN_FAST_INLINE_LAMBDA {
+            constexpr int panel = n * lanes / kPanel, channel = n * lanes % kPanel;
+            load(taps[n], weights + panel * kPositions * C * kPanel + (k + u) * kPanel + channel);
+            DAN_FAST_IN_REGISTER(taps[n]);
+          });
+          repeat<Rows>([&](auto r) DAN_FAST_INLINE_LAMBDA {
+            Vector value;
+            broadcast(value, in + r * C + k + u);
+            repeat<columns>([&](auto n) DAN_FAST_INLINE_LAMBDA { sums[r][n] += value * taps[n]; });
+          });
         });
-        repeat<Rows>([&](auto r) DAN_FAST_INLINE_LAMBDA {
-          Vector value;
-          broadcast(value, in + r * C + k + u);
-          repeat<columns>([&](auto n) DAN_FAST_INLINE_LAMBDA { sums[r][n] += value * taps[n]; });
+      }
+      repeat<Rows>([&](auto r) DAN_FAST_INLINE_LAMBDA {
+        repeat<columns>([&](auto n) DAN_FAST_INLINE_LAMBDA {
+          float* const to = out + r * across + n * lanes;
+          if (begin > 0) {
+            Vector before;
+            load(before, to);
+            sums[r][n] += before;
+          }
+          store(to, sums[r][n]);
         });
       });
     }
-    repeat<Rows>([&](auto r) DAN_FAST_INLINE_LAMBDA {
-      repeat<columns>([&](auto n) DAN_FAST_INLINE_LAMBDA { store(out + r * across + n * lanes, sums[r][n]); });
-    });
   }
 
   template <int Rows>

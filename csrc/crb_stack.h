@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "strips.h"
+#include "run_blocks.h"
 
 namespace dan_fast {
 
@@ -33,9 +33,12 @@ class CrbImage {
       : stack_(stack), height_(height), width_(width), bias_(bias),
         x_(height, zero, x, int64_t{width} * stack.in_channels), between_(height, zero), y_memory_(int64_t{height} * width * stack.channels),
         y_(height, zero, y_memory_.get(), int64_t{width} * stack.channels),
-        sums_(tiles_along(height) * stack.channels) {}
+        sums_{std::vector<double>(tiles_along(height) * stack.channels), sums_[0]} {}
 
   void place(Strip& strip) { strip.place_between(between_.get(), stack_.hidden); }
+
+  // The attention takes the mean over the whole image.
+  bool gathers(int phase) const { return phase == 2; }
 
   void run(int phase, Strip& strip, int block) {
     const Conv3x3 first = one(block), second = two(block);
@@ -45,7 +48,7 @@ class CrbImage {
       strip.for_each_step([&](int64_t r, int64_t end) {
         strip.reach(first, stack_.path_one, end);
         strip.run(second, stack_.path_two, r, end);
-        for (; r < end; ++r) add_up(strip, r);
+        for (; r < end; ++r) add_up(strip, r, block);
       });
     } else {
       add(strip, attention(block));
@@ -69,9 +72,9 @@ class CrbImage {
   }
 
   // The sums of tile row r of y. Always in this order, and in double beyond some pixels.
-  void add_up(const Strip& strip, int64_t r) {
+  void add_up(const Strip& strip, int64_t r, int block) {
     constexpr int64_t some = 64;
-    double* const sums = sums_.data() + r * stack_.channels;
+    double* const sums = sums_[block % 2].data() + r * stack_.channels;
     std::fill_n(sums, stack_.channels, 0.0);
     for (int64_t y = strip.begin(r); y < strip.end(r); ++y)
       for (int64_t begin = 0; begin < width_; begin += some)
@@ -87,8 +90,9 @@ class CrbImage {
   std::vector<float> attention(int block) const {
     const int64_t channels = stack_.channels, squeezed = stack_.squeezed;
     std::vector<double> mean(channels), hidden(squeezed);
+    const std::vector<double>& sums = sums_[block % 2];
     for (int64_t r = 0; r < tiles_along(height_); ++r)
-      for (int64_t c = 0; c < channels; ++c) mean[c] += sums_[r * channels + c];
+      for (int64_t c = 0; c < channels; ++c) mean[c] += sums[r * channels + c];
     for (double& value : mean) value /= double(height_) * width_;
     for (int64_t s = 0; s < squeezed; ++s) {
       const int64_t row = block * squeezed + s;
@@ -122,7 +126,7 @@ class CrbImage {
   Rows x_, between_;
   const Floats y_memory_;
   Rows y_;
-  std::vector<double> sums_;
+  std::vector<double> sums_[2];  // of this block and the next, which some strips begin before others read this one's
 };
 
 // All images x (batch, height, width, in_channels) in place, with biases (batch, blocks, places, hidden).

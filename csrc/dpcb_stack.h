@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "strips.h"
+#include "run_blocks.h"
 
 namespace dan_fast {
 
@@ -28,6 +28,8 @@ class DpcbImage {
   }
 
   void place(Strip& strip) { strip.place_between(between_.get(), stack_.channels); }
+
+  bool gathers(int) const { return false; }
 
   void run(int phase, Strip& strip, int block) {
     const Conv3x3 one = first(block), two = second(block);

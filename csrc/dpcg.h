@@ -2,7 +2,7 @@
 // f2 = conv(leaky ReLU(conv(z))), x <- x + f2 * conv(leaky ReLU(conv(x))), z <- z + f2.
 #pragma once
 
-#include "strips.h"
+#include "run_blocks.h"
 
 namespace dan_fast {
 
@@ -26,6 +26,8 @@ class DpcgImage {
     for (Rows& rows : between_) strip.place_between(rows.get(), group_.channels);
     strip.place_step(f2_.get(), group_.channels);
   }
+
+  bool gathers(int) const { return false; }
 
   void run(int phase, Strip& strip, int block) {
     const Conv3x3 one[] = {convolution(4 * block, x_, between_[0], Finish::kActivate),

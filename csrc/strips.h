@@ -1,38 +1,19 @@
-// Blocks of convolutions, one after the other, on images that are cut into strips of tile rows, one for each thread.
+// Strips of an image: some of its tile rows, on which a thread runs the convolutions of a block.
 //
-// For every block a strip does a few things, and between them all strips wait for each other. Of two convolutions the
-// first leads where a neighbour needs it or where the second begins, while the block's input is still everywhere what
-// it was. Then both go down the strip, the first some rows before the second, which may change what the first has read.
-// So the rows between the two are few and stay in a cache.
+// A block has two convolutions, or two pairs of them. The first one leads where a neighbour needs it or where the second
+// begins, while the block's input is still everywhere what it was. Then both go down the strip, the first some rows
+// before the second, which may change what the first has read. So the rows between the two are few and stay in a cache.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <memory>
-#include <new>
 #include <vector>
 
 #include "conv3x3.h"
+#include "floats.h"
 
 namespace dan_fast {
-
-// Floats on a cache line's boundary, all zero.
-class Floats {
- public:
-  explicit Floats(int64_t count)
-      : count_(count), data_(static_cast<float*>(::operator new(count * sizeof(float), std::align_val_t{64}))) {
-    std::fill_n(data_.get(), count, 0.0f);
-  }
-  float* get() const { return data_.get(); }
-  int64_t count() const { return count_; }
-
- private:
-  struct Delete {
-    void operator()(float* data) const { ::operator delete(data, std::align_val_t{64}); }
-  };
-  int64_t count_;
-  std::unique_ptr<float, Delete> data_;
-};
 
 // The rows of an image from number -1 on, as convolutions read them. Those outside the image are `zero`.
 class Rows {
@@ -51,19 +32,15 @@ class Rows {
 // Memory of one strip; used again for the next image.
 class StripMemory {
  public:
-  explicit StripMemory(int64_t workspace) : workspace(workspace) {}
-
   void restart() { taken_ = 0; }
 
-  // Of at least so many floats.
+  // At least `count` floats.
   float* take(int64_t count) {
     if (taken_ == parts_.size()) parts_.push_back(nullptr);
     std::unique_ptr<Floats>& part = parts_[taken_++];
     if (!part || part->count() < count) part = std::make_unique<Floats>(count);
     return part->get();
   }
-
-  const Floats workspace;
 
  private:
   size_t taken_ = 0;
@@ -73,11 +50,16 @@ class StripMemory {
 // Tile rows first <= r < last of an image.
 class Strip {
  public:
-  Strip(int64_t first, int64_t last, int height, int width, StripMemory& memory)
-      : first_(first), last_(last), height_(height), width_(width), memory_(memory),
-        step_(std::max<int64_t>(1, kTilesAStep / tiles_along(width))) {
+  // workspace: floats that a thread needs for any of the convolutions, conv3x3_workspace().
+  Strip(int64_t first, int64_t last, int height, int width, int64_t workspace, StripMemory& memory)
+      : first_(first), last_(last), height_(height), width_(width), workspace_(workspace), memory_(memory) {
+    const int64_t steps = (last - first + most_rows_a_step(width) - 1) / most_rows_a_step(width);
+    step_ = (last - first + steps - 1) / steps;
     memory.restart();
   }
+
+  // Tile rows that both convolutions run on in turn, at most.
+  static int64_t most_rows_a_step(int width) { return std::max<int64_t>(1, kTilesAStep / tiles_along(width)); }
 
   // Hangs memory for the rows between two convolutions into `rows`, the table of the image.
   void place_between(float** rows, int channels) {
@@ -117,7 +99,7 @@ class Strip {
 
   void run(const Conv3x3& conv, Conv3x3Path path, int64_t first, int64_t last) const {
     const int64_t along = tiles_along(conv.width);
-    path(conv, first * along, last * along, memory_.workspace.get());
+    path(conv, first * along, last * along, memory_of_this_thread(workspace_));
   }
 
   // Pixel rows of tile row r, and of all.
@@ -139,40 +121,10 @@ class Strip {
 
   int64_t first_, last_;
   int height_, width_;
+  int64_t workspace_;
   StripMemory& memory_;
   int64_t step_;
   int64_t done_[2] = {};
 };
-
-// `make(n)` makes image n: a pointer to what has place(strip), which gives a new strip its memory, and run(phase, strip,
-// block) for phase < phases. `parallel(count, run)` calls run(n) for every n < count, in any order or at once, on
-// `threads` threads. Each has `workspace` floats.
-template <typename Make, typename Parallel>
-void run_blocks(int64_t batch, int height, int width, int blocks, int phases, int64_t workspace, int threads,
-                const Make& make, const Parallel& parallel) {
-  const int64_t rows = tiles_along(height), most = std::min<int64_t>(threads, batch * rows);
-  std::vector<std::unique_ptr<StripMemory>> memories;
-  for (int64_t n = 0; n < most; ++n) memories.push_back(std::make_unique<StripMemory>(workspace));
-
-  // As many images at once as there are threads: each has one strip, or with fewer images several.
-  for (int64_t done = 0, count; done < batch; done += count) {
-    count = std::min(batch - done, most);
-    std::vector<decltype(make(0))> images;
-    std::vector<Strip> strips;
-    std::vector<int64_t> image_of;
-    for (int64_t n = 0; n < count; ++n) {
-      images.push_back(make(done + n));
-      const int64_t first = most * n / count, own = std::min(most * (n + 1) / count - first, rows);
-      for (int64_t m = 0; m < own; ++m) {
-        strips.emplace_back(rows * m / own, rows * (m + 1) / own, height, width, *memories[first + m]);
-        images.back()->place(strips.back());
-        image_of.push_back(n);
-      }
-    }
-    for (int block = 0; block < blocks; ++block)
-      for (int phase = 0; phase < phases; ++phase)
-        parallel(strips.size(), [&](int64_t n) { images[image_of[n]]->run(phase, strips[n], block); });
-  }
-}
 
 }  // namespace dan_fast

@@ -6,6 +6,8 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <initializer_list>
 
@@ -46,10 +48,11 @@ inline float* mutable_data(const Tensor& tensor) { return static_cast<float*>(te
 
 inline int threads() { return static_cast<int>(torch::stable::get_num_threads()); }
 
-// run(n) for every n < count, on torch's threads.
+// run(n) for every n < count, on torch's threads: each takes the next one as soon as it has finished one.
 inline constexpr auto in_parallel = [](int64_t count, const auto& run) {
-  torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n) run(n);
+  std::atomic<int64_t> next{0};
+  torch::stable::parallel_for(0, std::min<int64_t>(count, threads()), 1, [&](int64_t, int64_t) {
+    for (int64_t n; (n = next.fetch_add(1)) < count;) run(n);
   });
 };
 
