@@ -31,7 +31,8 @@ class CrbImage {
   // x (height, width, in_channels): x and z; x becomes the result. bias (blocks, places, hidden). zero: a row of zeros.
   CrbImage(const CrbStack& stack, int height, int width, float* x, const float* bias, float* zero)
       : stack_(stack), height_(height), width_(width), bias_(bias),
-        x_(height, zero, x, int64_t{width} * stack.in_channels), between_(height, zero), y_memory_(int64_t{height} * width * stack.channels),
+        x_(height, zero, x, int64_t{width} * stack.in_channels), between_(height, zero),
+        y_memory_(int64_t{height} * width * stack.channels),
         y_(height, zero, y_memory_.get(), int64_t{width} * stack.channels),
         sums_{std::vector<double>(tiles_along(height) * stack.channels), sums_[0]} {}
 
@@ -126,7 +127,8 @@ class CrbImage {
   Rows x_, between_;
   const Floats y_memory_;
   Rows y_;
-  std::vector<double> sums_[2];  // of this block and the next, which some strips begin before others read this one's
+  // Two blocks' sums: some strips begin the next block before others have read those of this one.
+  std::vector<double> sums_[2];
 };
 
 // All images x (batch, height, width, in_channels) in place, with biases (batch, blocks, places, hidden).

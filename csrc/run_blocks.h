@@ -14,9 +14,9 @@
 #include <memory>
 #include <mutex>
 #include <vector>
-#include <cstdlib>
 
 #include "compiler.h"
+#include "spread.h"
 #include "strips.h"
 
 namespace dan_fast {
@@ -37,10 +37,11 @@ class Progress {
     }
   }
 
-  // Runs step(n, number) for the steps of every strip n, until no strip has any left. Any number of threads may call
-  // this at once, or one after the other; each begins with the strips from `home` on.
-  template <typename Step>
-  void work(int64_t home, const Step& step) {
+  // Runs step(n, number) for the steps of every strip n, until no strip has any left; calls pause() before it waits and
+  // at the end. Any number of threads may call this at once, or one after the other; each begins with the strips from
+  // `home` on.
+  template <typename Step, typename Pause>
+  void work(int64_t home, const Step& step, const Pause& pause) {
     for (;;) {
       const uint32_t seen = events_.load();
       const int64_t n = take(home);
@@ -53,11 +54,11 @@ class Progress {
           throw;
         }
         give_back(n);
-      } else if (left_.load() <= 0) {
-        return;
-      } else {
-        wait(seen);
+        continue;
       }
+      pause();
+      if (left_.load() <= 0) return;
+      wait(seen);
     }
   }
 
@@ -136,12 +137,12 @@ class Progress {
   std::condition_variable woken_;
 };
 
-// Strips of an image of `rows` tile rows for `threads` threads: some for each, so that none waits long for another, but
-// not so low that little is left between two steps of a strip.
-static const int64_t kH = getenv("KH") ? atoi(getenv("KH")) : 2, kT = getenv("KT") ? atoi(getenv("KT")) : 4;
-inline int64_t strips_for(int64_t rows, int64_t threads, int width) {
-  const int64_t high_enough = rows / (kH * Strip::most_rows_a_step(width));
-  return std::min(rows, std::max(threads, std::min(kT * threads, high_enough)));
+// How many strips an image of `rows` x `columns` tiles is cut into for `threads` threads. With many of them a thread that
+// another program keeps from running holds up little: the others go on with strips that are not beside its own. But a
+// strip has tiles enough for the convolutions to be fast.
+inline int64_t strips_for(int64_t rows, int64_t columns, int64_t threads) {
+  constexpr int64_t most_per_thread = 16, least_tiles = 32;
+  return std::min(rows, std::max(threads, std::min(most_per_thread * threads, rows * columns / least_tiles)));
 }
 
 // `make(n)` makes image n: a pointer to what has place(strip), which gives a new strip its memory, run(phase, strip,
@@ -163,7 +164,7 @@ void run_blocks(int64_t batch, int height, int width, int blocks, int phases, in
     for (int64_t n = 0; n < count; ++n) {
       images.push_back(make(done + n));
       const int64_t share = workers * (n + 1) / count - workers * n / count;
-      const int64_t own = workers == 1 ? 1 : strips_for(rows, share, width);
+      const int64_t own = workers == 1 ? 1 : strips_for(rows, tiles_along(width), share);
       for (int64_t m = 0; m < own; ++m) {
         if (memories.size() == strips.size()) memories.push_back(std::make_unique<StripMemory>());
         strips.emplace_back(rows * m / own, rows * (m + 1) / own, height, width, workspace, *memories[strips.size()]);
@@ -172,10 +173,14 @@ void run_blocks(int64_t batch, int height, int width, int blocks, int phases, in
       }
     }
     Progress progress(image_of, blocks * phases, phases, [&](int phase) { return images[0]->gathers(phase); });
+    Spread spread(workers);
     parallel(workers, [&](int64_t worker) {
-      progress.work(worker * static_cast<int64_t>(strips.size()) / workers, [&](int64_t n, int step) {
-        images[image_of[n]]->run(step % phases, strips[n], step / phases);
-      });
+      const auto step = [&](int64_t n, int number) {
+        spread.runs(worker);
+        images[image_of[n]]->run(number % phases, strips[n], number / phases);
+      };
+      const auto pause = [&] { spread.pauses(worker); };
+      progress.work(worker * static_cast<int64_t>(strips.size()) / workers, step, pause);
     });
   }
 }

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdio>
 #include <random>
+#include <thread>
 
 #include "../csrc/crb_stack.h"
 #include "../csrc/dpcb_stack.h"
@@ -73,8 +74,22 @@ Doubles activated(Doubles image) {
   return image;
 }
 
-// In the other order than one thread would: nobody may count on it.
-const auto backwards = [](int64_t count, const auto& run) { for (int64_t n = count; n-- > 0;) run(n); };
+// On threads of its own, or in the other order than one thread would: nobody may count on it.
+struct Parallel {
+  bool at_once;
+
+  template <typename Run>
+  void operator()(int64_t count, const Run& run) const {
+    std::vector<std::thread> threads;
+    for (int64_t n = count; n-- > 0;) {
+      if (at_once) threads.emplace_back([&run, n] { run(n); });
+      else run(n);
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+};
+
+Parallel either(std::mt19937& random) { return {random() % 2 == 0}; }
 
 struct Shape {
   int batch, height, width, threads;
@@ -117,7 +132,7 @@ bool dpcb_stack_right(Path path, int channels, std::mt19937& random) {
   const Values in = draw(shape.batch * floats, 1, random);
   Values out = in;
   dpcb_stack({channels, blocks, group, doubled, packed.data(), path(channels)}, shape.batch, shape.height, shape.width,
-             out.data(), scales.data(), shape.threads, backwards);
+             out.data(), scales.data(), shape.threads, either(random));
 
   for (int image = 0; image < shape.batch; ++image) {
     Doubles x = image_of(in, image, floats), entry = x;
@@ -146,7 +161,7 @@ bool dpcg_right(Path path, int channels, std::mt19937& random) {
   const Values in = draw(shape.batch * floats, 1, random), condition = draw(shape.batch * floats, 0.3, random);
   Values out = in, z_out = condition;
   dpcg({channels, blocks, doubled, packed.data(), path(channels)}, shape.batch, shape.height, shape.width, in.data(),
-       out.data(), z_out.data(), shape.threads, backwards);
+       out.data(), z_out.data(), shape.threads, either(random));
 
   for (int image = 0; image < shape.batch; ++image) {
     Doubles x = image_of(in, image, floats), z = image_of(condition, image, floats);
@@ -186,7 +201,7 @@ bool crb_stack_right(Path path, int in_channels, int hidden, int channels, std::
   Values out = in;
   crb_stack({channels, in_channels, hidden, squeezed, blocks, places, packed_one.data(), packed_two.data(),
              squeeze.data(), s.data(), excite.data(), e.data(), path(in_channels), path(hidden)},
-            shape.batch, shape.height, shape.width, out.data(), bias.data(), shape.threads, backwards);
+            shape.batch, shape.height, shape.width, out.data(), bias.data(), shape.threads, either(random));
 
   for (int image = 0; image < shape.batch; ++image) {
     Doubles x = image_of(in, image, floats);

@@ -8,13 +8,22 @@ from __future__ import annotations
 import dan_fast_kernels
 import pytest
 import torch
+import winograd
 from accuracy import results
 from stacks import doubled, draw, each_number_of_threads
 from torch import Tensor
+from winograd import MARGIN, Rounded
 
 from dan_fast.errors import DanFastError
 from dan_fast.ops import backend, conv3x3_bias_lrelu, conv3x3_scale_residual, dpcb
-from dan_fast.ops.conv3x3 import _lrelu_backward_op, _residual_backward_op, input_gradient, weight_gradient
+from dan_fast.ops.conv3x3 import (
+    _lrelu_backward_op,
+    _residual_backward_op,
+    conv3x3_bias_lrelu_ref,
+    conv3x3_scale_residual_ref,
+    input_gradient,
+    weight_gradient,
+)
 from dan_fast.ops.dpcb import _backward_op as dpcb_backward
 from dan_fast.ops.packing import pixels
 
@@ -93,12 +102,23 @@ def test_many_tiles(name):
     assert_accurate(name, 7, 32, 21, 30)
 
 
-def test_weight_gradient_errs_no_more_than_pytorchs():
-    """A batch of a training: PyTorch adds its float32 products one after the other, this in parts."""
-    arguments = arguments_of("weight_gradient", 8, 32, 32, 32)
-    exact, = computed("weight_gradient", doubled(arguments), "torch")
-    found, plain = (relative(computed("weight_gradient", arguments, by)[0], exact) for by in ("cpp", "torch"))
-    assert found <= 1.5 * plain
+@pytest.mark.parametrize("sizes", [(8, 32, 32, 32), (2, 16, 13, 17)], ids=str)
+def test_weight_gradient_errs_as_winograd_does(sizes):
+    grad, x, _ = arguments = arguments_of("weight_gradient", *sizes)
+    (exact,), (found,) = computed("weight_gradient", doubled(arguments), "torch"), computed("weight_gradient", arguments)
+    assert relative(found, exact) <= MARGIN * relative(winograd.weight_gradient(grad, x).float(), exact)
+
+
+@pytest.mark.parametrize("name, reference", [
+    ("bias_lrelu 0.2", conv3x3_bias_lrelu_ref), ("scale_residual by by, False", conv3x3_scale_residual_ref)])
+@pytest.mark.parametrize("sizes", [(1, 64, 21, 18), (2, 48, 17, 13), (1, 80, 12, 15)], ids=str)
+def test_errs_as_winograd_does(name, reference, sizes):
+    arguments = arguments_of(name, *sizes)
+    own = [argument for argument in arguments if not isinstance(argument, bool)]
+    with Rounded():
+        rounded = reference(*own)
+    exact = reference(*doubled(own))
+    assert relative(computed(name, arguments)[0], exact) <= MARGIN * relative(rounded, exact)
 
 
 @every_operator
