@@ -9,10 +9,14 @@ import statistics
 import time
 from collections.abc import Callable
 
-import pytest
-import torch
+from dan_fast.threads import wait_passively
 
-from dan_fast import doctor
+wait_passively()  # as the commands do, before torch is imported
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from dan_fast import doctor  # noqa: E402
 
 
 def pytest_benchmark_update_machine_info(config, machine_info) -> None:

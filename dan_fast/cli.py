@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from .errors import DanFastError
+from .threads import wait_passively
 
 COMMANDS = {
     "demo": "blur, shrink and upscale the photos that ship, and show what it gains",
@@ -26,6 +27,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``dan-fast``; returns the exit code: 0 done, 1 partly done, 2 bad input, 130 interrupted."""
+    wait_passively()
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="dan-fast", description="Blind super-resolution with DAN.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -13,6 +13,7 @@ import torch
 
 from . import checkpoint
 from .ops.backend import OLDEST_GPU, why_no_triton
+from .threads import waiting
 
 BUILD_AGAIN = "pip install --no-build-isolation . in the source folder"
 
@@ -52,11 +53,12 @@ def version_of(module: str) -> str:
 
 
 def cpu() -> dict[str, str]:
-    """Name, threads and the widest instructions that torch uses."""
+    """Name, threads, the widest instructions that torch uses, and how threads wait for each other."""
     return {
         "name": _cpu_name(),
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()}",
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads wait": waiting(),
     }
 
 

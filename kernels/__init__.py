@@ -2,7 +2,7 @@
 
 Attributes:
     __version__: of the installed kernels; ``dan_fast.__version__`` must be the same.
-    EXTENSION: the extension that was loaded, or None.
+    EXTENSION: the extension that was loaded, or None. It is loaded, and torch with it, when this is first read.
     WHY_NOT: why there is none; empty when there is one.
 """
 
@@ -11,12 +11,12 @@ from __future__ import annotations
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-import torch
-
 __version__ = "0.1.0"
 
 
 def _load() -> tuple[Path | None, str]:
+    import torch
+
     folder = Path(__file__).parent
     found = [path for suffix in EXTENSION_SUFFIXES if (path := folder / f"_C{suffix}").is_file()]
     if not found:
@@ -29,4 +29,9 @@ def _load() -> tuple[Path | None, str]:
     return found[0], ""
 
 
-EXTENSION, WHY_NOT = _load()
+def __getattr__(name: str) -> Path | str | None:
+    if name not in ("EXTENSION", "WHY_NOT"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    extension, why_not = _load()
+    globals().update(EXTENSION=extension, WHY_NOT=why_not)
+    return globals()[name]

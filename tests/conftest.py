@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import dan_fast_kernels
-import pytest
-import torch
+from dan_fast.threads import wait_passively
 
-import dan_fast
+wait_passively()  # before torch is imported: tests run beside other programs too
+
+import dan_fast_kernels  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+import dan_fast  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -1,6 +1,6 @@
 """The rounding error that Winograd's F(4x4, 3x3) has by itself, whatever the machine: what compiled code may err by.
 
-The algorithm of ``csrc/winograd.h`` in PyTorch: every operation in float64, its result rounded to float32. So it errs as
+The algorithm of ``csrc/winograd.h`` in PyTorch: every operation in float64, its result rounded to float32. It errs as
 the algorithm does, with the points 0, +-5/8, +-3/2 and infinity and sums over half of the input channels each. Nothing
 in it depends on the machine, as a bound of PyTorch's own error in float32 would: that changes threefold with the
 instruction set. A fused multiply-add rounds once where this rounds twice, so compiled code errs a little less; where a

@@ -32,6 +32,7 @@ NAMES = ("auto", *BACKENDS)
 VARIABLE = "DAN_FAST_BACKEND"
 OLDEST_TRITON = (3, 6)
 OLDEST_GPU = (8, 0)  # bfloat16 begins there
+_ = dan_fast_kernels.EXTENSION  # loads it: its operators exist from here on
 _ASKED: ContextVar[tuple[str, ...]] = ContextVar("dan_fast backend", default=())
 
 
