@@ -5,6 +5,8 @@ A test module derives a class from ``StackTests`` and says there which operator 
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dan_fast_kernels
@@ -121,6 +123,21 @@ class StackTests:
             arguments = self.case(batch, channels, height, width, **variant)
             first, *others = each_number_of_threads(lambda arguments=arguments: self.op(*arguments))
             assert all(torch.equal(first, other) for other in others)
+
+    def test_calls_from_several_threads_at_once(self, native):
+        """And the threads stay free to run wherever they might run before."""
+        def cores() -> list[set[int]]:
+            tasks = map(int, os.listdir("/proc/self/task")) if hasattr(os, "sched_getaffinity") else ()
+            return [os.sched_getaffinity(task) for task in tasks]
+
+        allowed = cores()
+        for variant in self.variants:
+            arguments = self.case(2, 16, 45, 33, **variant)
+            expected = self.op(*arguments)
+            with ThreadPoolExecutor(3) as pool:
+                results = [pool.submit(self.op, *arguments) for _ in range(24)]
+                assert all(torch.equal(result.result(), expected) for result in results)
+        assert all(own in allowed for own in cores())
 
     def test_an_image_is_alone_in_its_batch(self, native):
         for variant in self.variants:
