@@ -5,10 +5,18 @@
 
 Compared in turn with eager PyTorch, for inference in NCHW too, and with torch.compile, both in channels_last. ``share
 of floor`` is the time that the multiplications that are left would take at the rate of a matrix product.
+
+``beside_a_busy_process`` shows what another program on the machine costs; threads wait passively, as they do in the
+commands, unless OMP_WAIT_POLICY says otherwise.
 """
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from functools import cache
 
 import pytest
@@ -22,6 +30,7 @@ from dan_fast.inference.alternate import Whole, alternate
 from dan_fast.inference.plan import plan_for
 from dan_fast.ops import dpcb
 from dan_fast.ops.dpcb import SLOPE
+from dan_fast.threads import waiting
 
 SIZES = [(64, 64), (128, 128), (256, 256), (340, 510)]
 NETWORKS = ["v2", "v1", "v2-small"]
@@ -140,3 +149,36 @@ def test_block_learns(compare, rate, shape, threads):
     compare(lambda: gradients(dpcb), {"channels_last": lambda: gradients(eager),
                                       "torch.compile": lambda: gradients(compiled)},
             rounds=25, inference=False, shape=list(shape), floor_s=floor)
+
+
+@pytest.fixture(params=[0, 19], ids=lambda nice: f"nice {nice}")
+def beside_a_busy_process(request):
+    """``beside(call)``: the call while another process computes; that one sleeps otherwise."""
+    if os.name == "nt":
+        pytest.skip("Windows cannot stop and continue a process")
+    busy = subprocess.Popen([sys.executable, "-c", f"import os\nos.nice({request.param})\nwhile True: pass"])
+    busy.send_signal(signal.SIGSTOP)
+
+    def beside(call: Callable[[], object]) -> None:
+        busy.send_signal(signal.SIGCONT)
+        call()
+        busy.send_signal(signal.SIGSTOP)
+
+    yield beside
+    busy.kill()
+    busy.wait()
+
+
+def test_beside_a_busy_process(compare, threads, beside_a_busy_process):
+    """An image and the network in PyTorch; "ratio to alone" is the share of its speed that an image keeps."""
+    upscaler, model = dan_fast.Upscaler(network("v2-small")), network("v2-small")
+    image = torch.randint(0, 256, (128, 128, 3), dtype=torch.uint8).numpy()
+    lr = torch.rand(1, 3, 128, 128).contiguous(memory_format=torch.channels_last)
+
+    def upscale() -> None:
+        upscaler(image, wants_kernel=False)
+
+    compare(lambda: beside_a_busy_process(upscale),
+            {"alone": upscale, "PyTorch beside it": lambda: beside_a_busy_process(lambda: last_sr(model, lr)),
+             "PyTorch alone": lambda: last_sr(model, lr)},
+            rounds=25, shape=[128, 128, 3], waiting=waiting())
