@@ -174,7 +174,7 @@ def test_a_known_kernel(tmp_path, dan_fast, weights):
 
 @pytest.mark.parametrize("write", [
     lambda path: None, lambda path: path.write_bytes(b"no array"), lambda path: path.write_bytes(b""),
-    lambda path: np.save(path, np.ones((3, 3))), lambda path: np.save(path, np.ones((2, 2)) / 4),
+    lambda path: np.save(path, np.ones((3, 3))), lambda path: np.save(path, np.ones((2, 3)) / 6),
     lambda path: np.save(path, np.array([{}], dtype=object), allow_pickle=True),
     lambda path: path.write_bytes(bytes(2 << 20)),
     lambda path: path.write_bytes(np.lib.format.magic(1, 0) + b"v\0{'descr': '<f8', 'fortran_order': False, "

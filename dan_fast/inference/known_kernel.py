@@ -58,9 +58,9 @@ def known_kernel(kernel: np.ndarray | Tensor, size: int) -> KnownKernel:
     inner = in_window(whole, size)
     outside = 1 - abs(inner).sum() / abs(whole).sum()
     if len(array) > size and outside > MOST_OUTSIDE:
-        raise DanFastError(f"the kernel has {len(array)}x{len(array)} pixels, this network takes at most {size}x{size}, "
-                           f"and {outside:.0%} of the kernel lie outside those around its centre of mass: give a "
-                           "narrower one, or take weights with a larger kernel")
+        raise DanFastError(f"the kernel has {len(array)}x{len(array)} pixels, this network takes at most "
+                           f"{size}x{size}, and {outside:.0%} of the kernel lie outside those around its centre of "
+                           "mass: give a narrower one, or take weights with a larger kernel")
     if len(whole) > size:
         inner = inner / inner.sum()
     return KnownKernel(in_window(array, max(size, len(array))).astype(np.float32), inner.astype(np.float32),
