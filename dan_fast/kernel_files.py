@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import DanFastError
-from .kernel_shift import in_window
+from .kernel_shift import in_window, kernel_shift
 
 # What an HDF5 file, as MATLAB's v7.3 files are, has at the end of its header's first half.
 V73 = b"\x89HDF\r\n\x1a\n"
@@ -99,4 +99,8 @@ def _checked(kernel: np.ndarray, name: str) -> np.ndarray:
     kernel = kernel.astype(np.float64)
     if not np.isfinite(kernel).all() or kernel.sum() <= 0:
         raise DanFastError(f"{name} has the sum {kernel.sum():g}: expected finite numbers with a positive sum")
+    try:
+        kernel_shift(kernel)
+    except DanFastError as error:
+        raise DanFastError(f"{name}: {error}") from None
     return kernel / kernel.sum()
