@@ -17,7 +17,7 @@ from .degradation.resize import cubic
 from .errors import DanFastError
 
 # A shift this close to a whole number of pixels, 0 among them, counts as that. The centres of mass of the disturbed
-# kernels in training lie less than this off the middle (all but one in ten thousand), and it costs 0.02 dB at most.
+# kernels in training lie less than this off the middle (all but one in ten thousand), and it costs 0.02 dB.
 TOLERANCE = 0.1
 _REACH = 2  # pixels, of the interpolation
 _STRIP = 256  # rows that are held as floating point at once

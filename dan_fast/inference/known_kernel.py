@@ -56,7 +56,7 @@ def known_kernel(kernel: np.ndarray | Tensor, size: int) -> KnownKernel:
     array = array / total
     whole, shift = centred(array)
     inner = in_window(whole, size)
-    outside = 1 - abs(inner).sum() / abs(whole).sum()
+    outside = max(0.0, float(1 - abs(inner).sum() / abs(whole).sum()))
     if len(array) > size and outside > MOST_OUTSIDE:
         raise DanFastError(f"the kernel has {len(array)}x{len(array)} pixels, this network takes at most "
                            f"{size}x{size}, and {outside:.0%} of the kernel lie outside those around its centre of "
@@ -64,7 +64,7 @@ def known_kernel(kernel: np.ndarray | Tensor, size: int) -> KnownKernel:
     if len(whole) > size:
         inner = inner / inner.sum()
     return KnownKernel(in_window(array, max(size, len(array))).astype(np.float32), inner.astype(np.float32),
-                       shift, float(outside))
+                       shift, outside)
 
 
 def _numbers(kernel: np.ndarray | Tensor) -> np.ndarray:

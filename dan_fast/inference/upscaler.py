@@ -123,7 +123,8 @@ class Upscaler:
             kernel: the blur, if it is known, (n, n), its middle at ``n // 2``: nothing is estimated. If its centre of
                 mass is not in its middle, it is centred for the network, and the result is moved back by its shift,
                 so that it lies on the sharp image (``dan_fast.kernel_shift``). What moves in at the edge, which the
-                image does not show, repeats the edge. All but 2 % of it must lie within k x k pixels then.
+                image does not show, repeats the edge. It may be larger than the network's k x k pixels if at most
+                2 % of it lie outside of these then.
             wants_kernel: estimate the kernel of the result too, which takes one more pass of the Estimator; else the
                 result's is ``None``.
 
