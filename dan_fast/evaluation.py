@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from tqdm import tqdm
 
 from .degradation import bicubic_resize
 from .degraded_set import Degraded, DegradedSet, from_tensor, to_tensor
-from .metrics import kernel_error, kernel_psnr, psnr, ssim
+from .kernel_shift import NO_SHIFT, Shift, centred, kernel_shift, moved
+from .metrics import WINDOW, kernel_error, kernel_psnr, psnr, ssim
 from .pictures import kernel_picture, side_by_side
 
 
@@ -35,7 +37,10 @@ Upscale = Callable[[np.ndarray], Upscaled]
 class Row:
     """One image under one kernel. PSNR in dB; the measures are those of ``dan_fast.metrics``.
 
-    PSNR and SSIM leave out a border as wide as the scale. ``seconds`` is the upscaler's call alone.
+    PSNR and SSIM leave out a border as wide as the scale. ``shift_down`` and ``shift_right`` are the true kernel's, in
+    pixels of the sharp image. ``aligned_…`` are the measures without it, as an image that is shifted is not a bad one:
+    the image moved back by it, less the border that moves in, and both kernels centred. Without a shift they are the
+    same as those without ``aligned_``. ``seconds`` is the upscaler's call alone.
     """
 
     set: str
@@ -52,6 +57,17 @@ class Row:
     ssim_rgb: float
     kernel_error: float
     kernel_psnr: float
+    shift_down: float
+    shift_right: float
+    aligned_bicubic_psnr_y: float
+    aligned_bicubic_ssim_y: float
+    aligned_bicubic_psnr_rgb: float
+    aligned_bicubic_ssim_rgb: float
+    aligned_psnr_y: float
+    aligned_ssim_y: float
+    aligned_psnr_rgb: float
+    aligned_ssim_rgb: float
+    aligned_kernel_error: float
     seconds: float
 
 
@@ -75,14 +91,13 @@ def measure(degraded: DegradedSet, upscale: Upscale, *, progress: bool = False,
         start = time.perf_counter()
         result = upscale(case.lr)
         seconds = time.perf_counter() - start
-        crop = degraded.scale
+        shift = kernel_shift(case.kernel)
+        measures = _measures(case, result, degraded.scale, NO_SHIFT)
+        aligned = measures if shift == NO_SHIFT else _measures(case, result, degraded.scale, shift)
         rows.append(Row(
-            degraded.name, case.image, case.kernel_index, case.sigma,
-            **_fidelity(bicubic(case.lr, degraded.scale), case.hr, crop, "bicubic_"),
-            **_fidelity(result.image, case.hr, crop, ""),
-            kernel_error=kernel_error(result.kernel, case.kernel),
-            kernel_psnr=kernel_psnr(result.kernel, case.kernel),
-            seconds=seconds,
+            degraded.name, case.image, case.kernel_index, case.sigma, **measures,
+            kernel_psnr=kernel_psnr(result.kernel, case.kernel), shift_down=shift.down, shift_right=shift.right,
+            **{f"aligned_{name}": value for name, value in aligned.items()}, seconds=seconds,
         ))
         if on_measured is not None:
             on_measured(case, result)
@@ -104,6 +119,25 @@ def comparison(case: Degraded, result: Upscaled, scale: int) -> np.ndarray:
     return side_by_side(
         [bicubic(case.lr, scale), result.image, case.hr, kernel_picture(result.kernel), kernel_picture(case.kernel)],
         ["bicubic", "DAN", "sharp", "estimated", "true kernel"])
+
+
+def _measures(case: Degraded, result: Upscaled, scale: int, shift: Shift) -> dict[str, float]:
+    """Those of bicubic and of the result, both moved by ``shift``, and the kernels' error."""
+    # Less what moved in, but never so much that SSIM has no window left.
+    unseen = math.ceil(max(map(abs, shift)))
+    crop = scale + max(0, min(unseen, (min(case.hr.shape[:2]) - len(WINDOW)) // 2 - scale))
+    kernels = result.kernel, case.kernel
+    if shift != NO_SHIFT:
+        kernels = centred(result.kernel).kernel, centred(case.kernel).kernel
+    return {
+        **_fidelity(_moved(bicubic(case.lr, scale), shift), case.hr, crop, "bicubic_"),
+        **_fidelity(_moved(result.image, shift), case.hr, crop, ""),
+        "kernel_error": kernel_error(*kernels),
+    }
+
+
+def _moved(image: np.ndarray, shift: Shift) -> np.ndarray:
+    return image if shift == NO_SHIFT else from_tensor(moved(to_tensor(image), shift))
 
 
 def _fidelity(image: np.ndarray, hr: np.ndarray, crop: int, prefix: str) -> dict[str, float]:

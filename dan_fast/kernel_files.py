@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import DanFastError
+from .kernel_shift import in_window, kernel_shift
 
 # What an HDF5 file, as MATLAB's v7.3 files are, has at the end of its header's first half.
 V73 = b"\x89HDF\r\n\x1a\n"
@@ -30,7 +31,7 @@ def read_npy(path: Path, most_bytes: int = LARGEST_KERNEL) -> np.ndarray:
 
 
 def read_kernels(path: Path) -> np.ndarray:
-    """All kernels of a file, each with sum 1, smaller ones with zeros around them, centre (``size // 2``) on centre.
+    """All kernels of a file, each with sum 1, smaller ones with zeros around them, middle (``size // 2``) on middle.
 
     Args:
         path: ``.npy``: (k, k) or (n, k, k); ``.mat``: a matrix, or cells of matrices of several sizes, called
@@ -59,7 +60,7 @@ def read_kernels(path: Path) -> np.ndarray:
         raise DanFastError(f"{path}: holds no kernel")
     kernels = [_checked(np.asarray(kernel), f"{path}, kernel {number}") for number, kernel in enumerate(found)]
     size = max(len(kernel) for kernel in kernels) | 1
-    return np.stack([_grown(kernel, size) for kernel in kernels]).astype(np.float32)
+    return np.stack([in_window(kernel, size) for kernel in kernels]).astype(np.float32)
 
 
 def _stack(array: np.ndarray) -> list[np.ndarray]:
@@ -98,9 +99,8 @@ def _checked(kernel: np.ndarray, name: str) -> np.ndarray:
     kernel = kernel.astype(np.float64)
     if not np.isfinite(kernel).all() or kernel.sum() <= 0:
         raise DanFastError(f"{name} has the sum {kernel.sum():g}: expected finite numbers with a positive sum")
+    try:
+        kernel_shift(kernel)
+    except DanFastError as error:
+        raise DanFastError(f"{name}: {error}") from None
     return kernel / kernel.sum()
-
-
-def _grown(kernel: np.ndarray, size: int) -> np.ndarray:
-    before = size // 2 - len(kernel) // 2
-    return np.pad(kernel, (before, size - len(kernel) - before))

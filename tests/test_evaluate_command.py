@@ -109,3 +109,35 @@ def test_kernels_from_files(tiny_weights, data, tmp_path, capsys):
                       [*common, "--kernels", str(tmp_path / "missing.npy")]):
         assert main(arguments) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_kernels_that_shift(tiny_weights, data, tmp_path, capsys):
+    kernels = np.zeros((2, 9, 9))
+    kernels[0, 4, 4] = kernels[1, 6, 1] = 1
+    np.save(tmp_path / "kernels.npy", kernels)
+    common = ["evaluate", str(tiny_weights), "--data", str(data), "--out", str(tmp_path / "out"), "--protocol"]
+    assert main([*common, "file", "--kernels", str(tmp_path / "kernels.npy")]) == 0
+    first, second = capsys.readouterr().out.split("without the shift of the kernels (pixels down, right)")
+    assert second.splitlines()[1].split()[:3] == ["sigma", "down", "right"]
+    assert [line.split()[:3] for line in second.splitlines()[2:5]] == [
+        ["#0", "0.0", "0.0"], ["#1", "2.0", "-3.0"], ["mean", "1.0", "-1.5"]]
+    for table in (first.splitlines()[1:], second.splitlines()[1:5]):
+        assert len({len(line.rstrip()) for line in table}) == 1
+    rows = read_csv(tmp_path / "out" / "evaluation.csv")
+    assert [(row["shift_down"], row["shift_right"]) for row in rows] == [("0.000000", "0.000000"),
+                                                                         ("2.000000", "-3.000000")] * 2
+    assert all((row["psnr_y"] == row["aligned_psnr_y"]) == (row["kernel"] == "0") for row in rows)
+    assert list(rows[0])[-1] == "aligned_kernel_error"  # new columns are the last, for readers of older files
+    summary = read_csv(tmp_path / "out" / "summary.csv")
+    assert list(summary[0])[-1] == "aligned_kernel_error" and summary[1]["shift_right"] == "-3.000000"
+    # Kernels that shift nothing need no second table.
+    assert main([*common, "irregular"]) == 0
+    assert "without the shift" not in capsys.readouterr().out
+
+
+def test_a_kernel_whose_centre_lies_outside(tiny_weights, data, tmp_path, capsys):
+    np.save(tmp_path / "kernel.npy", np.diag([20.0, 0, -19]))
+    assert main(["evaluate", str(tiny_weights), "--data", str(data), "--protocol", "file",
+                 "--kernels", str(tmp_path / "kernel.npy")]) == 2
+    errors = capsys.readouterr().err
+    assert "kernel.npy, kernel 0: " in errors and "centre of mass lies outside" in errors

@@ -1,3 +1,4 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -5,12 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import dan_fast
 from dan_fast.degradation import gaussian_kernels
-from dan_fast.degraded_set import PROTOCOLS, degrade, image_sets, images_below
+from dan_fast.degraded_set import PROTOCOLS, degrade, given, image_sets, images_below
 from dan_fast.errors import DanFastError, ImageError
 from dan_fast.evaluation import DegradedSet, bicubic, mean, measure
-from dan_fast.images import write_image
+from dan_fast.images import read_image, write_image
 
+SAMPLES = Path(dan_fast.__file__).parent / "samples"
 FLAT = np.full((21, 21), 1 / 441, np.float32)
 
 
@@ -140,3 +143,38 @@ def test_image_sets_and_names(tmp_path):
     assert image_sets([tmp_path / "both", tmp_path / "single"]) == [
         tmp_path / "both" / "one", tmp_path / "both" / "two", tmp_path / "single"]
     assert [name for _, name in images_below([tmp_path / "single"])] == ["more/y.png", "x.png"]
+
+
+def test_measures_without_the_shift_of_the_kernel(folder):
+    down, right = np.mgrid[-12:13, -12:13]
+    kernels = np.stack([np.exp(-((down - y) ** 2 + (right - x) ** 2) / 3) for y, x in ((0, 0), (3, -2.5), (0, 4))])
+    kernels = (kernels / kernels.sum((1, 2), keepdims=True)).astype(np.float32)
+    for path in folder.iterdir():
+        smooth = read_image(SAMPLES / "dog.png").rgb[100:196, 100 + 50 * int(path.stem):196 + 50 * int(path.stem)]
+        write_image(path, np.ascontiguousarray(smooth))
+    degraded = DegradedSet.from_folder(folder, 4, given(kernels))
+
+    def upscale(lr):
+        return SimpleNamespace(image=bicubic(lr, 4), kernel=kernels[0])
+
+    centre, diagonal, right = (lambda rows: [[row for row in rows if row.kernel == k] for k in range(3)])(
+        measure(degraded, upscale))
+    for row in centre:
+        assert (row.shift_down, row.shift_right) == (0, 0)
+        for name in ("bicubic_psnr_y", "psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb", "kernel_error"):
+            assert getattr(row, f"aligned_{name}") == getattr(row, name)
+    for rows, shift in ((diagonal, (3, -2.5)), (right, (0, 4))):
+        for row, aligned in zip(rows, centre, strict=True):
+            assert (row.shift_down, row.shift_right) == pytest.approx(shift, abs=1e-3)
+            assert row.psnr_y < aligned.psnr_y - 3 and row.kernel_error > 1
+            assert row.aligned_psnr_y == row.aligned_bicubic_psnr_y == pytest.approx(aligned.psnr_y, abs=1)
+            assert row.aligned_ssim_rgb == row.aligned_bicubic_ssim_rgb > row.ssim_rgb + 0.05
+            assert row.aligned_kernel_error < 0.05
+
+
+def test_a_shift_of_an_image_that_hardly_exceeds_ssims_window(tmp_path):
+    write_random(tmp_path / "small" / "a.png", 28, 28)
+    kernel = np.zeros((1, 25, 25), np.float32)
+    kernel[0, 12, 22] = 1
+    row, = measure(DegradedSet.from_folder(tmp_path / "small", 4, given(kernel)), bicubic_upscaler(4))
+    assert row.shift_right == 10 and row.aligned_psnr_y > 0

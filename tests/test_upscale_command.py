@@ -172,9 +172,38 @@ def test_a_known_kernel(tmp_path, dan_fast, weights):
     assert np.array_equal(np.load(tmp_path / "out" / "a_x4_kernel.npy"), expected.kernel)
 
 
+def test_a_known_kernel_that_is_not_centred(tmp_path, dan_fast, weights, capsys):
+    image(tmp_path / "a.png")
+    image(tmp_path / "b.png")
+    kernel = np.zeros((8, 8), np.float32)
+    kernel[2, 5:8] = 1 / 3
+    np.save(tmp_path / "kernel.npy", kernel)
+    assert dan_fast("upscale", tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "out",
+                    "--kernel", tmp_path / "kernel.npy", "--save-kernel") == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "centre of mass" in line]
+    assert said == [f"{tmp_path / 'kernel.npy'}: its centre of mass lies 2.0 pixels up and 2.0 pixels right of its "
+                    "middle: centred, and the results moved back"]
+    expected = Upscaler(load(weights))(read_image(tmp_path / "a.png").rgb, kernel=kernel)
+    assert np.array_equal(read_image(tmp_path / "out" / "a_x4.png").rgb, expected.image)
+    assert np.array_equal(np.load(tmp_path / "out" / "a_x4_kernel.npy"), expected.kernel)
+
+
+def test_kernel_command_says_where_an_estimate_is_not_centred(tmp_path, weights, capsys):
+    image(tmp_path / "a.png")
+    for shift, said in ((3, "; its centre of mass lies 3.0 pixels down of its middle"), (0, "degrees")):
+        model = load(weights)
+        with torch.no_grad():
+            rows, columns = torch.meshgrid(*[torch.arange(21.0) - 10] * 2, indexing="ij")
+            model.Estimator.tail[2].weight.zero_()
+            model.Estimator.tail[2].bias.copy_((-((rows - shift) ** 2 + columns**2)).flatten())
+        save(model, tmp_path / "shifts.safetensors")
+        assert main(["kernel", str(tmp_path / "a.png"), "--weights", str(tmp_path / "shifts.safetensors")]) == 0
+        assert capsys.readouterr().out.rstrip().endswith(said)
+
+
 @pytest.mark.parametrize("write", [
     lambda path: None, lambda path: path.write_bytes(b"no array"), lambda path: path.write_bytes(b""),
-    lambda path: np.save(path, np.ones((3, 3))), lambda path: np.save(path, np.ones((2, 2)) / 4),
+    lambda path: np.save(path, np.ones((3, 3))), lambda path: np.save(path, np.ones((2, 3)) / 6),
     lambda path: np.save(path, np.array([{}], dtype=object), allow_pickle=True),
     lambda path: path.write_bytes(bytes(2 << 20)),
     lambda path: path.write_bytes(np.lib.format.magic(1, 0) + b"v\0{'descr': '<f8', 'fortran_order': False, "

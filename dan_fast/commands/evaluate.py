@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ..evaluation import Row, Upscaled, comparison, mean, measure
 from ..files import make_folder, write_table
 from ..images import write_image
 from ..kernel_files import read_kernels
+from ..kernel_shift import in_window
 from .engine import add_engine_arguments, add_ensemble_argument, make_upscaler
 from .photos import skip_into
 
@@ -28,6 +29,11 @@ MEASURES = {
     "bicubic_ssim_rgb": ("bic SSIM-RGB", ".4f"), "ssim_rgb": ("DAN SSIM-RGB", ".4f"),
     "kernel_error": ("kernel error", ".3f"), "kernel_psnr": ("kernel PSNR", ".2f"),
 }
+# The same where kernels shift the image, without their shift.
+ALIGNED = {
+    "shift_down": ("down", ".1f"), "shift_right": ("right", ".1f"),
+    **{f"aligned_{column}": shown for column, shown in MEASURES.items() if column != "kernel_psnr"},
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="folders of sharp images, one set each; a folder of nothing but folders: each of those")
     parser.add_argument("--protocol", choices=("gaussian8", "irregular", "file"), default="gaussian8",
                         help="gaussian8: 8 isotropic kernels for every image; irregular: one random kernel an image; "
-                        "file: those of --kernels for every image")
+                        "file: those of --kernels for every image, measured with and without their shift")
     parser.add_argument("--kernels", type=Path, nargs="+", metavar="FILE", help="for --protocol file: .npy, (k, k) or "
                         "(n, k, k), or .mat with a variable called kernels")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write evaluation.csv and summary.csv there")
@@ -76,9 +82,7 @@ def _same_size(paths: Sequence[Path]) -> np.ndarray:
     """The kernels of several files, those of smaller ones with zeros around them."""
     of_files = [read_kernels(path) for path in paths]
     largest = max(kernels.shape[1] for kernels in of_files)
-    edges = [(largest - kernels.shape[1]) // 2 for kernels in of_files]
-    return np.concatenate([np.pad(kernels, ((0, 0), (edge, edge), (edge, edge)))
-                           for kernels, edge in zip(of_files, edges, strict=True)])
+    return np.stack([in_window(kernel, largest) for kernels in of_files for kernel in kernels])
 
 
 def _named(folders: Sequence[Path]) -> list[tuple[str, Path]]:
@@ -107,12 +111,20 @@ def _milliseconds(rows: Sequence[Row]) -> float:
 
 def _table(name: str, rows: Sequence[Row]) -> str:
     images = len({row.image for row in rows})
-    lines = [f"{name}: {images} image{'s' * (images > 1)}, {_milliseconds(rows):.1f} ms each (median)"]
-    lines.append("  ".join(["sigma", *(title for title, _ in MEASURES.values())]))
-    for label, group in _groups(rows):
-        values = [f"{mean(group, column):>{len(title)}{form}}" for column, (title, form) in MEASURES.items()]
-        lines.append("  ".join([f"{label:>5}", *values]))
+    lines = [f"{name}: {images} image{'s' * (images > 1)}, {_milliseconds(rows):.1f} ms each (median)",
+             *_lines(rows, MEASURES)]
+    if any(row.shift_down or row.shift_right for row in rows):
+        lines += ["without the shift of the kernels (pixels down, right): images moved back by it, kernels centred",
+                  *_lines(rows, ALIGNED)]
     return "\n".join(lines)
+
+
+def _lines(rows: Sequence[Row], measures: dict[str, tuple[str, str]]) -> Iterator[str]:
+    width = {column: max(5, len(title)) for column, (title, _) in measures.items()}
+    yield "  ".join(["sigma", *(f"{title:>{width[column]}}" for column, (title, _) in measures.items())])
+    for label, group in _groups(rows):
+        values = [f"{mean(group, column):>{width[column]}{form}}" for column, (_, form) in measures.items()]
+        yield "  ".join([f"{label:>5}", *values])
 
 
 def _details(rows: Sequence[Row]) -> tuple[list[str], list[list]]:
@@ -126,8 +138,9 @@ def _summary(rows: Sequence[Row]) -> tuple[list[str], list[list]]:
     lines = []
     for name in dict.fromkeys(row.set for row in rows):
         for label, group in _groups([row for row in rows if row.set == name]):
-            lines.append([name, label, len(group), *(mean(group, column) for column in MEASURES), _milliseconds(group)])
-    return ["set", "sigma", "cases", *MEASURES, "median_ms"], lines
+            lines.append([name, label, len(group), *(mean(group, column) for column in MEASURES), _milliseconds(group),
+                          *(mean(group, column) for column in ALIGNED)])
+    return ["set", "sigma", "cases", *MEASURES, "median_ms", *ALIGNED], lines
 
 
 class _PictureWriter:

@@ -12,6 +12,7 @@ from ..errors import ImageError
 from ..files import make_folder, write_npy
 from ..images import Photo, find_images, read_image, write_image
 from ..kernel_shape import kernel_shape
+from ..kernel_shift import NO_SHIFT, kernel_shift
 from ..pictures import kernel_picture
 from .engine import make_upscaler
 from .photos import Job, add_photo_arguments, for_each, plan, refuse_overwriting
@@ -37,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
     def write(job: Job, kernel: np.ndarray) -> None:
         if args.output:
             write_kernel(job.target, kernel)
-        tqdm.write(f"{job.source}: {kernel_shape(kernel)}")
+        shift = kernel_shift(kernel)
+        off = "" if shift == NO_SHIFT else f"; its centre of mass lies {shift} of its middle"
+        tqdm.write(f"{job.source}: {kernel_shape(kernel)}{off}")
 
     return for_each(jobs, lambda job: read_image(job.source), estimate, write)
 

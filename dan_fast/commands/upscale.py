@@ -14,6 +14,7 @@ from ..images import Photo, check_writable, read_image, to_8_bits, write_image
 from ..inference import Upscaler, UpscaleResult, UpscalerStats
 from ..inference.known_kernel import known_kernel
 from ..kernel_files import read_npy
+from ..kernel_shift import NO_SHIFT
 from ..pictures import kernel_picture, side_by_side
 from .engine import add_ensemble_argument, make_upscaler
 from .kernel import kernel_files, write_kernel
@@ -32,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="file format; same: the photo's, png where that cannot be written")
     parser.add_argument("--quality", type=whole_number(1, 100), default=95, help="of jpg and webp, 1 to 100")
     parser.add_argument("--kernel", type=Path, metavar="FILE",
-                        help="the blur, if it is known: a .npy file of n x n numbers, n odd; nothing is estimated")
+                        help="the blur, if it is known: a .npy file of n x n numbers, sum 1; nothing is estimated; "
+                        "one that is not centred is centred, and the results are moved back")
     add_ensemble_argument(parser)
     parser.add_argument("--save-kernel", action="store_true",
                         help="also write the estimated blur, NAME_x4_kernel.png and .npy")
@@ -62,7 +64,11 @@ class _Upscale:
         self.kernel = None
         if args.kernel:
             self.kernel = read_npy(args.kernel)
-            known_kernel(self.kernel, upscaler.model.config.kernel_size, upscaler.device)  # says now if it is none
+            known = known_kernel(self.kernel, upscaler.model.config.kernel_size)  # says now if it is none
+            if known.shift != NO_SHIFT:
+                cut = f"; {known.outside:.0%} of it is cut off" if known.outside >= 0.005 else ""
+                say(f"{args.kernel}: its centre of mass lies {known.shift} of its middle: centred{cut}, and the "
+                    "results moved back")
 
     def outputs(self, job: Job) -> list[Path]:
         """Every file that the job writes; the image first."""

@@ -63,7 +63,7 @@ def resize_taps(length: int, factor: Fraction) -> tuple[Tensor, Tensor]:
     centre = (torch.arange(out_length, dtype=torch.float64) + 0.5) / float(factor) - 0.5
     first = torch.floor(centre - width / 2).long() + 1
     positions = first[:, None] + torch.arange(math.ceil(width) + 1)
-    weights = _cubic((centre[:, None] - positions) / stretch)
+    weights = cubic((centre[:, None] - positions) / stretch)
     weights = weights / weights.sum(1, keepdim=True)
     used = (weights != 0).any(0)
     # Symmetric border: … 1 0 | 0 1 2 … n-1 | n-1 n-2 …, a wave of period 2n.
@@ -72,7 +72,7 @@ def resize_taps(length: int, factor: Fraction) -> tuple[Tensor, Tensor]:
     return weights[:, used], indices[:, used]
 
 
-def _cubic(x: Tensor) -> Tensor:
+def cubic(x: Tensor) -> Tensor:
     """Keys' cubic convolution kernel with a = -0.5."""
     x = x.abs()
     inner = 1.5 * x**3 - 2.5 * x**2 + 1

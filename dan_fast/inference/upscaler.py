@@ -14,6 +14,7 @@ from torch import Tensor
 from ..config import DANConfig
 from ..degradation import PCAEncoder
 from ..errors import DanFastError
+from ..kernel_shift import NO_SHIFT, moved
 from ..model import DAN
 from .canvas import Canvas, given
 from .engine import SMALLEST_TILE, Engine, Options
@@ -31,8 +32,9 @@ class UpscaleResult(NamedTuple):
 
     Attributes:
         image: the result, of the kind and type of the image: HxWx3 becomes (H*s)x(W*s)x3.
-        kernel: (k, k) float32, not negative, sum 1: the estimated blur in HR pixels, or the given one; ``None`` if it
-            was not wanted. Of a batch of tensors: (B, k, k).
+        kernel: (k, k) float32, not negative, sum 1: the estimated blur in HR pixels; or the given one, centred or not,
+            with zeros around a smaller one, and a larger one in its own size; ``None`` if it was not wanted. Of a batch
+            of tensors: (B, k, k).
     """
 
     image: Any
@@ -118,7 +120,11 @@ class Upscaler:
         Args:
             image: an array, HxWx3 RGB or HxW grey, uint8 or uint16; a PIL image, RGB or L; or a floating point tensor
                 in [0, 1], (3, H, W) or (B, 3, H, W), each image of which has its own kernel.
-            kernel: the blur, if it is known, (n, n), n odd, at most the network's k: nothing is estimated.
+            kernel: the blur, if it is known, (n, n), its middle at ``n // 2``: nothing is estimated. If its centre of
+                mass is not in its middle, it is centred for the network, and the result is moved back by its shift,
+                so that it lies on the sharp image (``dan_fast.kernel_shift``). What moves in at the edge, which the
+                image does not show, repeats the edge. It may be larger than the network's k x k pixels if at most
+                2 % of it lie outside of these then.
             wants_kernel: estimate the kernel of the result too, which takes one more pass of the Estimator; else the
                 result's is ``None``.
 
@@ -166,20 +172,22 @@ class Upscaler:
                  ) -> tuple[Tensor, np.ndarray | None]:
         """Results (N, C, H*s, W*s) and kernels (N, k, k)."""
         start = time.perf_counter()
-        known = None if kernel is None else known_kernel(kernel, self.model.config.kernel_size, self.device)
+        known = None if kernel is None else known_kernel(kernel, self.model.config.kernel_size)
+        centred = None if known is None else torch.from_numpy(known.centred).to(self.device)
 
         def upscale(canvas: Canvas, known: Tensor | None) -> Tensor | None:
             estimate = self._engine.upscale(canvas, known, wants_kernel)
             return None if estimate is None else self._distributions(estimate)
 
         canvas = self._canvas(pixels).with_result()
-        kernels = ensemble(upscale, canvas, known) if self.ensemble else upscale(canvas, known)
+        kernels = ensemble(upscale, canvas, centred) if self.ensemble else upscale(canvas, centred)
+        assert canvas.result is not None
+        result = moved(canvas.result, known.shift if known else NO_SHIFT)
         if known is not None and wants_kernel:
-            kernels = known.expand(len(pixels), -1, -1)
+            kernels = torch.from_numpy(known.given).expand(len(pixels), -1, -1)
         self._images += len(pixels)
         self._seconds += time.perf_counter() - start
-        assert canvas.result is not None
-        return canvas.result, None if kernels is None else kernels.cpu().numpy()
+        return result, None if kernels is None else kernels.cpu().numpy()
 
     def _canvas(self, pixels: Tensor) -> Canvas:
         return Canvas(pixels, self.scale, self.model.config.image_channels, self.device)
