@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,6 +99,9 @@ class Upscaler:
             raise DanFastError(f"kernel_from={kernel_from!r}: expected one of {', '.join(map(repr, KERNEL_FROM))}")
         if dtype is not None and not dtype.is_floating_point:
             raise DanFastError(f"dtype={dtype}: expected a floating-point type")
+        self._options: dict[str, Any] = {
+            "tile": tile, "halo": halo, "dtype": dtype, "device": device, "iterations": iterations,
+            "tolerance": tolerance, "kernel_from": kernel_from, "ensemble": ensemble}
         self.device = torch.device(device) if device is not None else model.encoder.device
         self.model = copy.deepcopy(model).eval().requires_grad_(False).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -107,6 +111,10 @@ class Upscaler:
             tile, default_halo(model.config) if halo is None else halo,
             model.config.iterations if iterations is None else iterations, tolerance, kernel_from == "crop"))
         self._images, self._seconds = 0, 0.0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled or copied it travels as its network and options; all else is made anew, and counts from zero."""
+        return partial(type(self), **self._options), (self.model,)
 
     @staticmethod
     def full_halo(config: DANConfig) -> int:

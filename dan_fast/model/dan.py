@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..config import DANConfig
 from ..degradation import PCAEncoder, dirac_kernel
+from ..forked import say_if_forked
 from .estimator import EstimatorV1, EstimatorV2
 from .restorer import RestorerV1, RestorerV2
 
@@ -79,6 +80,7 @@ class DAN(nn.Module):
         ``iterations`` replaces ``config.iterations`` for this call.
         """
         self._check(lr)
+        say_if_forked()
         count = self.config.iterations if iterations is None else iterations
         if count < 1:
             raise ValueError(f"iterations={count}: expected at least 1")

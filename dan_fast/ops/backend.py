@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DanFastError
+from ..forked import say_if_forked
 
 BACKENDS = ("torch", "cpp", "triton")
 NAMES = ("auto", *BACKENDS)
@@ -81,6 +82,7 @@ def choose(op: str, has: Sequence[str], *tensors: Tensor | None, triton_refuses:
     Raises:
         DanFastError: a backend was asked for by name that the operator does not have or that cannot run here.
     """
+    say_if_forked()
     given = [tensor for tensor in tensors if tensor is not None]
     refuses = {"triton": triton_refuses, "cpp": cpp_refuses}
     asked = _ASKED.get()
