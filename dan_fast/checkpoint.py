@@ -29,6 +29,7 @@ DEFAULT = "v2-0.3M-x4"
 METADATA_KEY = "dan_fast.config"
 # Fields that no tensor's name or shape tells.
 FREE_FIELDS = ("iterations", "gradient", "group_residual")
+MOST_ITERATIONS = 1000  # that a file may ask for
 
 
 def available() -> list[str]:
@@ -37,13 +38,14 @@ def available() -> list[str]:
 
 
 def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-         iterations: int = 4) -> DAN:
+         iterations: int | None = None) -> DAN:
     """A trained network, ready to use (eval mode).
 
     Args:
         source: a published ``.pth``, our ``.safetensors``, or a name that ``available()`` lists.
         device, dtype: where and as what its parameters shall be.
-        iterations: how often it alternates; no file says.
+        iterations: how often it alternates; ``None``: as often as the file says, 4 if it does not, as published
+            files do not.
 
     Raises:
         CheckpointError: there is no such file or name, or the file is not a whole DAN network;
@@ -53,7 +55,9 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch
     state, metadata = _read(path)
     try:
         config = infer_config(state)
-        config = replace(_agree_with_metadata(config, metadata), iterations=iterations)
+        config = _agree_with_metadata(config, metadata)
+        if iterations is not None:
+            config = replace(config, iterations=iterations)
         model = _build(config, state)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
@@ -149,6 +153,8 @@ def _agree_with_metadata(config: DANConfig, metadata: Mapping[str, str]) -> DANC
         noted = DANConfig(**json.loads(metadata[METADATA_KEY]))
     except (json.JSONDecodeError, TypeError, ValueError) as error:
         raise ValueError(f"its metadata {METADATA_KEY} cannot be used: {error}") from None
+    if noted.iterations > MOST_ITERATIONS:
+        raise ValueError(f"its metadata says iterations={noted.iterations}, expected at most {MOST_ITERATIONS}")
     agreed = replace(config, **{name: getattr(noted, name) for name in FREE_FIELDS})
     for field in fields(DANConfig):
         if getattr(noted, field.name) != getattr(agreed, field.name):

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -158,12 +158,44 @@ def test_contradictions_are_named(tiny_model, tmp_path, case, kind):
 
 @pytest.mark.parametrize(("metadata", "word"), [
     ("{", "metadata"), ('{"scale": 9}', "scale"), ('{"speed": 9}', "speed"), ("[]", "metadata"),
-    (json.dumps({"channels": 48}), "channels"),
+    (json.dumps({"channels": 48}), "channels"), ('{"iterations": 0}', "iterations=0"),
+    ('{"iterations": 2.0}', "iterations=2.0"), ('{"iterations": true}', "iterations=True"),
+    (json.dumps({**asdict(tiny_config()), "iterations": 10**9}), "at most 1000"),
 ])
 def test_metadata_that_lies(tiny_model, tmp_path, metadata, word):
     path = tmp_path / "m.safetensors"
     safetensors.torch.save_file(dan_fast.to_published(tiny_model), path, {METADATA_KEY: metadata})
     refused(path, word)
+
+
+# A network with each field at another value than a published network's.
+CHANGED = [{"version": "v1", "groups": 0, "channels": 32, "estimator_channels": 32}, {"scale": 2}, {"scale": 3},
+           {"image_channels": 1}, {"channels": 24}, {"groups": 2}, {"blocks": 2}, {"estimator_channels": 24},
+           {"estimator_blocks": 2}, {"kernel_size": 5}, {"code_length": 4}, {"iterations": 2}, {"iterations": 7},
+           {"group_residual": "doubled"}, {"upsampler": "published"}, {"gradient": "all"}]
+
+
+def test_every_field_is_changed_below():
+    assert {name for change in CHANGED for name in change} == {field.name for field in fields(dan_fast.DANConfig)}
+
+
+@pytest.mark.parametrize("change", CHANGED, ids=str)
+def test_every_field_survives(change, tmp_path):
+    model = dan_fast.DAN(tiny_config(**change))
+    dan_fast.save(model, tmp_path / "m.safetensors")
+    assert dan_fast.load(tmp_path / "m.safetensors").config == model.config
+
+
+def test_iterations_are_the_files_unless_given(tiny_model, tmp_path):
+    model = dan_fast.DAN(tiny_config(iterations=2)).eval()
+    dan_fast.save(model, tmp_path / "m.safetensors")
+    lr = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(dan_fast.load(tmp_path / "m.safetensors")(lr).sr, model(lr).sr)
+        assert len(dan_fast.load(tmp_path / "m.safetensors").iterate(lr)) == 2
+        assert len(dan_fast.load(tmp_path / "m.safetensors", iterations=3).iterate(lr)) == 3
+    torch.save(dan_fast.to_published(model), tmp_path / "m.pth")
+    assert dan_fast.load(tmp_path / "m.pth").config.iterations == 4
 
 
 def test_saving_is_whole_or_not_at_all(tiny_model, tiny_weights, monkeypatch):

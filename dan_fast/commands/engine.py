@@ -17,8 +17,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--iterations", type=whole_number(1), default=4,
-                        help="how often the network alternates between image and kernel, at most")
+    parser.add_argument("--iterations", type=or_word("auto", None, whole_number(1)), default="auto", metavar="N",
+                        help="how often the network alternates between image and kernel, at most; auto: as the weights "
+                        "say, 4 for published ones")
     parser.add_argument("--tolerance", type=number(0), metavar="X",
                         help="stop iterating when the kernel moved by at most X (sum of absolute differences, 0 to 2); "
                         "0.05 takes a fifth off the time and nothing off the result")
