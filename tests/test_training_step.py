@@ -213,10 +213,10 @@ def test_late_reader():
     values = torch.zeros(1)
     for step in range(1, 5):
         reader.push(step, values.fill_(step))
-    assert list(reader.late()) == [(1, [1.0]), (2, [2.0])] and list(reader.late()) == []
+    assert [late[:2] for late in reader.late()] == [(1, [1.0]), (2, [2.0])] and list(reader.late()) == []
     twin = LateReader(2)
     twin.load_state_dict(reader.state_dict())
-    assert list(twin.late(0)) == [(3, [3.0]), (4, [4.0])]
+    assert [late[:2] for late in twin.late(0)] == [(3, [3.0]), (4, [4.0])]
 
 
 MEMORY = r"""

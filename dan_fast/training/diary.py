@@ -5,17 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import math
 from pathlib import Path
 
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..devices import peak_memory
 from ..files import write_atomically
+from .pace import Pace, in_words
 from .run import Run
 from .step import Report
 from .validation import Scores
@@ -55,7 +53,7 @@ class Diary:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._waited = 0.0
+        self.pace = Pace(run.step, run.preset.training.batch)
         self._lines = 0
         self._said_data_bound = False
 
@@ -65,7 +63,6 @@ class Diary:
         first = min([*run.reader.state_dict(), run.step + 1])
         self._bar = tqdm(initial=first - 1, total=run.preset.training.steps, unit="step", dynamic_ncols=True,
                          smoothing=0.05, disable=not main)
-        self._step, self._since = first - 1, time.perf_counter()
         if main:
             out = run.options.out
             self._writer = SummaryWriter(str(out), purge_step=first)
@@ -79,45 +76,26 @@ class Diary:
             for open_one in (self._writer, self._metrics, self._scores):
                 open_one.close()
 
-    def waiting_for(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """``batches``; the time until each is there counts as waiting."""
-        source = iter(batches)
-        while True:
-            start = time.perf_counter()
-            batch = next(source, None)
-            self._waited += time.perf_counter() - start
-            if batch is None:
-                return
-            yield batch
-
-    @contextmanager
-    def not_counting(self) -> Iterator[None]:
-        """What is done inside is no step's time."""
-        start = time.perf_counter()
-        yield
-        self._since += time.perf_counter() - start
-
-    def write(self, step: int, report: Report) -> None:
-        """One step's report; every ``log_every``th is written down."""
+    def write(self, step: int, report: Report, finished: float) -> None:
+        """One step's report and when it was done; every ``log_every``th is written down."""
         self._bar.update(step - self._bar.n)
-        if step % self._run.options.log_every or not self._run.processes.main:
+        if step % self._run.options.log_every:
             return
-        now, steps = time.perf_counter(), max(step - self._step, 1)
-        seconds = max(now - self._since, 1e-9)
-        images = steps * self._run.preset.training.batch / seconds
-        data_ms = 1000 * self._waited / steps
-        self._warn_if_data_bound(self._waited / seconds)
-        self._step, self._since, self._waited = step, now, 0.0
-
-        self._metrics.add(step, *report[:4], images, data_ms)
+        speed = self.pace.until(step, finished)
+        if not self._run.processes.main:
+            return
+        self._warn_if_data_bound(speed.waited)
+        self._metrics.add(step, *report[:4], speed.images_per_s, speed.data_ms)
         scalars = {"loss/sr": report.sr, "loss/kernel": report.kernel, "learning_rate": report.learning_rate,
-                   "gradient_norm": report.gradient_norm, "rollbacks": self._run.rollbacks,
-                   "speed/images_per_s": images, "speed/data_ms": data_ms}
+                   "gradient_norm": report.gradient_norm, "rollbacks": self._run.rollbacks}
+        if not math.isnan(speed.images_per_s):
+            scalars |= {"speed/images_per_s": speed.images_per_s, "speed/data_ms": speed.data_ms}
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
         memory = peak_memory(self._run.options.device)
-        self._bar.set_postfix_str(f"sr {report.sr:.4f}, kernel {report.kernel:.2e}, {images:.3g} images/s, "
-                                  f"data {data_ms:.1f} ms, {memory / 2**30:.2f} GiB", refresh=False)
+        pace = [] if math.isnan(speed.images_per_s) else [in_words(speed.images_per_s), f"data {speed.data_ms:.1f} ms"]
+        self._bar.set_postfix_str(", ".join([f"sr {report.sr:.4f}", f"kernel {report.kernel:.2e}", *pace,
+                                             f"{memory / 2**30:.2f} GiB"]), refresh=False)
 
     def write_scores(self, step: int, scores: Scores) -> None:
         """A validation's figures and pictures."""

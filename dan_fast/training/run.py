@@ -129,16 +129,19 @@ class Run:
         self.step += 1
         self.reader.push(self.step, report)
 
-    def reports(self, *, all_of_them: bool = False) -> Iterator[tuple[int, Report]]:
-        """What is now known of the steps, by their number from 1; rolls back where the run has diverged."""
-        for step, values in self.reader.late(0 if all_of_them else None):
+    def reports(self, *, all_of_them: bool = False) -> Iterator[tuple[int, Report, float]]:
+        """What is now known of the steps, by their number from 1, and when each was done (``time.perf_counter()``).
+
+        Rolls back where the run has diverged.
+        """
+        for step, values, finished in self.reader.late(0 if all_of_them else None):
             report = Report(*values)
             if report.diverged:
                 self._roll_back(step, report)
             elif report.skipped:
                 log.warning("step %d: loss %.4g, gradient norm %.4g: skipped", step,
                             report.sr + self.preset.training.kernel_weight * report.kernel, report.gradient_norm)
-            yield step, report
+            yield step, report, finished
 
     def _roll_back(self, step: int, report: Report) -> None:
         why = f"training diverged in step {step} (loss {report.sr:.4g} and {report.kernel:.4g})"
