@@ -1,4 +1,4 @@
-"""Images per second as they were, from the first report on: reports are read some steps late, and the last ones at once.
+"""Images per second as they were, from the first report on: reports are read some steps late, the last ones at once.
 
 A sleep takes at least as long as it says on every machine, so that each figure has a bound.
 """
@@ -10,6 +10,7 @@ import math
 import re
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_pace_knows_which_steps_waits_and_pauses_belong_to():
     for _ in range(5):
         next(batches)
     assert pace._taken == 15
-    pace._waits = {step: 0.1 for step in range(11, 16)}
+    pace._waits = dict.fromkeys(range(11, 16), 0.1)
     pace._pauses = {12: 3.0}
     assert math.isnan(pace.until(10, start).images_per_s)  # of before
     speed = pace.until(12, start + 2.0)
@@ -113,7 +114,7 @@ def test_late_reader_tells_when_a_step_was_done():
     before = time.perf_counter()
     times = [finished for _, _, finished in reader.late(0)]
     assert times == sorted(times) and times[-1] < before
-    assert all(b - a >= 0.01 for a, b in zip(times, times[1:], strict=False))
+    assert all(b - a >= 0.01 for a, b in pairwise(times))
 
 
 @pytest.mark.parametrize("value, words", [

@@ -60,7 +60,7 @@ class Pace:
         self._pauses[self._taken] = self._pauses.get(self._taken, 0.0) + time.perf_counter() - start
 
     def until(self, step: int, finished: float) -> Speed:
-        """From the step that was asked for last to ``step``, which was done at ``finished`` (``time.perf_counter()``)."""
+        """From the step that was asked for last to ``step``, which was done at ``finished``, of ``perf_counter()``."""
         steps = step - self._step
         if steps <= 0:
             return Speed(math.nan, math.nan, math.nan)

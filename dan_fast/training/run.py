@@ -18,6 +18,7 @@ from ..model import DAN
 from .checkpoints import Checkpoints, code_revision
 from .config_file import preset_from_dict, preset_to_dict, write_config
 from .late import LateReader
+from .precision import Precision, faster_precision
 from .presets import Preset
 from .processes import Processes
 from .step import LossFunction, Report, TrainingStep
@@ -43,7 +44,8 @@ class RunOptions:
             ``weights.safetensors`` (the averaged weights, to use), ``best.safetensors`` (those of the best
             validation), ``metrics.csv``, ``validation.csv`` and TensorBoard's event files.
         device: where to train.
-        bf16: run the network in bfloat16 (autocast); weights, losses and optimiser stay float32.
+        bf16: run the network in bfloat16 (autocast); weights, losses and optimiser stay float32. ``None``: if that is
+            faster.
         workers: processes that read images; 0: the training process itself.
         log_every, save_every, validate_every: steps between scalars, checkpoints, validations.
         profile: write a trace of a few steps, ``trace.json``.
@@ -51,7 +53,7 @@ class RunOptions:
 
     out: Path
     device: torch.device
-    bf16: bool = False
+    bf16: bool | None = False
     workers: int = 0
     log_every: int = 50
     save_every: int = 1000
@@ -81,8 +83,10 @@ class Run:
         encoder = preset.degradation.encoder(preset.config.code_length).matrix
         self.model = build(preset.config, encoder).to(options.device)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.take = TrainingStep(self.model, self.average, preset.degradation, preset.training, bf16=options.bf16,
-                                 processes=self.processes, loss=loss)
+        self.precision = (faster_precision(preset.config, options.device) if options.bf16 is None
+                          else Precision(options.bf16, "as asked for"))
+        self.take = TrainingStep(self.model, self.average, preset.degradation, preset.training,
+                                 bf16=self.precision.bf16, processes=self.processes, loss=loss)
         self.checkpoints = Checkpoints(options.out / "checkpoints")
         self.reader = LateReader(LAG)
         self.step = 0
