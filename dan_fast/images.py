@@ -109,7 +109,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
         raise ImageError(f"{path}: not a readable PNG, JPEG, WebP, BMP or TIFF image of 8 or 16 bits") from error
     # Decoders of broken files raise nearly anything: OSError, SyntaxError, struct.error, EOFError …
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = "".join(c for c in " ".join(str(error).split()) if c.isprintable()) or type(error).__name__
         raise ImageError(f"{path}: cannot be decoded: {reason}") from error
 
 
