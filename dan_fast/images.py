@@ -109,8 +109,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
         raise ImageError(f"{path}: not a readable PNG, JPEG, WebP, BMP or TIFF image of 8 or 16 bits") from error
     # Decoders of broken files raise nearly anything: OSError, SyntaxError, struct.error, EOFError …
     except Exception as error:
-        reason = "".join(c for c in " ".join(str(error).split()) if c.isprintable()) or type(error).__name__
-        raise ImageError(f"{path}: cannot be decoded: {reason}") from error
+        raise ImageError(f"{path}: cannot be decoded: {_reason(error)}") from error
 
 
 def check_writable(path: str | Path, height: int, width: int) -> None:
@@ -180,6 +179,18 @@ def to_8_bits(image: np.ndarray) -> np.ndarray:
 
 
 # --- reading -----------------------------------------------------------------------------------
+
+
+def _reason(error: Exception) -> str:
+    """What a decoder's error says to a user, on one line."""
+    said = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    # Of other kinds are slips over damaged headers, whose text is about Pillow's code.
+    if isinstance(error, (OSError, SyntaxError, ValueError)) and said.isprintable() and " " in said \
+            and not said.startswith("decoder error"):
+        return said[:200]
+    return "it is damaged"
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -72,7 +73,8 @@ def read_kernels(path: Path) -> np.ndarray:
     if len(found) > MOST_KERNELS or len(found) * largest * 8 > LARGEST_SET:
         raise DanFastError(f"{path}: {len(found)} kernels of up to {largest} numbers are too many: expected at most "
                            f"{MOST_KERNELS}, together at most {LARGEST_SET >> 20} MB as 64-bit numbers")
-    kernels = [_checked(np.asarray(kernel), f"{path}, kernel {number}") for number, kernel in enumerate(found)]
+    with np.errstate(all="ignore"):  # what comes of odd numbers is checked
+        kernels = [_checked(np.asarray(kernel), f"{path}, kernel {number}") for number, kernel in enumerate(found)]
     size = max(len(kernel) for kernel in kernels) | 1
     return np.stack([in_window(kernel, size) for kernel in kernels]).astype(np.float32)
 
@@ -95,9 +97,12 @@ def _matlab(path: Path) -> list[np.ndarray]:
 
 
 def _matlab_5(path: Path) -> Iterator[np.ndarray]:
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
     _refuse_bombs(path)
+    cells = max([math.prod(shape) for name, shape, kind in whosmat(path) if (name, kind) == ("kernels", "cell")] or [0])
+    if cells > MOST_KERNELS:
+        raise DanFastError(f"{path}: {cells} kernels are too many, expected at most {MOST_KERNELS}")
     content = loadmat(path, variable_names=["kernels"])
     if "kernels" not in content:
         raise DanFastError(f"{path}: has no variable called kernels")
@@ -150,10 +155,14 @@ def _checked(kernel: np.ndarray, name: str) -> np.ndarray:
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or not kernel.size or kernel.dtype.kind not in "fiu":
         raise DanFastError(f"{name} has shape {kernel.shape} and type {kernel.dtype}, expected (k, k) numbers")
     kernel = kernel.astype(np.float64)
-    if not np.isfinite(kernel).all() or kernel.sum() <= 0:
-        raise DanFastError(f"{name} has the sum {kernel.sum():g}: expected finite numbers with a positive sum")
+    total = kernel.sum()
+    if not np.isfinite(kernel).all() or not 0 < total < np.inf:
+        raise DanFastError(f"{name} has the sum {total:g}: expected finite numbers with a positive sum")
+    kernel /= total
+    if not np.isfinite(kernel.astype(np.float32)).all():
+        raise DanFastError(f"{name} has numbers far larger than their sum, expected a blur kernel")
     try:
         kernel_shift(kernel)
     except DanFastError as error:
         raise DanFastError(f"{name}: {error}") from None
-    return kernel / kernel.sum()
+    return kernel

@@ -1,4 +1,4 @@
-"""Fuzz the readers of images and weights: ``python -m tests.fuzz``."""
+"""Fuzz the readers of images, weights and kernels: ``python -m tests.fuzz``."""
 
 import argparse
 import os
@@ -16,6 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=10_000, help="how many broken images [%(default)s]")
     parser.add_argument("--checkpoints", type=int, default=3_000, help="how many broken weights [%(default)s]")
+    parser.add_argument("--kernels", type=int, default=3_000, help="how many broken kernels [%(default)s]")
     parser.add_argument("--seed", type=int, default=None, help="the same files again [a new one, printed]")
     parser.add_argument("--first", type=int, default=0, help="number of the first file, to see one again [%(default)s]")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes [%(default)s]")
@@ -31,7 +32,7 @@ def main() -> int:
             if failure:
                 failures += 1
                 tqdm.write(f"{failure.save(arguments.out / str(seed))}: {failure.why}")
-    print(f"{failures} failures of {arguments.images + arguments.checkpoints} files, seed {seed}")
+    print(f"{failures} failures, seed {seed}")
     return int(failures > 0)
 
 

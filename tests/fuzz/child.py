@@ -16,7 +16,7 @@ import numpy as np
 
 from .mutate import broken
 
-KINDS = ("images", "checkpoints")
+KINDS = ("images", "checkpoints", "kernels")
 SECONDS, MEGABYTES = 3, 300
 # Lossless WebP of one colour takes no bytes per pixel: the limit of 200 million pixels is its only one.
 WEBP_MEGABYTES = 1800
@@ -48,7 +48,8 @@ def main() -> None:
             name, content = case(arguments.kind, arguments.seed, number, files)
             path = Path(folder) / name
             path.write_bytes(content)
-            wrong = _read(kind.read, path, WEBP_MEGABYTES if content[8:12] == b"WEBP" else MEGABYTES)
+            megabytes = WEBP_MEGABYTES if content[8:12] == b"WEBP" else MEGABYTES
+            wrong = _read(kind.read, path, megabytes + len(content) * 8 // 10**6)
             if noise := heard():
                 wrong += [f"printed {noise[:200]!r}"]
             if wrong:

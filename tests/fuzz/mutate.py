@@ -14,29 +14,32 @@ PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"zTXt", b"iTXt", b"a
 
 
 def broken(rng: np.random.Generator, name: str, files: dict[str, bytes]) -> bytes:
-    """``files[name]`` with one to four things wrong."""
+    """``files[name]`` with one, two or four things wrong."""
     data = files[name]
     shaped = {"png": _png, "tif": _tiff, "safetensors": _safetensors, "pth": _zip}.get(name.rsplit(".", 1)[1])
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(rng.choice([1, 2, 4], p=[0.6, 0.3, 0.1])):
         if shaped and rng.random() < 0.6:
             data = shaped(rng, data)
         else:
             other = files[str(rng.choice(list(files)))]
-            data = (_bytes, _field, _cut, _splice)[rng.choice(4, p=[0.4, 0.3, 0.1, 0.2])](rng, data, other)
+            data = (_bytes, _field, _cut, _splice)[rng.choice(4, p=[0.4, 0.4, 0.1, 0.1])](rng, data, other)
     return data
 
 
 def _place(rng: np.random.Generator, length: int) -> int:
     """A place in a file, rather where its fields are: at either end."""
-    near = int(min(length, rng.choice([32, 300, length])))
+    near = int(min(length, rng.choice([50, 400, length])))
     place = int(rng.integers(0, max(near, 1)))
-    return length - 1 - place if length and rng.random() < 0.3 else place
+    if length and rng.random() < 0.3:
+        return length - 1 - place
+    # Few get far without the first bytes, by which formats are told.
+    return place + 8 if place < 8 and rng.random() < 0.95 else place
 
 
 def _bytes(rng: np.random.Generator, data: bytes, _other: bytes) -> bytes:
-    out = bytearray(data)
-    for _ in range(rng.integers(1, 9) if out else 0):
-        place = _place(rng, len(out))
+    out = bytearray(data or b"?")
+    for _ in range(rng.choice([1, 2, 8])):
+        place = min(_place(rng, len(out)), len(out) - 1)
         out[place] = (out[place] ^ (1 << int(rng.integers(8)))) if rng.random() < 0.5 else int(rng.integers(256))
     return bytes(out)
 
