@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-import struct
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from .errors import DanFastError
 from .kernel_shift import in_window, kernel_shift
+from .matlab_files import read_matrices
 
-# What an HDF5 file, as MATLAB's v7.3 files are, has at the end of its header's first half.
-V73 = b"\x89HDF\r\n\x1a\n"
 NEEDS = "pip install 'dan_fast[mat]'"
 LARGEST_KERNEL, LARGEST_SET = 1 << 20, 1 << 28  # bytes of a file
 MOST_KERNELS = 10_000
@@ -57,7 +51,7 @@ def read_kernels(path: Path) -> np.ndarray:
         if path.suffix == ".npy":
             found = _stack(read_npy(path, LARGEST_SET))
         elif path.suffix == ".mat":
-            found = _matlab(path)
+            found = read_matrices(path, "kernels", LARGEST_SET)
         else:
             raise DanFastError(f"{path}: expected a .npy or a .mat file of kernels")
     except ModuleNotFoundError as error:
@@ -88,67 +82,6 @@ def _stack(array: np.ndarray) -> list[np.ndarray]:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _matlab(path: Path) -> list[np.ndarray]:
-    with open(path, "rb") as file:
-        v73 = V73 in file.read(1024)
-    return list(_matlab_73(path) if v73 else _matlab_5(path))
-
-
-def _matlab_5(path: Path) -> Iterator[np.ndarray]:
-    from scipy.io import loadmat, whosmat
-
-    _refuse_bombs(path)
-    cells = max([math.prod(shape) for name, shape, kind in whosmat(path) if (name, kind) == ("kernels", "cell")] or [0])
-    if cells > MOST_KERNELS:
-        raise DanFastError(f"{path}: {cells} kernels are too many, expected at most {MOST_KERNELS}")
-    content = loadmat(path, variable_names=["kernels"])
-    if "kernels" not in content:
-        raise DanFastError(f"{path}: has no variable called kernels")
-    kernels = content["kernels"]
-    yield from kernels.ravel() if kernels.dtype == object else [kernels]
-
-
-def _refuse_bombs(path: Path) -> None:
-    """Refuse a file whose compressed variables are larger than a set of kernels may be."""
-    left = LARGEST_SET - path.stat().st_size
-    with open(path, "rb") as file:
-        # 128 bytes, the last two the byte order; then the variables: their type, size and content.
-        order = "<" if file.read(128)[126:] == b"IM" else ">"
-        while left > 0 and len(tag := file.read(8)) == 8:
-            kind, size = struct.unpack(order + "II", tag)
-            content = file.read(min(size, left))
-            if kind == 15:
-                with contextlib.suppress(zlib.error):  # for the reader to report
-                    left -= len(zlib.decompressobj().decompress(content, left))
-    if left <= 0:
-        raise DanFastError(f"{path}: holds more than {LARGEST_SET >> 20} MB, too much for kernels")
-
-
-def _matlab_73(path: Path) -> Iterator[np.ndarray]:
-    import h5py
-
-    with h5py.File(path, "r") as content:
-        if "kernels" not in content:
-            raise DanFastError(f"{path}: has no variable called kernels")
-        left = LARGEST_SET
-
-        def read(dataset: h5py.Dataset) -> np.ndarray:
-            # What was never written takes no room in the file, and all of it in memory.
-            nonlocal left
-            left -= dataset.size * dataset.dtype.itemsize
-            if left < 0:
-                raise DanFastError(f"{path}: holds more than {LARGEST_SET >> 20} MB, too much for kernels")
-            return dataset[()]
-
-        # HDF5 holds MATLAB's matrices transposed.
-        kernels = content["kernels"]
-        if kernels.dtype == object:
-            for reference in read(kernels).ravel():
-                yield read(content[reference]).T
-        else:
-            yield read(kernels).T
 
 
 def _checked(kernel: np.ndarray, name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Fuzz the readers of images, weights and kernels: ``python -m tests.fuzz``."""
+"""Fuzz the readers of images, weights and kernels: ``PYTHONPATH=tests python -m fuzz``."""
 
 import argparse
 import os
@@ -25,7 +25,7 @@ def main() -> int:
     seed = secrets.randbelow(10**9) if arguments.seed is None else arguments.seed
     print(f"seed {seed}", flush=True)
     failures = 0
-    for kind in KINDS:
+    for kind in KINDS[:3]:
         count = getattr(arguments, kind)
         done = fuzz(kind, seed, count, first=arguments.first, workers=arguments.workers)
         for failure in tqdm(done, total=count, desc=kind):

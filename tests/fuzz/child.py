@@ -16,7 +16,7 @@ import numpy as np
 
 from .mutate import broken
 
-KINDS = ("images", "checkpoints", "kernels")
+KINDS = ("images", "checkpoints", "kernels", "faulty")
 SECONDS, MEGABYTES = 3, 300
 # Lossless WebP of one colour takes no bytes per pixel: the limit of 200 million pixels is its only one.
 WEBP_MEGABYTES = 1800

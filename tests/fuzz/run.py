@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from .child import case
 
-ROOT = Path(__file__).parents[2]
+TESTS = str(Path(__file__).parents[1])
 HANGS = 120  # seconds without a sign of life
 
 
@@ -35,7 +36,7 @@ class Failure:
 
 
 def fuzz(kind: str, seed: int, count: int, *, first: int = 0, workers: int = 1) -> Iterator[Failure | None]:
-    """Read ``count`` broken files of ``kind``, "images" or "checkpoints"; yields each as it is done, None if right."""
+    """Read ``count`` broken files of ``kind``, one of ``KINDS``; yields each as it is done, None if right."""
     results: queue.Queue[tuple[int, str | None]] = queue.Queue()
     for worker in range(workers):
         threading.Thread(target=_watch, args=(kind, seed, range(first + worker, first + count, workers), results),
@@ -51,9 +52,8 @@ def _watch(kind: str, seed: int, numbers: range, results: queue.Queue) -> None:
     while numbers:
         command = [sys.executable, "-m", f"{__package__}.child", kind, str(seed),
                    *map(str, (numbers.start, numbers.stop, numbers.step))]
-        # As this package is called here, so that it can be found there.
-        folder = ROOT if __package__.startswith("tests") else ROOT / "tests"
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder)
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={
+            **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (TESTS, os.environ.get("PYTHONPATH"))))})
         current, wrong = None, None
         timer = _timer(child)
         for line in child.stdout:
