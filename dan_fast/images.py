@@ -22,6 +22,7 @@ from .errors import ImageError
 from .files import write_atomically
 from .image_limits import can_hold, directory_fits, exif_fits, exif_of_jpeg
 from .sixteen_bits import decode_png, decode_tiff
+from .transparency import extend_colours
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 200_000_000
@@ -57,6 +58,11 @@ class Photo:
     def pixels(self) -> np.ndarray:
         """What the file held: HxW if it is grey, else ``rgb``."""
         return self.rgb[..., 0] if self.grey else self.rgb
+
+    @property
+    def visible(self) -> np.ndarray:
+        """``pixels`` for a network: where they are transparent, the visible colours around go on."""
+        return self.pixels if self.alpha is None else extend_colours(self.pixels, self.alpha)
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
