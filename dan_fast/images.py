@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ from PIL import Image, ImageFile
 from .codec_noise import quiet_codecs
 from .errors import ImageError
 from .files import write_atomically
-from .image_limits import can_hold, directory_fits, exif_fits, exif_of_jpeg
+from .image_limits import can_hold, exif_fits, objection
 from .sixteen_bits import decode_png, decode_tiff
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -199,7 +199,9 @@ def _open_header(path: Path) -> Iterator[ImageFile.ImageFile]:
     # A file rather than its path, as Pillow (13) maps files into memory that it opens itself, and
     # then garbles uncompressed TIFFs that need turning.
     with path.open("rb") as file:
-        _check_directories(path, file)
+        if reason := objection(file, path.stat().st_size):
+            raise ImageError(f"{path}: cannot be decoded: {reason}")
+        file.seek(0)
         with _pillow_limit:
             theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
@@ -208,18 +210,6 @@ def _open_header(path: Path) -> Iterator[ImageFile.ImageFile]:
                 Image.MAX_IMAGE_PIXELS = theirs
         with image:
             yield image
-
-
-def _check_directories(path: Path, file: BinaryIO) -> None:
-    """Refuse what would be too much for Pillow before a single pixel is asked for."""
-    if file.read(2) == b"\xff\xd8":
-        sound = exif_fits(exif_of_jpeg(file))
-    else:
-        file.seek(0)
-        sound = directory_fits(file, path.stat().st_size)
-    if not sound:
-        raise ImageError(f"{path}: its directory of tags promises more than the file holds: it is damaged")
-    file.seek(0)
 
 
 def _check_promise(path: Path, image: ImageFile.ImageFile) -> None:
