@@ -17,8 +17,8 @@ _DEFLATE = 1032
 _TIFF_EXPANSION = {1: 1, 5: 1400, 8: _DEFLATE, 32946: _DEFLATE, 32773: 64}
 # Zstandard repeats a byte 131072 times in a block of 4 bytes; LZMA and WebP are no worse in practice.
 _OTHER_EXPANSION = 1 << 15
-# A block of 8x8 pixels takes a bit at least, and fewer of them carry colour: 512 pixels a byte, or almost twice that
-# with the oddest subsampling.
+# A block of 8x8 pixels takes a bit at least (but for arithmetic coding, which hardly anyone writes): 512 pixels per
+# byte, or almost twice that with the oddest subsampling.
 _JPEG_PIXELS = 1024
 # Progressive files have about ten, each of which goes over all pixels however few bytes it has.
 _MOST_SCANS = 200
