@@ -25,6 +25,8 @@ _MOST_SCANS = 200
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
 # The modes of a macroblock of 16x16 pixels take 3.4 bits at least: their probabilities are fixed.
 _WEBP_PIXELS = 1024
+# libwebp writes 26000 pixels of one colour per byte, unless it is told to hurry.
+_WEBP_FREE, _WEBP_LOSSLESS_PIXELS = 1 << 26, 1 << 15
 _BMP_RLE_PIXELS = 128
 _COMPRESSION, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT = 259, 278, 322, 323
 _JPEG_IN_TIFF, _CCITT = (6, 7), (2, 3, 4)
@@ -36,7 +38,7 @@ def can_hold(image: ImageFile.ImageFile, file: BinaryIO, length: int) -> bool:
     """Whether a file of ``length`` bytes can hold the pixels that the header of ``image`` promises.
 
     A codec's best case decides, so that every sound file passes, however blank it is. Lossless and animated WebP have
-    no such bound: one colour takes the same few bytes at all sizes.
+    no such bound: one colour may take the same few bytes at all sizes. What is usual decides beyond 67 megapixels.
     """
     width, height = image.size
     if image.format == "PNG":
@@ -51,7 +53,9 @@ def can_hold(image: ImageFile.ImageFile, file: BinaryIO, length: int) -> bool:
     if image.format == "TIFF":
         return _tiff_can_hold(image, length)
     if image.format == "WEBP":
-        return not _is_lossy_webp(file) or width * height <= length * _WEBP_PIXELS
+        if _is_lossy_webp(file):
+            return width * height <= length * _WEBP_PIXELS
+        return width * height <= _WEBP_FREE + length * _WEBP_LOSSLESS_PIXELS
     return True
 
 
