@@ -124,18 +124,21 @@ def test_every_configuration(config):
     from dan_fast_kernels import conv3x3 as kernels
 
     x, weight, bias, scale, residual = case(conv3x3_scale_residual, (2, 16, 5, 18), torch.float16)
-    wide = x.double(), weight.double()
-    conv = F.conv2d(*wide, padding=1)
-    torchs = F.conv2d(x, weight, padding=1)
-    out, stored = kernels.scale_residual(x, weight, bias, scale, residual, store=True, config=config)
-    assert_close(stored, torchs, conv, "stored")
-    assert_close(out, conv3x3_scale_residual_ref(x, weight, bias, scale, residual),
-                 residual + scale[:, :, None, None] * (conv + bias[:, None, None]), "result")
-
+    wide = [tensor.double() for tensor in (x, weight, bias, scale, residual)]
     slopes = torch.where(residual > 0, 1.0, 0.2).double()
-    grad = kernels.input_gradient(x, weight, residual, 0.2, None, config=config)
-    assert_close(grad, torch.nn.grad.conv2d_input(x.shape, weight, x, padding=1) * slopes.half(),
-                 torch.nn.grad.conv2d_input(x.shape, wide[1], wide[0], padding=1) * slopes, "gradient")
+
+    def results():
+        x, weight, bias, scale, residual = wide
+        conv = F.conv2d(x, weight, padding=1)
+        gradient = torch.nn.grad.conv2d_input(x.shape, weight, x, padding=1) * slopes
+        return conv, residual + scale[:, :, None, None] * (conv + bias[:, None, None]), gradient
+
+    with RoundedTo(torch.float16):
+        rounded = results()
+    out, stored = kernels.scale_residual(x, weight, bias, scale, residual, store=True, config=config)
+    gradient = kernels.input_gradient(x, weight, residual, 0.2, None, config=config)
+    for name, *values in zip(("conv", "result", "gradient"), (stored, out, gradient), rounded, results(), strict=True):
+        assert_close(*values, name)
 
 
 def test_launches_of_a_block(monkeypatch):
