@@ -5,17 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import math
 from pathlib import Path
 
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..devices import peak_memory
 from ..files import write_atomically
+from .clock import Times
 from .run import Run
 from .step import Report
 from .validation import Scores
@@ -55,8 +53,8 @@ class Diary:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._waited = 0.0
-        self._lines = 0
+        self._times: list[Times] = []  # of the steps since the last row
+        self._rows = 0
         self._said_data_bound = False
 
     def __enter__(self) -> Diary:
@@ -65,7 +63,6 @@ class Diary:
         first = min([*run.reader.state_dict(), run.step + 1])
         self._bar = tqdm(initial=first - 1, total=run.preset.training.steps, unit="step", dynamic_ncols=True,
                          smoothing=0.05, disable=not main)
-        self._step, self._since = first - 1, time.perf_counter()
         if main:
             out = run.options.out
             self._writer = SummaryWriter(str(out), purge_step=first)
@@ -79,45 +76,39 @@ class Diary:
             for open_one in (self._writer, self._metrics, self._scores):
                 open_one.close()
 
-    def waiting_for(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """``batches``; the time until each is there counts as waiting."""
-        source = iter(batches)
-        while True:
-            start = time.perf_counter()
-            batch = next(source, None)
-            self._waited += time.perf_counter() - start
-            if batch is None:
-                return
-            yield batch
-
-    @contextmanager
-    def not_counting(self) -> Iterator[None]:
-        """What is done inside is no step's time."""
-        start = time.perf_counter()
-        yield
-        self._since += time.perf_counter() - start
-
-    def write(self, step: int, report: Report) -> None:
-        """One step's report; every ``log_every``th is written down."""
+    def write(self, step: int, report: Report, times: Times | None) -> None:
+        """One step's report and what it took, if that is known; every ``log_every``th is written down."""
         self._bar.update(step - self._bar.n)
-        if step % self._run.options.log_every or not self._run.processes.main:
+        if not self._run.processes.main:
             return
-        now, steps = time.perf_counter(), max(step - self._step, 1)
-        seconds = max(now - self._since, 1e-9)
-        images = steps * self._run.preset.training.batch / seconds
-        data_ms = 1000 * self._waited / steps
-        self._warn_if_data_bound(self._waited / seconds)
-        self._step, self._since, self._waited = step, now, 0.0
-
+        if times is not None:
+            self._times.append(times)
+        if step % self._run.options.log_every:
+            return
+        images, data_ms = self._speed()
         self._metrics.add(step, *report[:4], images, data_ms)
         scalars = {"loss/sr": report.sr, "loss/kernel": report.kernel, "learning_rate": report.learning_rate,
-                   "gradient_norm": report.gradient_norm, "rollbacks": self._run.rollbacks,
-                   "speed/images_per_s": images, "speed/data_ms": data_ms}
+                   "gradient_norm": report.gradient_norm, "rollbacks": self._run.rollbacks}
+        told = f"sr {report.sr:.4f}, kernel {report.kernel:.2e}, "
+        if not math.isnan(images):
+            scalars |= {"speed/images_per_s": images, "speed/data_ms": data_ms}
+            told += f"{plainly(images)} images/s, data {data_ms:.1f} ms, "
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
         memory = peak_memory(self._run.options.device)
-        self._bar.set_postfix_str(f"sr {report.sr:.4f}, kernel {report.kernel:.2e}, {images:.3g} images/s, "
-                                  f"data {data_ms:.1f} ms, {memory / 2**30:.2f} GiB", refresh=False)
+        self._bar.set_postfix_str(f"{told}{memory / 2**30:.2f} GiB", refresh=False)
+
+    def _speed(self) -> tuple[float, float]:
+        """Images a second and milliseconds that a step waited for its images, in the steps since the last row; nan if
+        nothing is known of them."""
+        steps, times, self._times = len(self._times), self._times, []
+        if not steps:
+            return math.nan, math.nan
+        # A clock's resolution is above zero.
+        seconds = max(sum(one.seconds for one in times), 1e-9)
+        waited = sum(one.waited for one in times)
+        self._warn_if_data_bound(min(waited / seconds, 1))
+        return steps * self._run.preset.training.batch / seconds, 1000 * waited / steps
 
     def write_scores(self, step: int, scores: Scores) -> None:
         """A validation's figures and pictures."""
@@ -132,8 +123,15 @@ class Diary:
 
     def _warn_if_data_bound(self, share: float) -> None:
         """Once; and not of the first steps, for which the workers must start."""
-        if share > DATA_BOUND and self._lines and not self._said_data_bound:
+        if share > DATA_BOUND and self._rows and not self._said_data_bound:
             self._said_data_bound = True
             log.warning("data-bound: %.0f %% of the time went by waiting for images; dan-fast pack, or more --workers, "
                         "help", 100 * share)
-        self._lines += 1
+        self._rows += 1
+
+
+def plainly(value: float) -> str:
+    """``value`` with two significant digits, or as a whole number; never with an exponent."""
+    if not 0 < value < math.inf:
+        return f"{value:.0f}"
+    return f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f}"
