@@ -1,6 +1,7 @@
 """``dan-fast upscale`` and ``dan-fast kernel``: names, exit codes, and that no photo is ever overwritten."""
 
 import os
+import re
 import threading
 
 import cv2
@@ -215,11 +216,24 @@ def test_a_kernel_file_that_is_none_exits_with_2(tmp_path, dan_fast, capsys, wri
     assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / "out").exists()
 
 
-def test_timing_says_where_the_time_went(tmp_path, dan_fast, capsys):
-    image(tmp_path / "a.png")
-    assert dan_fast("upscale", tmp_path / "a.png", "-o", tmp_path / "out", "--timing") == 0
-    out = capsys.readouterr().out
-    assert "body" in out and "estimator head" in out and out.count("%") >= 7
+@pytest.mark.parametrize("photos, broken", [(1, 0), (12, 0), (3, 2), (0, 1)])
+def test_timing_adds_up(tmp_path, dan_fast, capsys, photos, broken):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for n in range(photos):
+        image(folder / f"{n}.png")
+    for n in range(broken):
+        (folder / f"broken{n}.png").write_bytes(b"no image")
+    assert dan_fast("upscale", folder, "-o", tmp_path / "out", "--timing") == (1 if broken else 0)
+    table = capsys.readouterr().out.split("upscaled into")[1].partition("at the same time:")
+    rows = re.findall(r"^ *(\S.*?)  +([\d.-]+) s +([\d.-]+) %$", table[0], re.M)
+    *parts, total = [(name, float(seconds), float(share)) for name, seconds, share in rows]
+    assert total[0] == "total" and total[2] == 100
+    assert all(seconds >= 0 and share >= 0 for _, seconds, share in parts)
+    assert round(sum(share for _, _, share in parts), 6) == 100
+    assert sum(seconds for _, seconds, _ in parts) == pytest.approx(total[1], abs=0.001 * len(parts))
+    assert ("body" in [name for name, _, _ in parts]) == (photos > 0)
+    assert re.search(r"reading +[\d.]+ s$", table[2], re.M)
 
 
 # --- no photo is overwritten ---------------------------------------------------------------------------
@@ -371,4 +385,4 @@ def test_help_gives_the_defaults(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert end.value.code == 0 and "(default: default)" in text and "(default: 4)" in text
+    assert end.value.code == 0 and "(default: default)" in text and "(default: auto)" in text

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ..errors import DanFastError
 from ..images import find_images
 from .engine import add_engine_arguments
+from .timing import READ, WORK, WRITTEN, Clock
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -79,17 +80,18 @@ def refuse_overwriting(jobs: Iterable[Job], outputs: Iterable[Path]) -> None:
             raise DanFastError(f"{output} would be overwritten, but is one of the photos: choose another --output")
 
 
-def for_each(jobs: list[Job], read: Callable[[Job], T], work: Callable[[Job, T], U],
-                        write: Callable[[Job, U], object]) -> int:
+def for_each(jobs: list[Job], read: Callable[[Job], T], work: Callable[[Job, T], U], write: Callable[[Job, U], object],
+             clock: Clock | None = None) -> int:
     """``write(job, work(job, read(job)))`` for every job: the next is read and the last written during the work.
 
     So three are in memory at most. What fails is said on stderr and the rest goes on. An interrupt waits for the file
-    that is being written.
+    that is being written. ``clock`` is told where the time goes.
 
     Returns:
         The command's exit code: 0, or 1 if any failed.
     """
     failed = 0
+    clock = clock or Clock()
 
     @contextmanager
     def reported(job: Job) -> Iterator[None]:
@@ -111,14 +113,23 @@ def for_each(jobs: list[Job], read: Callable[[Job], T], work: Callable[[Job, T],
           tqdm(total=len(jobs), unit="photo", disable=None) as bar):
         readings: deque[Future[T]] = deque()
         writing: Future[None] | None = None
+        timed_read, timed_write = clock.elsewhere("reading", read), clock.elsewhere("writing", write_reported)
         for n, job in enumerate(jobs):
-            readings += [reader.submit(read, ahead) for ahead in jobs[n + len(readings):n + 2]]
+            readings += [reader.submit(timed_read, ahead) for ahead in jobs[n + len(readings):n + 2]]
             with reported(job):
-                result = work(job, readings.popleft().result())
+                with clock(READ):
+                    photo = readings.popleft().result()
+                with clock(WORK):
+                    result = work(job, photo)
                 if writing:
-                    writing.result()
-                writing = writer.submit(write_reported, job, result)
+                    with clock(WRITTEN):
+                        writing.result()
+                writing = writer.submit(timed_write, job, result)
             bar.update()
+        if writing:
+            with clock(WRITTEN):
+                writing.result()
+    clock.stop()
     return 1 if failed else 0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..arguments import whole_number
 from ..files import make_folder
 from ..images import Photo, check_writable, read_image, to_8_bits, write_image
-from ..inference import Upscaler, UpscaleResult, UpscalerStats
+from ..inference import Upscaler, UpscaleResult
 from ..inference.known_kernel import known_kernel
 from ..kernel_files import read_npy
 from ..kernel_shift import NO_SHIFT
@@ -19,6 +19,7 @@ from ..pictures import kernel_picture, side_by_side
 from .engine import add_ensemble_argument, make_upscaler
 from .kernel import kernel_files, write_kernel
 from .photos import Job, add_photo_arguments, for_each, plan, refuse_overwriting, say
+from .timing import Clock, timing_table
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif"}
 _WRITTEN = (*FORMATS.values(), ".jpeg", ".tiff")
@@ -49,10 +50,11 @@ def run(args: argparse.Namespace) -> int:
     command = _Upscale(args, upscaler)
     refuse_overwriting(jobs, (path for job in jobs for path in command.outputs(job)))
     make_folder(args.output)
-    code = for_each(jobs, command.read, command.upscale, command.write)
+    clock = Clock()
+    code = for_each(jobs, command.read, command.upscale, command.write, clock)
     print(f"{command.done} of {len(jobs)} photos upscaled into {args.output}")
     if args.timing:
-        print(timing_table(upscaler.stats()))
+        print(timing_table(clock, upscaler.stats(), upscaler.device.type == "cuda"))
     return code
 
 
@@ -127,14 +129,3 @@ def _comparison(photo: Photo, image: np.ndarray, kernel: np.ndarray, scale: int)
     plain = _bicubic(to_8_bits(photo.rgb), scale)
     return side_by_side([plain, ours, kernel_picture(kernel, max(84, min(420, ours.shape[0])))],
                         ["bicubic", "DAN", "kernel"])
-
-
-def timing_table(stats: UpscalerStats) -> str:
-    """Seconds of an upscaler by stage, and their shares."""
-    total = stats.seconds["total"]
-    stages = {stage: seconds for stage, seconds in stats.seconds.items() if stage != "total"}
-    stages["images, copies, the rest"] = total - sum(stages.values())
-    lines = [f"{stage:>26}  {seconds:9.3f} s  {seconds / max(total, 1e-9):6.1%}" for stage, seconds in stages.items()]
-    if stats.graphs.hits:
-        lines.append(f"{stats.graphs.hits} passes as CUDA graphs, whose stages are not told apart")
-    return "\n".join(lines)

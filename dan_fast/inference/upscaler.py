@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -47,8 +48,8 @@ class UpscalerStats(NamedTuple):
 
     Attributes:
         images: upscaled; of a batch each.
-        seconds: spent by stage of the network, and in all calls (``"total"``). On a GPU what the stages took there,
-            but for replayed graphs.
+        seconds: spent by stage of the network, and in all calls (``"total"``). On a CPU the stages are parts of the
+            total. On a GPU they are what they took there, but for replayed graphs, while the calls went on.
         graphs: CUDA graphs.
     """
 
@@ -111,6 +112,7 @@ class Upscaler:
             tile, default_halo(model.config) if halo is None else halo,
             model.config.iterations if iterations is None else iterations, tolerance, kernel_from == "crop"))
         self._images, self._seconds = 0, 0.0
+        self._before = self.plan.stopwatch.seconds()  # what making the plan took
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled or copied it travels as its network and options; all else is made anew, and counts from zero."""
@@ -168,34 +170,44 @@ class Upscaler:
         """The ``kernel`` that ``self(image)`` would return, without a result. With ``ensemble``: that of the image as
         it is."""
         pixels, _ = given(image, self.model.config.image_channels)
-        return self._distributions(self._engine.estimate(self._canvas(pixels)))[0].cpu().numpy()
+        with self._timed():
+            return self._distributions(self._engine.estimate(self._canvas(pixels)))[0].cpu().numpy()
 
     def stats(self) -> UpscalerStats:
         """What was done so far."""
-        seconds = {**self.plan.stopwatch.seconds(), "total": self._seconds}
-        return UpscalerStats(self._images, seconds, self._engine.graphs.stats())
+        stages = {stage: seconds - self._before.get(stage, 0.0)
+                  for stage, seconds in self.plan.stopwatch.seconds().items()}
+        return UpscalerStats(self._images, {**stages, "total": self._seconds}, self._engine.graphs.stats())
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """What is done inside counts as the total's time, whether it succeeds or not."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds += time.perf_counter() - start
 
     @torch.inference_mode()
     def _upscale(self, pixels: Tensor, kernel: np.ndarray | Tensor | None, wants_kernel: bool
                  ) -> tuple[Tensor, np.ndarray | None]:
         """Results (N, C, H*s, W*s) and kernels (N, k, k)."""
-        start = time.perf_counter()
-        known = None if kernel is None else known_kernel(kernel, self.model.config.kernel_size)
-        centred = None if known is None else torch.from_numpy(known.centred).to(self.device)
+        with self._timed():
+            known = None if kernel is None else known_kernel(kernel, self.model.config.kernel_size)
+            centred = None if known is None else torch.from_numpy(known.centred).to(self.device)
 
-        def upscale(canvas: Canvas, known: Tensor | None) -> Tensor | None:
-            estimate = self._engine.upscale(canvas, known, wants_kernel)
-            return None if estimate is None else self._distributions(estimate)
+            def upscale(canvas: Canvas, known: Tensor | None) -> Tensor | None:
+                estimate = self._engine.upscale(canvas, known, wants_kernel)
+                return None if estimate is None else self._distributions(estimate)
 
-        canvas = self._canvas(pixels).with_result()
-        kernels = ensemble(upscale, canvas, centred) if self.ensemble else upscale(canvas, centred)
-        assert canvas.result is not None
-        result = moved(canvas.result, known.shift if known else NO_SHIFT)
-        if known is not None and wants_kernel:
-            kernels = torch.from_numpy(known.given).expand(len(pixels), -1, -1)
-        self._images += len(pixels)
-        self._seconds += time.perf_counter() - start
-        return result, None if kernels is None else kernels.cpu().numpy()
+            canvas = self._canvas(pixels).with_result()
+            kernels = ensemble(upscale, canvas, centred) if self.ensemble else upscale(canvas, centred)
+            assert canvas.result is not None
+            result = moved(canvas.result, known.shift if known else NO_SHIFT)
+            if known is not None and wants_kernel:
+                kernels = torch.from_numpy(known.given).expand(len(pixels), -1, -1)
+            self._images += len(pixels)
+            return result, None if kernels is None else kernels.cpu().numpy()
 
     def _canvas(self, pixels: Tensor) -> Canvas:
         return Canvas(pixels, self.scale, self.model.config.image_channels, self.device)

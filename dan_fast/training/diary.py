@@ -131,7 +131,7 @@ class Diary:
 
 
 def plainly(value: float) -> str:
-    """``value`` with two significant digits, or as a whole number; never with an exponent."""
-    if not 0 < value < math.inf:
-        return f"{value:.0f}"
-    return f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f}"
+    """``value`` to one decimal, as a whole number from 100 on, below 1 with two digits; never with an exponent."""
+    if not 0 < value < 1:
+        return f"{value:.{0 if value >= 100 else 1}f}"
+    return f"{value:.{1 - math.floor(math.log10(value))}f}"
