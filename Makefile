@@ -2,6 +2,7 @@
 # make test   install with what the tests need, then run them
 # make lint   ruff and mypy
 # make asan   every instruction set of the C++ operators, as plain programs under AddressSanitizer: two minutes
+# make fuzz   read 16,000 broken images, weights and kernels: two minutes; FUZZ='--seed 7' for the same ones again
 # make tsan   the threads of the convolutions under the thread sanitizer: two minutes
 # make results  write docs/results.md and its plots from the CSVs in docs/results; needs '.[plots]'
 # make measure DATA=… KERNELS=…  measure those CSVs: folders Set5, Set14 and B100 in DATA, kernels_12.mat and
@@ -17,7 +18,7 @@ WEIGHTS ?= v2-0.3M-x4 v2-0.3M-irregular-x4 v2-0.3M-x3 v2-0.3M-x2 v2-0.3M-irregul
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(shell find dan_fast kernels csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo test lint asan tsan results measure $(WEIGHTS) experiments gpu-check clean
+.PHONY: demo test lint asan fuzz tsan results measure $(WEIGHTS) experiments gpu-check clean
 
 demo: $(VENV)/installed
 	$(BIN)/dan-fast doctor
@@ -35,6 +36,9 @@ lint: $(VENV)/installed-dev
 asan: build/asan/conv3x3_paths build/asan/correlate_paths
 	build/asan/conv3x3_paths
 	build/asan/correlate_paths
+
+fuzz: $(VENV)/installed-test
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(FUZZ)
 
 # Programs that the thread sanitizer watches need their memory where it expects it, which setarch sees to.
 tsan: build/tsan/conv3x3_paths

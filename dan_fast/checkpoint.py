@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from .config import DANConfig
 from .errors import CheckpointError
 from .files import write_atomically
 from .model import DAN
+from .silence import quiet_warnings
 
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT = "v2-0.3M-x4"
@@ -151,7 +154,7 @@ def _agree_with_metadata(config: DANConfig, metadata: Mapping[str, str]) -> DANC
         return config
     try:
         noted = DANConfig(**json.loads(metadata[METADATA_KEY]))
-    except (json.JSONDecodeError, TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"its metadata {METADATA_KEY} cannot be used: {error}") from None
     if noted.iterations > MOST_ITERATIONS:
         raise ValueError(f"its metadata says iterations={noted.iterations}, expected at most {MOST_ITERATIONS}")
@@ -201,11 +204,27 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             with safetensors.safe_open(path, "pt") as archive:
                 state = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
                 return _without_prefix(state), archive.metadata() or {}
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        _refuse_compression(path)
+        with quiet_warnings:  # of oddities that only damaged files have
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except Exception as error:  # readers raise anything at all on damaged files
+        # PyTorch's own text advises how to run what is in the pickle.
+        reason = "more than plain tensors" if isinstance(error, pickle.UnpicklingError) else _first_line(error)
         raise CheckpointError(f"{path}: cannot be read as weights, it is damaged, truncated or of another kind "
-                              f"({_first_line(error)})") from None
+                              f"({reason})") from None
     return _plain_state(path, content), {}
+
+
+def _refuse_compression(path: Path) -> None:
+    """Refuse a zip whose parts are together larger than it is: PyTorch compresses nothing, but would unpack it all."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(part.file_size for part in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise CheckpointError(f"{path}: unpacks {unpacked} bytes from a file of {path.stat().st_size}, expected "
+                                  "weights that are not compressed, as torch.save writes them")
 
 
 def _plain_state(path: Path, content: Any) -> dict[str, Tensor]:
@@ -229,4 +248,5 @@ def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return "".join(character for character in line if character.isprintable())

@@ -49,13 +49,3 @@ def peak_memory(device: torch.device) -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def computes_in_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32: GPUs since Ampere, CPUs with instructions for it.
-
-    A CPU without them emulates bfloat16, ten times slower than float32.
-    """
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

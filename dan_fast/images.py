@@ -5,21 +5,23 @@ from __future__ import annotations
 import io
 import struct
 import threading
-import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 import tifffile
 from PIL import Image, ImageFile
 
+from .codec_noise import quiet_codecs
 from .errors import ImageError
 from .files import write_atomically
+from .image_limits import can_hold, directory_fits, exif_fits, exif_of_jpeg
+from .sixteen_bits import decode_png, decode_tiff
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 200_000_000
@@ -29,6 +31,7 @@ _WRITERS = {".png": ("PNG", 2**31 - 1), ".jpg": ("JPEG", 65_500), ".jpeg": ("JPE
             ".webp": ("WEBP", 16_383), ".tif": ("TIFF", 2**31 - 1), ".tiff": ("TIFF", 2**31 - 1)}
 _READERS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_MOST_FRAMES, _BAND = 100, 256  # frames that are counted, rows that are converted at once
 _pillow_limit = threading.Lock()
 
 
@@ -91,13 +94,14 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
     if not path.is_file():
         raise ImageError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
-        with _open_header(path) as header:
+        with quiet_codecs(), _open_header(path) as header:
             width, height = header.size
             if 0 in header.size:
                 raise ImageError(f"{path}: an image of {width}x{height} pixels is empty")
             if width * height > max_pixels:
                 raise ImageError(f"{path}: {width}x{height} pixels are more than the limit of "
                                  f"{max_pixels / 1e6:g} million: crop or shrink it")
+            _check_promise(path, header)
             return _decode(path, header)
     except ImageError:
         raise
@@ -105,7 +109,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
         raise ImageError(f"{path}: not a readable PNG, JPEG, WebP, BMP or TIFF image of 8 or 16 bits") from error
     # Decoders of broken files raise nearly anything: OSError, SyntaxError, struct.error, EOFError …
     except Exception as error:
-        raise ImageError(f"{path}: cannot be decoded: {error or type(error).__name__}") from error
+        raise ImageError(f"{path}: cannot be decoded: {_reason(error)}") from error
 
 
 def check_writable(path: str | Path, height: int, width: int) -> None:
@@ -177,13 +181,25 @@ def to_8_bits(image: np.ndarray) -> np.ndarray:
 # --- reading -----------------------------------------------------------------------------------
 
 
+def _reason(error: Exception) -> str:
+    """What a decoder's error says to a user, on one line."""
+    said = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    # Of other kinds are slips over damaged headers, whose text is about Pillow's code.
+    if isinstance(error, (OSError, SyntaxError, ValueError)) and said.isprintable() and " " in said \
+            and not said.startswith("decoder error"):
+        return said[:200]
+    return "it is damaged"
+
+
 @contextmanager
 def _open_header(path: Path) -> Iterator[ImageFile.ImageFile]:
     # Pillow's own limit on pixels is below ours and global; it is only read by Image.open.
     # A file rather than its path, as Pillow (13) maps files into memory that it opens itself, and
     # then garbles uncompressed TIFFs that need turning.
-    with warnings.catch_warnings(), path.open("rb") as file:
-        warnings.simplefilter("ignore")  # broken metadata is not the user's business here
+    with path.open("rb") as file:
+        _check_directories(path, file)
         with _pillow_limit:
             theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
@@ -194,6 +210,26 @@ def _open_header(path: Path) -> Iterator[ImageFile.ImageFile]:
             yield image
 
 
+def _check_directories(path: Path, file: BinaryIO) -> None:
+    """Refuse what would be too much for Pillow before a single pixel is asked for."""
+    if file.read(2) == b"\xff\xd8":
+        sound = exif_fits(exif_of_jpeg(file))
+    else:
+        file.seek(0)
+        sound = directory_fits(file, path.stat().st_size)
+    if not sound:
+        raise ImageError(f"{path}: its directory of tags promises more than the file holds: it is damaged")
+    file.seek(0)
+
+
+def _check_promise(path: Path, image: ImageFile.ImageFile) -> None:
+    length = path.stat().st_size
+    with path.open("rb") as file:
+        if not can_hold(image, file, length):
+            raise ImageError(f"{path}: {image.width}x{image.height} pixels cannot be in a file of {length} bytes: "
+                             "it is damaged or truncated")
+
+
 def _decode(path: Path, image: ImageFile.ImageFile) -> Photo:
     notes = []
     bits = _bits(image)
@@ -202,7 +238,7 @@ def _decode(path: Path, image: ImageFile.ImageFile) -> Photo:
         raise ImageError(f"{path}: its samples are not whole numbers of 8 or 16 bits: convert it")
     # An MPO's further pictures are other views and gain maps, nothing that anyone misses.
     if getattr(image, "is_animated", False) and image.format != "MPO":
-        notes.append(f"only the first of {getattr(image, 'n_frames', 'many')} frames is used")
+        notes.append(f"only the first of {_frames(image)} frames is used")
     profile = image.info.get("icc_profile") or None
     if image.mode == "CMYK":
         notes.append("CMYK converted to RGB" + (" without its colour profile" if profile else ""))
@@ -218,46 +254,64 @@ def _bits(image: ImageFile.ImageFile) -> int:
     if image.format == "PNG":
         return 16 if "16" in _raw_mode(image) else 8
     if image.format == "TIFF":
-        return max(8, *_tiff_tag(image, 258, (1,)))
+        return max(8, *getattr(image, "tag_v2", {}).get(258, (1,)))
     return 8
 
 
-def _tiff_tag(image: ImageFile.ImageFile, number: int, default: Any) -> Any:
-    return getattr(image, "tag_v2", {}).get(number, default)
-
-
 def _raw_mode(image: ImageFile.ImageFile) -> str:
-    return str(image.tile[0].args) if image.tile else ""
+    return str(image.tile[0][3]) if image.tile else ""
+
+
+def _frames(image: ImageFile.ImageFile) -> str:
+    """How many frames there are, as far as it is quick to count: Pillow's time grows with a TIFF's frames squared."""
+    if image.format == "TIFF":
+        try:
+            for frame in range(1, _MOST_FRAMES + 1):  # all at once, Pillow counts wrongly
+                image.seek(frame)
+            return f"more than {_MOST_FRAMES}"
+        except EOFError:
+            pass
+        except Exception:  # a later frame is broken, which is not asked for
+            return "several"
+        finally:
+            image.seek(0)
+    return str(getattr(image, "n_frames", "many"))
 
 
 def _decode_8_bits(image: ImageFile.ImageFile) -> tuple[np.ndarray, np.ndarray | None]:
     image.load()  # Pillow turns a TIFF upright now, and forgets its orientation
     has_alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or image.has_transparency_data
-    pixels = _upright(np.array(image.convert("RGBA" if has_alpha else "RGB")), _orientation(image))
+    pixels = _upright(_to_array(image, "RGBA" if has_alpha else "RGB"), _orientation(image))
     return np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3]) if has_alpha else None
 
 
+def _to_array(image: Image.Image, mode: str) -> np.ndarray:
+    """HxWxC uint8 of an image converted to ``mode``: by bands, as Pillow makes several copies of what it converts."""
+    pixels = np.empty((image.height, image.width, len(mode)), np.uint8)
+    for top in range(0, image.height, _BAND):
+        band = image.crop((0, top, image.width, min(top + _BAND, image.height)))
+        pixels[top:top + _BAND] = np.asarray(band if band.mode == mode else band.convert(mode))
+    return pixels
+
+
 def _decode_16_bits(image: ImageFile.ImageFile, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    size = image.size
-    # OpenCV returns the rest of a truncated file as grey without a word; Pillow complains.
-    image.load()
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16 or sorted(pixels.shape[:2]) != sorted(size):
-        raise ImageError(f"{path}: a 16-bit image of an unsupported kind: convert it to 16-bit RGB PNG")
-    if image.format != "TIFF":
-        pixels = _upright(pixels, _orientation(image))
-    # OpenCV has turned a TIFF upright, but takes no notice of what its zero means.
-    elif _tiff_tag(image, 262, None) == 0:
-        pixels = 65535 - pixels
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    colours = pixels[..., :1] if pixels.shape[2] < 3 else pixels[..., 2::-1]
+    if image.format == "PNG":
+        image.load()  # what metadata comes after the pixels
+        pixels = _upright(decode_png(lambda: _open_header(path)), _orientation(image))
+    else:
+        size, decoded = image.size, decode_tiff(path, image)
+        if decoded is None or sorted(decoded.shape[:2]) != sorted(size):
+            raise ImageError(f"{path}: a 16-bit image of an unsupported kind: convert it to 16-bit RGB PNG")
+        pixels = decoded
+    colours = pixels[..., :1] if pixels.shape[2] < 3 else pixels[..., :3]
     rgb = np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)))
     return rgb, np.ascontiguousarray(pixels[..., -1]) if pixels.shape[2] in (2, 4) else None
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:
     try:
+        if not exif_fits(image.info.get("exif", b"")):
+            return 1
         return image.getexif().get(0x0112, 1)
     except Exception:  # broken metadata does not make the picture unreadable
         return 1

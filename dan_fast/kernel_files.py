@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from .errors import DanFastError
 from .kernel_shift import in_window, kernel_shift
+from .matlab_files import read_matrices
 
-# What an HDF5 file, as MATLAB's v7.3 files are, has at the end of its header's first half.
-V73 = b"\x89HDF\r\n\x1a\n"
 NEEDS = "pip install 'dan_fast[mat]'"
 LARGEST_KERNEL, LARGEST_SET = 1 << 20, 1 << 28  # bytes of a file
+MOST_KERNELS = 10_000
 
 
 def read_npy(path: Path, most_bytes: int = LARGEST_KERNEL) -> np.ndarray:
     """The numbers in a ``.npy`` file; ``DanFastError`` if it is none, or larger than ``most_bytes``."""
     try:
-        with path.open("rb") as file:
-            # Its size is in a header that may say anything.
-            if path.stat().st_size > most_bytes:
-                raise DanFastError(f"{path}: is too large for a kernel")
-            return np.load(file, allow_pickle=False)
+        if path.stat().st_size > most_bytes:
+            raise DanFastError(f"{path}: is too large for a kernel")
+        # Mapped, as that fails where the header promises more than the file holds.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise DanFastError(f"{path}: cannot be read as a .npy file of numbers: it is an archive of several")
+        return np.array(array)
+    except DanFastError:
+        raise
     except OSError as error:
-        raise DanFastError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, EOFError, MemoryError) as error:
-        raise DanFastError(f"{path}: cannot be read as a .npy file of numbers: {error}") from None
+        raise DanFastError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # damaged headers raise anything at all
+        raise DanFastError(f"{path}: cannot be read as a .npy file of numbers: {_one_line(error)}") from None
 
 
 def read_kernels(path: Path) -> np.ndarray:
@@ -47,60 +51,51 @@ def read_kernels(path: Path) -> np.ndarray:
         if path.suffix == ".npy":
             found = _stack(read_npy(path, LARGEST_SET))
         elif path.suffix == ".mat":
-            found = list(_matlab(path))
+            found = read_matrices(path, "kernels", LARGEST_SET)
         else:
             raise DanFastError(f"{path}: expected a .npy or a .mat file of kernels")
     except ModuleNotFoundError as error:
         raise DanFastError(f"{path}: needs {error.name}, which is not installed: {NEEDS}") from None
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
-        if isinstance(error, DanFastError):
-            raise
-        raise DanFastError(f"{path}: cannot be read as kernels: {error}") from None
+    except DanFastError:
+        raise
+    except Exception as error:  # readers raise anything at all on damaged files
+        raise DanFastError(f"{path}: cannot be read as kernels: {_one_line(error)}") from None
     if not found:
         raise DanFastError(f"{path}: holds no kernel")
-    kernels = [_checked(np.asarray(kernel), f"{path}, kernel {number}") for number, kernel in enumerate(found)]
+    # All take the room of the largest.
+    largest = max(np.size(kernel) for kernel in found)
+    if len(found) > MOST_KERNELS or len(found) * largest * 8 > LARGEST_SET:
+        raise DanFastError(f"{path}: {len(found)} kernels of up to {largest} numbers are too many: expected at most "
+                           f"{MOST_KERNELS}, together at most {LARGEST_SET >> 20} MB as 64-bit numbers")
+    with np.errstate(all="ignore"):  # what comes of odd numbers is checked
+        kernels = [_checked(np.asarray(kernel), f"{path}, kernel {number}") for number, kernel in enumerate(found)]
     size = max(len(kernel) for kernel in kernels) | 1
     return np.stack([in_window(kernel, size) for kernel in kernels]).astype(np.float32)
 
 
 def _stack(array: np.ndarray) -> list[np.ndarray]:
-    return list(array) if array.ndim == 3 else [array]
+    if array.ndim != 3:
+        return [array]
+    # A billion kernels of no numbers take no bytes.
+    return list(array) if array.size else []
 
 
-def _matlab(path: Path) -> Iterator[np.ndarray]:
-    with open(path, "rb") as file:
-        v73 = V73 in file.read(1024)
-    if not v73:
-        from scipy.io import loadmat
-
-        content = loadmat(path, variable_names=["kernels"])
-        if "kernels" not in content:
-            raise DanFastError(f"{path}: has no variable called kernels")
-        kernels = content["kernels"]
-        yield from kernels.ravel() if kernels.dtype == object else [kernels]
-        return
-    import h5py
-
-    with h5py.File(path, "r") as content:
-        if "kernels" not in content:
-            raise DanFastError(f"{path}: has no variable called kernels")
-        kernels = content["kernels"]
-        # HDF5 holds MATLAB's matrices transposed.
-        if kernels.dtype == object:
-            for reference in kernels[()].ravel():
-                yield content[reference][()].T
-        else:
-            yield kernels[()].T
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _checked(kernel: np.ndarray, name: str) -> np.ndarray:
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or not kernel.size or kernel.dtype.kind not in "fiu":
         raise DanFastError(f"{name} has shape {kernel.shape} and type {kernel.dtype}, expected (k, k) numbers")
     kernel = kernel.astype(np.float64)
-    if not np.isfinite(kernel).all() or kernel.sum() <= 0:
-        raise DanFastError(f"{name} has the sum {kernel.sum():g}: expected finite numbers with a positive sum")
+    total = kernel.sum()
+    if not np.isfinite(kernel).all() or not 0 < total < np.inf:
+        raise DanFastError(f"{name} has the sum {total:g}: expected finite numbers with a positive sum")
+    kernel /= total
+    if not np.isfinite(kernel.astype(np.float32)).all():
+        raise DanFastError(f"{name} has numbers far larger than their sum, expected a blur kernel")
     try:
         kernel_shift(kernel)
     except DanFastError as error:
         raise DanFastError(f"{name}: {error}") from None
-    return kernel / kernel.sum()
+    return kernel

@@ -1,4 +1,5 @@
 import json
+import zipfile
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -128,6 +129,31 @@ def test_sizes_that_a_file_only_claims(tiny_model, tmp_path):
     state["encoder"] = torch.zeros(1).expand(1, 100_000**2, 10)
     torch.save(state, tmp_path / "bomb.pth")
     refused(tmp_path / "bomb.pth", "claim")
+
+
+def test_a_zip_that_would_unpack_more_than_it_holds(tiny_model, tmp_path):
+    torch.save(tiny_model.state_dict(), tmp_path / "plain.pth")
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, \
+            zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for name in plain.namelist():
+            bomb.writestr(name, plain.read(name) + bytes(10_000_000 if name.endswith("data.pkl") else 0))
+    refused(tmp_path / "bomb.pth", "not compressed", "torch.save")
+
+
+def test_metadata_that_is_nested_without_end(tiny_model, tmp_path):
+    metadata = {METADATA_KEY: "[" * 100_000}
+    safetensors.torch.save_file(tiny_model.state_dict(), tmp_path / "a.safetensors", metadata)
+    refused(tmp_path / "a.safetensors", METADATA_KEY)
+
+
+@pytest.mark.parametrize("protocol", [2, 18])
+def test_what_pytorch_thinks_of_a_pickle_is_not_printed(tmp_path, recwarn, protocol):
+    """Its error advises how to run the pickle, in colours; its warning is of the protocol."""
+    torch.save({"a": 1}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "a.pth").read_bytes().replace(b"\x80\x02", bytes([0x80, protocol]))
+    (tmp_path / "a.pth").write_bytes(content.replace(b"K\x01s", b"cos\nsystem\ns"))
+    refused(tmp_path / "a.pth", "more than plain tensors")
+    assert len(recwarn) == 0
 
 
 CONTRADICTIONS = {

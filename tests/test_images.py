@@ -194,6 +194,43 @@ def test_reads_16_bit_grey_where_white_is_zero(tmp_path):
     assert np.array_equal(read_image(path).pixels, 65535 - pixels)
 
 
+def interlaced(pixels):
+    """The Adam7 rows of HxWxC big-endian samples, unfiltered."""
+    passes = [(0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1)]
+    return b"".join(b"\0" + row.tobytes() for y, dy, x, dx in passes for row in pixels[y::dy, x::dx] if row.size)
+
+
+def png16(pixels, is_interlaced=False, before=b""):
+    """A PNG by hand: OpenCV and Pillow write no grey with alpha and no interlacing."""
+    samples = pixels.astype(">u2")
+    rows = interlaced(samples) if is_interlaced else b"".join(b"\0" + row.tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, (None, 0, 4, 2, 6)[pixels.shape[2]], 0, 0,
+                         int(is_interlaced))
+    return (b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + before + png_chunk(b"IDAT", zlib.compress(rows))
+            + png_chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("is_interlaced", [False, True])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_reads_16_bit_png_of_all_kinds(tmp_path, channels, is_interlaced):
+    pixels = noise(11, 13, channels, dtype=np.uint16)
+    (tmp_path / "a.png").write_bytes(png16(pixels, is_interlaced))
+    photo = read_image(tmp_path / "a.png")
+    assert photo.rgb.dtype == np.uint16 and photo.grey is (channels < 3)
+    assert np.array_equal(photo.rgb, np.broadcast_to(pixels[..., :1] if channels < 3 else pixels[..., :3], (11, 13, 3)))
+    assert np.array_equal(photo.alpha, pixels[..., -1]) if channels in (2, 4) else photo.alpha is None
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_reads_a_transparent_colour_of_16_bits(tmp_path, channels):
+    pixels = np.full((2, 3, channels), 1000, np.uint16)
+    pixels[0, 0] = 1001  # the same as the transparent one in 8 bits
+    key = png_chunk(b"tRNS", struct.pack(">H", 1000) * channels)
+    (tmp_path / "a.png").write_bytes(png16(pixels, before=key))
+    photo = read_image(tmp_path / "a.png")
+    assert photo.alpha.tolist() == [[65535, 0, 0], [0, 0, 0]] and photo.rgb[0, 0].tolist() == [1001] * 3
+
+
 # --- refusing ----------------------------------------------------------------------------------------
 
 

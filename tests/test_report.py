@@ -1,5 +1,6 @@
 """docs/results.md is what its CSVs say; the pictures that go with it."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -48,10 +49,24 @@ def test_times_come_from_what_bench_wrote(folder):
     assert "| 98765 |" in page and "128x128, medians" in page and "This one, fp32" in page
 
 
-def test_every_link_of_the_docs_leads_somewhere():
-    for page in ("results.md", "limits.md"):
-        for part in (DOCS / page).read_text().split("](")[1:]:
-            assert (DOCS / part.split(")")[0]).exists(), part
+def anchors(page: Path) -> set[str]:
+    """The names of a page's headings in links, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+PAGES = [DOCS.parent / "README.md", DOCS.parent / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
 
 
 def test_plots(folder):

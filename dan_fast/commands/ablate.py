@@ -12,7 +12,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..arguments import whole_number
 from ..degraded_set import images_below
-from ..devices import add_device_argument, computes_in_bf16, pick_device
+from ..devices import add_device_argument, pick_device
 from ..errors import DanFastError
 from ..experiments import EXPERIMENTS
 from ..experiments.experiment import TINY
@@ -21,6 +21,7 @@ from ..experiments.verdict import spread, table
 from ..files import SAMPLES, write_atomically
 from ..images import find_images
 from ..plots import MISSING, can_plot, plot
+from ..training.precision import faster_precision
 from ..training.presets import PRESETS, Preset, get_preset
 
 # Of the photos that ship the last ones are for the test.
@@ -53,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     out = getattr(args, "out", Path("runs") / f"ablate-{args.question}")
     device = pick_device(args.device)
     bench = Bench(out, getattr(args, "data", photos[:-TEST_SAMPLES]),
-                  images_below(getattr(args, "val", photos[-TEST_SAMPLES:])), device, computes_in_bf16(device))
+                  images_below(getattr(args, "val", photos[-TEST_SAMPLES:])), device,
+                  faster_precision(preset.config, device).bf16)
     experiment = EXPERIMENTS[args.question](preset)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
     with logging_redirect_tqdm():

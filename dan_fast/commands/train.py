@@ -13,7 +13,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from .. import checkpoint
 from ..config import GRADIENTS, DANConfig
 from ..degradation.pipeline import Degradation
-from ..devices import add_device_argument, computes_in_bf16, pick_device
+from ..devices import add_device_argument, pick_device
 from ..docstrings import field_texts
 from ..errors import DanFastError
 from ..files import SAMPLES, make_folder
@@ -57,7 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-every", type=int, default=50, metavar="STEPS",
                         help="steps between lines of metrics.csv and TensorBoard's scalars (default: %(default)s)")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
-                        help="of the network's arithmetic; auto, the default: bf16 where the device computes in it")
+                        help="of the network's arithmetic; auto, the default: the faster one for this network and "
+                        "device")
     parser.add_argument("--workers", type=int, default=None,
                         help="processes that read images (default: 4 beside a GPU, else 0: the training process)")
     parser.add_argument("--profile", action="store_true",
@@ -106,7 +107,7 @@ def _options(args: argparse.Namespace) -> RunOptions:
     if args.resume == "yes" and args.out is None:
         raise DanFastError("--resume needs --out, the folder of the run to go on with")
     out = args.out or Path("runs") / (args.config.stem if args.config else args.preset or DEFAULT_PRESET)
-    bf16 = args.precision == "bf16" or (args.precision == "auto" and computes_in_bf16(device))
+    bf16 = None if args.precision == "auto" else args.precision == "bf16"
     return RunOptions(out, device, bf16, workers, log_every=args.log_every, save_every=args.save_every,
                       validate_every=args.validate_every, profile=args.profile)
 

@@ -55,10 +55,10 @@ def _train(run: Run, data: list[Path], validation: Validation | None) -> bool:
     batches: Iterable[Tensor] = (
         HeldImages(dataset, options.device).batches(stream, stream.own) if held
         else on_device(patch_loader(dataset, stream, options.workers), options.device))
-    log.info("%d images%s, %.3f M parameters, steps %d to %d on %s in %s%s", len(dataset.images),
+    log.info("%d images%s, %.3f M parameters, steps %d to %d on %s in %s (%s)%s", len(dataset.images),
              " held on the GPU" if held else "",
              sum(p.numel() for p in run.model.parameters()) / 1e6, run.step, settings.steps, options.device,
-             "bfloat16" if options.bf16 else "float32",
+             "bfloat16" if run.precision.bf16 else "float32", run.precision.why,
              f", {processes.count} processes" if processes.count > 1 else "")
     if run.step == 0:
         run.save()  # something to roll back to

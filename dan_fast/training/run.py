@@ -19,6 +19,7 @@ from .checkpoints import Checkpoints, code_revision
 from .clock import StepClock, Times
 from .config_file import preset_from_dict, preset_to_dict, write_config
 from .late import LateReader
+from .precision import Precision, faster_precision
 from .presets import Preset
 from .processes import Processes
 from .step import LossFunction, Report, TrainingStep
@@ -44,7 +45,8 @@ class RunOptions:
             ``weights.safetensors`` (the averaged weights, to use), ``best.safetensors`` (those of the best
             validation), ``metrics.csv``, ``validation.csv`` and TensorBoard's event files.
         device: where to train.
-        bf16: run the network in bfloat16 (autocast); weights, losses and optimiser stay float32.
+        bf16: run the network in bfloat16 (autocast); weights, losses and optimiser stay float32. ``None``: if that is
+            faster; a resumed run does as it did before.
         workers: processes that read images; 0: the training process itself.
         log_every, save_every, validate_every: steps between scalars, checkpoints, validations.
         profile: write a trace of a few steps, ``trace.json``.
@@ -52,7 +54,7 @@ class RunOptions:
 
     out: Path
     device: torch.device
-    bf16: bool = False
+    bf16: bool | None = False
     workers: int = 0
     log_every: int = 50
     save_every: int = 1000
@@ -82,8 +84,10 @@ class Run:
         encoder = preset.degradation.encoder(preset.config.code_length).matrix
         self.model = build(preset.config, encoder).to(options.device)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.take = TrainingStep(self.model, self.average, preset.degradation, preset.training, bf16=options.bf16,
-                                 processes=self.processes, loss=loss)
+        self.precision = (faster_precision(preset.config, options.device) if options.bf16 is None
+                          else Precision(options.bf16, "as asked for"))
+        self.take = TrainingStep(self.model, self.average, preset.degradation, preset.training,
+                                 bf16=self.precision.bf16, processes=self.processes, loss=loss)
         self.checkpoints = Checkpoints(options.out / "checkpoints")
         self.reader = LateReader(LAG)
         self.clock = StepClock(options.device)
@@ -169,7 +173,7 @@ class Run:
         if self.processes.main:
             self.checkpoints.write(self.step, {
                 "preset": preset_to_dict(self.preset), "seed": self.seed, "step": self.step, "code": code_revision(),
-                "rollbacks": self.rollbacks, "low_until": self.low_until, "best": self.best,
+                "rollbacks": self.rollbacks, "low_until": self.low_until, "best": self.best, "bf16": self.take.bf16,
                 "step_state": self.take.state_dict(), "reports": self.reader.state_dict(),
                 "times": self.reader.times(), "generator": torch.get_rng_state()})
             checkpoint.save(self.average, self.options.out / WEIGHTS)
@@ -193,6 +197,9 @@ class Run:
         state = Checkpoints(options.out / "checkpoints").read()
         run = cls(preset_from_dict(state["preset"], str(options.out)), state["seed"], options, processes,
                   build=build, loss=loss)
+        if options.bf16 is None and "bf16" in state:  # which earlier versions did not note
+            run.precision = Precision(state["bf16"], "as the run began")
+            run.take.bf16 = run.precision.bf16
         run.take.load_state_dict(state["step_state"])
         run.reader.load_state_dict(state["reports"], state.get("times", {}))
         torch.set_rng_state(state["generator"])

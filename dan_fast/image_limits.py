@@ -1,0 +1,149 @@
+"""What an image's header promises, checked against the length of its file before memory is taken for it."""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from collections.abc import Iterable
+from typing import Any, BinaryIO
+
+from PIL import ImageFile
+
+# The most that one compressed byte can become. The best case of each codec, which blank images come close to:
+# 258 bytes from a match of 2 bits; the longest strings of a table of 4096; 128 bytes from 2.
+_DEFLATE = 1032
+_TIFF_EXPANSION = {1: 1, 5: 1400, 8: _DEFLATE, 32946: _DEFLATE, 32773: 64}
+# Zstandard repeats a byte 131072 times in a block of 4 bytes; LZMA and WebP are no worse in practice.
+_OTHER_EXPANSION = 1 << 15
+# A block of 8x8 pixels takes a bit at least, and fewer of them carry colour: 512 pixels a byte, or almost twice that
+# with the oddest subsampling.
+_JPEG_PIXELS = 1024
+# The modes of a macroblock of 16x16 pixels take 3.4 bits at least: their probabilities are fixed.
+_WEBP_PIXELS = 1024
+_BMP_RLE_PIXELS = 128
+_COMPRESSION, _ROWS_PER_STRIP, _COUNTS, _TILE_COUNTS, _TILE_WIDTH, _TILE_HEIGHT = 259, 278, 279, 325, 322, 323
+_JPEG_IN_TIFF, _CCITT = (6, 7), (2, 3, 4)
+# Bytes of a TIFF value by its type.
+_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+
+
+def can_hold(image: ImageFile.ImageFile, file: BinaryIO, length: int) -> bool:
+    """Whether a file of ``length`` bytes can hold the pixels that the header of ``image`` promises.
+
+    A codec's best case decides, so that every sound file passes, however blank it is. Lossless and animated WebP have
+    no such bound: one colour takes the same few bytes at all sizes.
+    """
+    width, height = image.size
+    if image.format == "PNG":
+        return math.ceil(width * _png_bits(image) / 8) * height <= length * _DEFLATE
+    if image.format in ("JPEG", "MPO"):
+        return width * height <= length * _JPEG_PIXELS
+    if image.format == "BMP":
+        codec, _, _, arguments = image.tile[0]
+        if codec == "raw":
+            return int(arguments[1]) * height <= length  # type: ignore[index,arg-type]
+        return width * height <= length * _BMP_RLE_PIXELS
+    if image.format == "TIFF":
+        return _tiff_can_hold(image, length)
+    if image.format == "WEBP":
+        return not _is_lossy_webp(file) or width * height <= length * _WEBP_PIXELS
+    return True
+
+
+def _is_lossy_webp(file: BinaryIO) -> bool:
+    """Whether the picture is of the lossy kind and no animation, whose canvas may be larger than its pictures."""
+    position = 12
+    while True:
+        file.seek(position)
+        head = file.read(8)
+        if len(head) < 8 or head[:4] in (b"VP8L", b"ANIM", b"ANMF"):
+            return False
+        if head[:4] == b"VP8 ":
+            return True
+        position += 8 + (struct.unpack("<I", head[4:])[0] + 1) // 2 * 2
+
+
+def _png_bits(image: ImageFile.ImageFile) -> int:
+    """Bits of a pixel, by Pillow's name of how they lie in the file: one, "L;4", "RGB;16B" …"""
+    mode, _, depth = str(image.tile[0][3]).partition(";")
+    sample = int(depth.rstrip("BLN")) if depth else 1 if mode == "1" else 8
+    return sample * {"LA": 2, "RGB": 3, "RGBA": 4}.get(mode, 1)
+
+
+def _tiff_can_hold(image: ImageFile.ImageFile, length: int) -> bool:
+    tags = getattr(image, "tag_v2", {})
+    width, height = tags[256], tags[257]
+    bits = _numbers(tags.get(258, 1))
+    samples = max(len(bits), *_numbers(tags.get(277, 1)))
+    chunk_width, chunk_height = width, min(height, *_numbers(tags.get(_ROWS_PER_STRIP, height)))
+    if _TILE_WIDTH in tags:
+        chunk_width, chunk_height = tags[_TILE_WIDTH], tags.get(_TILE_HEIGHT, height)
+    if min(chunk_width, chunk_height) < 1:
+        return False
+    # Tiles at the edge are stored whole; a strip there is not.
+    rows = math.ceil(height / chunk_height) * chunk_height if _TILE_WIDTH in tags else height
+    columns = math.ceil(width / chunk_width) * chunk_width
+    promised = rows * math.ceil(columns * samples * max(bits) / 8)
+    stored = sum(_numbers(tags.get(_TILE_COUNTS, tags.get(_COUNTS, length))))
+    stored = min(stored, length)
+    compression = tags.get(_COMPRESSION, 1)
+    if compression == 1:  # some writers' byte counts are wrong, and nobody needs them
+        return promised <= length
+    if compression in _CCITT:
+        return rows <= stored * 8
+    if compression in _JPEG_IN_TIFF:
+        return rows * columns <= length * _JPEG_PIXELS
+    return promised <= stored * _TIFF_EXPANSION.get(compression, _OTHER_EXPANSION)
+
+
+def _numbers(value: Any) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, Iterable) else (value,)
+
+
+def directory_fits(file: BinaryIO, length: int) -> bool:
+    """Whether the values of a TIFF's (or EXIF's) first directory can all be in its ``length`` bytes.
+
+    Thousands of entries could point at the same megabyte, each of which Pillow would read.
+    """
+    start = file.read(16)
+    order = {b"II": "<", b"MM": ">"}.get(start[:2])
+    if order is None or len(start) < 16:
+        return True
+    if struct.unpack(order + "H", start[2:4])[0] == 43:  # BigTIFF
+        offset, = struct.unpack(order + "Q", start[8:16])
+        number, entry, inside = "Q", "HHQ8s", 8
+    else:
+        offset, = struct.unpack(order + "I", start[4:8])
+        number, entry, inside = "H", "HHI4s", 4
+    if offset >= length:
+        return True
+    file.seek(offset)
+    field = file.read(struct.calcsize(order + number))
+    if len(field) < struct.calcsize(order + number):
+        return True
+    size = struct.calcsize(order + entry)
+    table = file.read(min(struct.unpack(order + number, field)[0] * size, length))
+    table = table[:len(table) // size * size]
+    values = (count * _WIDTHS.get(kind, 0) for _, kind, count, _ in struct.iter_unpack(order + entry, table))
+    # Larger values than the file are skipped by the reader. A few small ones may be shared.
+    return sum(size for size in values if inside < size <= length) <= 2 * length
+
+
+def exif_of_jpeg(file: BinaryIO) -> bytes:
+    """The EXIF data before a JPEG's pixels: its segments joined, as Pillow does; empty if there is none."""
+    found = b""
+    file.seek(2)
+    while True:
+        marker = file.read(4)
+        if len(marker) < 4 or marker[0] != 0xFF or marker[1] == 0xDA:
+            return found
+        content = file.read(max(0, struct.unpack(">H", marker[2:])[0] - 2))
+        if marker[1] == 0xE1 and content.startswith(b"Exif\0\0"):
+            found += content[6:]
+
+
+def exif_fits(exif: bytes) -> bool:
+    """Whether EXIF data, with or without its ``Exif`` mark, can hold what its directory promises."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    return directory_fits(io.BytesIO(exif), len(exif))

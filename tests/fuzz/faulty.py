@@ -1,0 +1,24 @@
+"""A reader with every fault that is looked for, to test those who look."""
+
+import os
+from pathlib import Path
+
+FAULTS = ("none", "raises", "prints", "takes memory", "crashes")
+
+
+def sound_files() -> dict[str, bytes]:
+    """One file, whose broken ones decide what goes wrong."""
+    return {"a.bin": bytes(range(256))}
+
+
+def read(path: Path) -> None:
+    """Do what the sum of the file's bytes says; all is well with the sound one."""
+    fault = FAULTS[(sum(path.read_bytes()) - sum(range(256))) % len(FAULTS)]
+    if fault == "raises":
+        raise RuntimeError("of its own")
+    if fault == "prints":
+        os.write(2, b"from deep inside")
+    if fault == "takes memory":
+        bytearray(400_000_000).replace(b"\0", b"\1")
+    if fault == "crashes":
+        os.abort()

@@ -1,0 +1,90 @@
+"""Sound image files of every kind that is read, small, as the start of broken ones."""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+from PIL import Image
+
+from dan_fast.errors import ImageError
+from dan_fast.images import Photo, read_image
+
+
+def sound_files() -> dict[str, bytes]:
+    """The files by name; the suffix tells the format."""
+    rng = np.random.default_rng(0)
+    # Smooth and noisy halves, so that codecs have runs and matches as well as literals.
+    rgb = np.repeat(rng.integers(0, 256, (40, 1, 3)), 56, 1).astype(np.uint8)
+    rgb[:, 28:] = rng.integers(0, 256, (40, 28, 3))
+    deep = rgb.astype(np.uint16) * 257 ^ 5
+    files = {}
+
+    def pillow(name: str, mode: str = "RGB", **options) -> None:
+        buffer = io.BytesIO()
+        kind = {"jpg": "JPEG", "tif": "TIFF"}.get(name.split(".")[1], name.split(".")[1].upper())
+        Image.fromarray(rgb).convert(mode).save(buffer, kind, **options)
+        files[name] = buffer.getvalue()
+
+    def tiff(name: str, pixels: np.ndarray, **options) -> None:
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, pixels, **options)
+        files[name] = buffer.getvalue()
+
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a maker"
+    profile = bytes(16) + b"RGB " + bytes(300)
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        pillow(f"{mode}.png", mode)
+    pillow("told.png", exif=exif, icc_profile=profile, dpi=(72, 72))
+    pillow("key.png", transparency=(1, 2, 3))
+    pillow("animated.png", save_all=True, append_images=[Image.new("RGB", (56, 40))])
+    for name, pixels in (("grey16", deep[..., 0]), ("rgb16", deep), ("rgba16", np.dstack([deep, deep[..., :1]]))):
+        files[f"{name}.png"] = cv2.imencode(".png", pixels)[1].tobytes()
+        files[f"{name}-lzw.tif"] = cv2.imencode(".tif", pixels, [cv2.IMWRITE_TIFF_COMPRESSION, 5])[1].tobytes()
+    for mode in ("L", "RGB", "CMYK"):
+        pillow(f"{mode}.jpg", mode, exif=exif, icc_profile=profile)
+        pillow(f"progressive-{mode}.jpg", mode, progressive=True)
+    pillow("restarts.jpg", restart_marker_rows=1, subsampling=2)
+    pillow("lossy.webp", exif=exif, icc_profile=profile)
+    pillow("lossless.webp", lossless=True)
+    pillow("alpha.webp", "RGBA")
+    pillow("animated.webp", save_all=True, append_images=[Image.new("RGB", (56, 40))])
+    for mode in ("1", "L", "P", "RGB", "RGBA"):
+        pillow(f"{mode}.bmp", mode)
+    for compression in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
+        for mode in ("L", "RGB", "CMYK"):
+            pillow(f"{compression}-{mode}.tif", mode, compression=compression)
+    pillow("group3.tif", "1", compression="group3")
+    pillow("group4.tif", "1", compression="group4")
+    pillow("zstd.tif", compression="zstd")
+    pillow("alpha.tif", "RGBA", compression="tiff_lzw", exif=exif, icc_profile=profile)
+    pillow("grey-alpha.tif", "LA", compression="packbits")
+    pillow("palette.tif", "P", compression="tiff_lzw")
+    pillow("frames.tif", save_all=True, append_images=[Image.new("RGB", (56, 40))])
+    for name, options in (("none", {}), ("deflate", {"compression": "zlib", "predictor": True})):
+        for depth, pixels in (("8", rgb), ("16", deep)):
+            tiff(f"strips-{name}-{depth}.tif", pixels, photometric="rgb", rowsperstrip=7, **options)
+            tiff(f"tiles-{name}-{depth}.tif", pixels, photometric="rgb", tile=(16, 32), **options)
+            tiff(f"planes-{name}-{depth}.tif", np.moveaxis(pixels, 2, 0).copy(), photometric="rgb",
+                 planarconfig="separate", **options)
+            tiff(f"cmyk-{name}-{depth}.tif", np.dstack([pixels, pixels[..., :1]]), photometric="separated", **options)
+            tiff(f"big-{name}-{depth}.tif", pixels[..., 0], photometric="miniswhite", bigtiff=True, byteorder=">",
+                 **options)
+    return files
+
+
+def read(path: Path) -> None:
+    """Read one file: a photo or an ``ImageError``; anything else is raised."""
+    try:
+        photo = read_image(path)
+    except ImageError as error:
+        assert_one_line(path, error)
+    else:
+        assert isinstance(photo, Photo) and photo.rgb.dtype in (np.uint8, np.uint16) and photo.rgb.size
+
+
+def assert_one_line(path: Path, error: Exception) -> None:
+    message = str(error)
+    assert message.isprintable() and str(path) in message and len(message) < 500, f"not one clear line: {message!r}"

@@ -1,0 +1,45 @@
+"""Sound files of blur kernels, small, as the start of broken ones."""
+
+import io
+from pathlib import Path
+
+import h5py
+import numpy as np
+from scipy.io import savemat
+
+from dan_fast.errors import DanFastError
+from dan_fast.kernel_files import read_kernels
+
+from .images import assert_one_line
+
+
+def sound_files() -> dict[str, bytes]:
+    """The files by name; the suffix tells the format."""
+    kernels = [np.outer(np.hanning(size + 2)[1:-1], np.hanning(size + 2)[1:-1]) for size in (5, 7, 9)]
+    cells = np.empty((1, 3), object)
+    cells[0, :] = kernels
+    files = {}
+    for name, array in (("one", kernels[0]), ("three", np.stack([kernels[1]] * 3).astype(np.float32))):
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        files[f"{name}.npy"] = buffer.getvalue()
+    for name, content, compressed in (("cells", cells, True), ("plain", cells, False), ("matrix", kernels[0], True)):
+        buffer = io.BytesIO()
+        savemat(buffer, {"kernels": content}, do_compression=compressed)
+        files[f"{name}.mat"] = buffer.getvalue()
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", userblock_size=512) as file:
+        references = [file.create_dataset(f"#refs#/{i}", data=kernel).ref for i, kernel in enumerate(kernels)]
+        file.create_dataset("kernels", data=np.array(references, h5py.ref_dtype)[:, None])
+    files["hdf.mat"] = buffer.getvalue()
+    return files
+
+
+def read(path: Path) -> None:
+    """Read one file: kernels or a ``DanFastError``; anything else is raised."""
+    try:
+        kernels = read_kernels(path)
+    except DanFastError as error:
+        assert_one_line(path, error)
+    else:
+        assert kernels.ndim == 3 and kernels.dtype == np.float32 and np.isfinite(kernels).all()
