@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from PIL import ImageFile
@@ -16,13 +17,18 @@ _DEFLATE = 1032
 _TIFF_EXPANSION = {1: 1, 5: 1400, 8: _DEFLATE, 32946: _DEFLATE, 32773: 64}
 # Zstandard repeats a byte 131072 times in a block of 4 bytes; LZMA and WebP are no worse in practice.
 _OTHER_EXPANSION = 1 << 15
-# A block of 8x8 pixels takes a bit at least, and fewer of them carry colour: 512 pixels a byte, or almost twice that
-# with the oddest subsampling.
+# A block of 8x8 pixels takes a bit at least (but for arithmetic coding, which hardly anyone writes): 512 pixels per
+# byte, or almost twice that with the oddest subsampling.
 _JPEG_PIXELS = 1024
+# Progressive files have about ten, each of which goes over all pixels however few bytes it has.
+_MOST_SCANS = 200
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
 # The modes of a macroblock of 16x16 pixels take 3.4 bits at least: their probabilities are fixed.
 _WEBP_PIXELS = 1024
+# libwebp writes 26000 pixels of one colour per byte, unless it is told to hurry.
+_WEBP_FREE, _WEBP_LOSSLESS_PIXELS = 1 << 26, 1 << 15
 _BMP_RLE_PIXELS = 128
-_COMPRESSION, _ROWS_PER_STRIP, _COUNTS, _TILE_COUNTS, _TILE_WIDTH, _TILE_HEIGHT = 259, 278, 279, 325, 322, 323
+_COMPRESSION, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT = 259, 278, 322, 323
 _JPEG_IN_TIFF, _CCITT = (6, 7), (2, 3, 4)
 # Bytes of a TIFF value by its type.
 _WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -32,7 +38,7 @@ def can_hold(image: ImageFile.ImageFile, file: BinaryIO, length: int) -> bool:
     """Whether a file of ``length`` bytes can hold the pixels that the header of ``image`` promises.
 
     A codec's best case decides, so that every sound file passes, however blank it is. Lossless and animated WebP have
-    no such bound: one colour takes the same few bytes at all sizes.
+    no such bound: one colour may take the same few bytes at all sizes. What is usual decides beyond 67 megapixels.
     """
     width, height = image.size
     if image.format == "PNG":
@@ -47,7 +53,9 @@ def can_hold(image: ImageFile.ImageFile, file: BinaryIO, length: int) -> bool:
     if image.format == "TIFF":
         return _tiff_can_hold(image, length)
     if image.format == "WEBP":
-        return not _is_lossy_webp(file) or width * height <= length * _WEBP_PIXELS
+        if _is_lossy_webp(file):
+            return width * height <= length * _WEBP_PIXELS
+        return width * height <= _WEBP_FREE + length * _WEBP_LOSSLESS_PIXELS
     return True
 
 
@@ -75,7 +83,8 @@ def _tiff_can_hold(image: ImageFile.ImageFile, length: int) -> bool:
     tags = getattr(image, "tag_v2", {})
     width, height = tags[256], tags[257]
     bits = _numbers(tags.get(258, 1))
-    samples = max(len(bits), *_numbers(tags.get(277, 1)))
+    # Of YCbCr the colours may be left out almost wholly.
+    samples = 1 if tags.get(262) == 6 else max(len(bits), *_numbers(tags.get(277, 1)))
     chunk_width, chunk_height = width, min(height, *_numbers(tags.get(_ROWS_PER_STRIP, height)))
     if _TILE_WIDTH in tags:
         chunk_width, chunk_height = tags[_TILE_WIDTH], tags.get(_TILE_HEIGHT, height)
@@ -85,23 +94,19 @@ def _tiff_can_hold(image: ImageFile.ImageFile, length: int) -> bool:
     rows = math.ceil(height / chunk_height) * chunk_height if _TILE_WIDTH in tags else height
     columns = math.ceil(width / chunk_width) * chunk_width
     promised = rows * math.ceil(columns * samples * max(bits) / 8)
-    stored = sum(_numbers(tags.get(_TILE_COUNTS, tags.get(_COUNTS, length))))
-    stored = min(stored, length)
     compression = tags.get(_COMPRESSION, 1)
-    if compression == 1:  # some writers' byte counts are wrong, and nobody needs them
-        return promised <= length
     if compression in _CCITT:
-        return rows <= stored * 8
+        return rows <= length * 8
     if compression in _JPEG_IN_TIFF:
         return rows * columns <= length * _JPEG_PIXELS
-    return promised <= stored * _TIFF_EXPANSION.get(compression, _OTHER_EXPANSION)
+    return promised <= length * _TIFF_EXPANSION.get(compression, _OTHER_EXPANSION)
 
 
 def _numbers(value: Any) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, Iterable) else (value,)
 
 
-def directory_fits(file: BinaryIO, length: int) -> bool:
+def _directory_fits(file: BinaryIO, length: int) -> bool:
     """Whether the values of a TIFF's (or EXIF's) first directory can all be in its ``length`` bytes.
 
     Thousands of entries could point at the same megabyte, each of which Pillow would read.
@@ -130,20 +135,36 @@ def directory_fits(file: BinaryIO, length: int) -> bool:
     return sum(size for size in values if inside < size <= length) <= 2 * length
 
 
-def exif_of_jpeg(file: BinaryIO) -> bytes:
-    """The EXIF data before a JPEG's pixels: its segments joined, as Pillow does; empty if there is none."""
-    found = b""
-    file.seek(2)
-    while True:
-        marker = file.read(4)
-        if len(marker) < 4 or marker[0] != 0xFF or marker[1] == 0xDA:
-            return found
-        content = file.read(max(0, struct.unpack(">H", marker[2:])[0] - 2))
-        if marker[1] == 0xE1 and content.startswith(b"Exif\0\0"):
-            found += content[6:]
+def objection(file: BinaryIO, length: int) -> str | None:
+    """Why Pillow must not even open this file; None if it may. Seeks."""
+    directory = "its directory of tags promises more than the file holds"
+    if file.read(2) != b"\xff\xd8":
+        file.seek(0)
+        return None if _directory_fits(file, length) else directory
+    exif, scans = [], 0
+    for marker, content in _jpeg_segments(file.read()):
+        scans += marker == 0xDA
+        if marker == 0xE1 and content.startswith(b"Exif\0\0"):
+            exif.append(content[6:])
+    if scans > _MOST_SCANS:
+        return f"it has {scans} scans, at most {_MOST_SCANS} make sense"
+    return None if exif_fits(b"".join(exif)) else directory  # Pillow joins them as well
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and content of each segment, from behind the first two bytes to the end of the picture."""
+    place = 0
+    # Pixels lie between segments; in them a marker's first byte is followed by one of four kinds.
+    while found := _JPEG_MARKER.search(data, place):
+        marker, place = data[found.end() - 1], found.end()
+        if marker == 0xD9 or place + 2 > len(data):
+            return
+        size, = struct.unpack_from(">H", data, place)
+        yield marker, data[place + 2:place + size]
+        place += size
 
 
 def exif_fits(exif: bytes) -> bool:
     """Whether EXIF data, with or without its ``Exif`` mark, can hold what its directory promises."""
     exif = exif.removeprefix(b"Exif\0\0")
-    return directory_fits(io.BytesIO(exif), len(exif))
+    return _directory_fits(io.BytesIO(exif), len(exif))

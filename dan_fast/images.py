@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import io
-import struct
 import threading
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-import tifffile
 from PIL import Image, ImageFile
 
 from .codec_noise import quiet_codecs
 from .errors import ImageError
 from .files import write_atomically
-from .image_limits import can_hold, directory_fits, exif_fits, exif_of_jpeg
+from .image_encoders import encode
+from .image_limits import can_hold, exif_fits, objection
 from .sixteen_bits import decode_png, decode_tiff
+from .transparency import extend_colours
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 200_000_000
@@ -57,6 +54,11 @@ class Photo:
     def pixels(self) -> np.ndarray:
         """What the file held: HxW if it is grey, else ``rgb``."""
         return self.rgb[..., 0] if self.grey else self.rgb
+
+    @property
+    def visible(self) -> np.ndarray:
+        """``pixels`` for a network: where they are transparent, the visible colours around go on."""
+        return self.pixels if self.alpha is None else extend_colours(self.pixels, self.alpha)
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
@@ -165,7 +167,7 @@ def write_image(path: str | Path, rgb: np.ndarray, alpha: np.ndarray | None = No
         icc_profile = None
         notes.append(f"{format_name} holds this grey image as RGB: its grey colour profile is left out")
     try:
-        write_atomically(path, _encode(pixels, format_name, icc_profile, quality))
+        write_atomically(path, encode(pixels, format_name, icc_profile, quality))
     except (OSError, ValueError) as error:
         raise ImageError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
     return tuple(notes)
@@ -199,7 +201,9 @@ def _open_header(path: Path) -> Iterator[ImageFile.ImageFile]:
     # A file rather than its path, as Pillow (13) maps files into memory that it opens itself, and
     # then garbles uncompressed TIFFs that need turning.
     with path.open("rb") as file:
-        _check_directories(path, file)
+        if reason := objection(file, path.stat().st_size):
+            raise ImageError(f"{path}: cannot be decoded: {reason}")
+        file.seek(0)
         with _pillow_limit:
             theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
@@ -208,18 +212,6 @@ def _open_header(path: Path) -> Iterator[ImageFile.ImageFile]:
                 Image.MAX_IMAGE_PIXELS = theirs
         with image:
             yield image
-
-
-def _check_directories(path: Path, file: BinaryIO) -> None:
-    """Refuse what would be too much for Pillow before a single pixel is asked for."""
-    if file.read(2) == b"\xff\xd8":
-        sound = exif_fits(exif_of_jpeg(file))
-    else:
-        file.seek(0)
-        sound = directory_fits(file, path.stat().st_size)
-    if not sound:
-        raise ImageError(f"{path}: its directory of tags promises more than the file holds: it is damaged")
-    file.seek(0)
 
 
 def _check_promise(path: Path, image: ImageFile.ImageFile) -> None:
@@ -354,49 +346,3 @@ def _stack(rgb: np.ndarray, alpha: np.ndarray | None, *, keeps_grey: bool) -> np
     if alpha is not None:
         planes.append(alpha[..., None])
     return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
-
-
-def _encode(pixels: np.ndarray, format_name: str, icc_profile: bytes | None, quality: int) -> bytes:
-    """``pixels`` HxWxC: C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha."""
-    if pixels.dtype == np.uint16:
-        return (_encode_png16 if format_name == "PNG" else _encode_tiff16)(pixels, icc_profile)
-    formats: dict[str, dict[str, Any]] = {
-        "PNG": {},
-        # Without colour subsampling: it would halve the sharpness that was just restored.
-        "JPEG": {"quality": quality, "subsampling": 0},
-        "WEBP": {"quality": quality},
-        "TIFF": {"compression": "tiff_adobe_deflate"},
-    }
-    options = formats[format_name]
-    if icc_profile:
-        options["icc_profile"] = icc_profile
-    mode = ("L", "LA", "RGB", "RGBA")[pixels.shape[2] - 1]
-    image = Image.fromarray(np.ascontiguousarray(pixels.squeeze(2) if mode == "L" else pixels))
-    assert image.mode == mode
-    buffer = io.BytesIO()
-    image.save(buffer, format_name, **options)
-    return buffer.getvalue()
-
-
-# Pillow writes no 16-bit colour.
-
-
-def _encode_png16(pixels: np.ndarray, icc_profile: bytes | None) -> bytes:
-    bgr = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]] if pixels.shape[2] >= 3 else pixels
-    png = cv2.imencode(".png", bgr)[1].tobytes()
-    if not icc_profile:
-        return png
-    # OpenCV can embed profiles since 4.12, but refuses to write the image if one is not perfect.
-    chunk = b"iCCP" + b"ICC profile\0\0" + zlib.compress(icc_profile)
-    chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    header = 8 + 25  # the signature and the header chunk, which must come first
-    return png[:header] + chunk + png[header:]
-
-
-def _encode_tiff16(pixels: np.ndarray, icc_profile: bytes | None) -> bytes:
-    buffer = io.BytesIO()
-    grey = pixels.shape[2] == 1
-    tifffile.imwrite(buffer, pixels[..., 0] if grey else pixels, photometric="minisblack" if grey else "rgb",
-                     extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
-                     compression="zlib", predictor=True, iccprofile=icc_profile)
-    return buffer.getvalue()

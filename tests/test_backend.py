@@ -16,7 +16,7 @@ from dan_fast.ops import backend, blur_downsample, condition_path, modulate
 from dan_fast.ops import blur_downsample as blur_op
 from dan_fast.ops.backend import BACKENDS, VARIABLE, choose
 
-CPU = torch.rand(2)
+CPU = torch.ones(2)
 GPU = SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.float32)  # choose looks at nothing else
 
 # "from dan_fast.ops import backend" is the function, as in dan_fast.ops.backend(…).

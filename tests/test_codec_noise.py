@@ -41,7 +41,7 @@ def test_libtiff_has_its_say_again_afterwards(tmp_path, capfd):
     (tmp_path / "a.tif").write_bytes(deflate_tiff_with_a_wrong_checksum())
 
     def heard():
-        with Image.open(tmp_path / "a.tif") as image, pytest.raises(OSError, match="decoder error"):
+        with Image.open(tmp_path / "a.tif") as image, pytest.raises(OSError):
             image.load()
         return capfd.readouterr().err
 

@@ -427,7 +427,7 @@ def test_stats_say_what_was_done(model):
 
 
 @pytest.mark.parametrize("image", [
-    [[1, 2]], np.zeros((4, 4, 3)), np.zeros((4, 4, 3), np.int16), np.zeros((4, 4, 4), np.uint8),
+    [[1, 2]], np.full((4, 4, 3), 2.0), np.zeros((4, 4, 3), np.int16), np.zeros((4, 4, 4), np.uint8),
     np.zeros((4, 4, 1), np.uint8), np.zeros((0, 4, 3), np.uint8), np.zeros(4, np.uint8)])
 def test_refuses_other_images(model, image):
     with pytest.raises(DanFastError, match="expected"):

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         make_folder(args.output)
 
     def estimate(job: Job, photo: Photo) -> np.ndarray:
-        return upscaler.estimate_kernel(photo.pixels)
+        return upscaler.estimate_kernel(photo.visible)
 
     def write(job: Job, kernel: np.ndarray) -> None:
         if args.output:

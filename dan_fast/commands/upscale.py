@@ -16,6 +16,7 @@ from ..inference.known_kernel import known_kernel
 from ..kernel_files import read_npy
 from ..kernel_shift import NO_SHIFT
 from ..pictures import kernel_picture, side_by_side
+from ..transparency import upscale_alpha
 from .engine import add_ensemble_argument, make_upscaler
 from .kernel import kernel_files, write_kernel
 from .photos import Job, add_photo_arguments, for_each, plan, refuse_overwriting, say
@@ -89,12 +90,12 @@ class _Upscale:
 
     def upscale(self, job: Job, photo: Photo) -> tuple[Photo, UpscaleResult]:
         wants_kernel = self.args.save_kernel or self.args.compare
-        return photo, self.upscaler(photo.pixels, kernel=self.kernel, wants_kernel=wants_kernel)
+        return photo, self.upscaler(photo.visible, kernel=self.kernel, wants_kernel=wants_kernel)
 
     def write(self, job: Job, upscaled: tuple[Photo, UpscaleResult]) -> None:
         photo, result = upscaled
         scale = self.upscaler.scale
-        alpha = None if photo.alpha is None else _bicubic(photo.alpha, scale)
+        alpha = None if photo.alpha is None else upscale_alpha(photo.alpha, scale)
         lost = write_image(self._image_path(job), result.image, alpha, grey=photo.grey, icc_profile=photo.icc_profile,
                            quality=self.args.quality)
         if self.args.save_kernel:
@@ -126,6 +127,8 @@ def _comparison(photo: Photo, image: np.ndarray, kernel: np.ndarray, scale: int)
     ours = to_8_bits(image)
     if ours.ndim == 2:
         ours = cv2.cvtColor(ours, cv2.COLOR_GRAY2RGB)
-    plain = _bicubic(to_8_bits(photo.rgb), scale)
+    plain = _bicubic(to_8_bits(photo.visible), scale)
+    if plain.ndim == 2:
+        plain = cv2.cvtColor(plain, cv2.COLOR_GRAY2RGB)
     return side_by_side([plain, ours, kernel_picture(kernel, max(84, min(420, ours.shape[0])))],
                         ["bicubic", "DAN", "kernel"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from torch import Tensor
 from ..errors import DanFastError
 
 _LARGEST = {torch.uint8: 255, torch.uint16: 65535}
+_ARRAYS = (np.uint8, np.uint16, np.float16, np.float32, np.float64)
+_ROUNDING = 1e-3
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -31,8 +34,8 @@ class Given(NamedTuple):
 def given(image: Any, image_channels: int) -> Given:
     """``image`` for a network of so many channels; ``DanFastError`` if it is none that can be taken.
 
-    Arrays are HxWx3 (RGB) or HxW (grey), uint8 or uint16; PIL images have mode RGB, L or I;16; tensors are floating
-    point, (3, H, W), (B, 3, H, W) or with 1 channel, in [0, 1].
+    Arrays are HxWx3 (RGB) or HxW (grey), uint8, uint16 or floating point in [0, 1]; PIL images have mode RGB, L or
+    I;16; tensors are floating point in [0, 1], (3, H, W), (B, 3, H, W) or with 1 channel.
     """
     if isinstance(image, Tensor):
         found = _given_tensor(image)
@@ -50,14 +53,15 @@ def given(image: Any, image_channels: int) -> Given:
 
 
 def _given_array(array: np.ndarray, wrap: Callable[[np.ndarray], Any]) -> Given:
-    if array.dtype not in (np.uint8, np.uint16):
-        raise DanFastError(f"image is {array.dtype}, expected uint8 or uint16")
+    if array.dtype.newbyteorder("=") not in _ARRAYS:
+        raise DanFastError(f"image is {array.dtype}, expected uint8, uint16, or float16, float32 or float64 in [0, 1]")
     if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)) or 0 in array.shape:
         raise DanFastError(f"image has shape {array.shape}, expected HxWx3 (RGB) or HxW (grey), not empty")
     grey = array.ndim == 2
     array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False))
     pixels = torch.from_numpy(array if array.flags.writeable else array.copy())
     pixels = pixels[None] if grey else pixels.permute(2, 0, 1)
+    _check_range(pixels)
 
     def give_back(result: Tensor) -> Any:
         pixels = result[0, 0] if grey else result[0].permute(1, 2, 0)
@@ -72,9 +76,22 @@ def _given_tensor(tensor: Tensor) -> Given:
     if tensor.dim() not in (3, 4) or tensor.shape[-3] not in (1, 3) or 0 in tensor.shape:
         raise DanFastError(f"image has shape {tuple(tensor.shape)}, expected (3, H, W) or (B, 3, H, W), or 1 channel, "
                            "not empty")
+    _check_range(tensor)
     if tensor.dim() == 3:
         return Given(tensor[None], lambda result: result[0].contiguous())
     return Given(tensor, lambda result: result.contiguous())
+
+
+def _check_range(pixels: Tensor) -> None:
+    """``DanFastError`` if floating point ``pixels`` are not in [0, 1], up to the rounding of 16 bits."""
+    if not pixels.is_floating_point():
+        return
+    lowest, highest = (value.item() for value in pixels.aminmax())
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        raise DanFastError("image holds numbers that are not finite, expected floating point in [0, 1]")
+    if lowest < -_ROUNDING or highest > 1 + _ROUNDING:
+        raise DanFastError(f"image holds numbers from {lowest:.4g} to {highest:.4g}, expected floating point in "
+                           "[0, 1]: divide it by its largest possible value, 255 for 8 bits, or give it as uint8")
 
 
 class Canvas:
@@ -135,8 +152,8 @@ class Canvas:
             DanFastError: it is not finite.
         """
         if not sr.isfinite().all():
-            raise DanFastError(f"the network's output is not finite: the weights are broken, or {sr.dtype} "
-                               "is too small for them: use float32")
+            cure = (f", or {sr.dtype} is too small for them: use float32" if torch.finfo(sr.dtype).bits < 32 else "")
+            raise DanFastError(f"the network's output is not finite: the weights are broken{cure}")
         if self.result is None:
             return
         values = sr.float().clamp(0, 1)

@@ -128,8 +128,9 @@ class Upscaler:
         """Upscale ``image``.
 
         Args:
-            image: an array, HxWx3 RGB or HxW grey, uint8 or uint16; a PIL image, RGB or L; or a floating point tensor
-                in [0, 1], (3, H, W) or (B, 3, H, W), each image of which has its own kernel.
+            image: an array, HxWx3 RGB or HxW grey, uint8, uint16 or floating point in [0, 1]; a PIL image, RGB or L;
+                or a floating point tensor in [0, 1], (3, H, W) or (B, 3, H, W), each image of which has its own kernel.
+                What comes back is of the same kind and type, floating point unrounded but clamped to [0, 1].
             kernel: the blur, if it is known, (n, n), its middle at ``n // 2``: nothing is estimated. If its centre of
                 mass is not in its middle, it is centred for the network, and the result is moved back by its shift,
                 so that it lies on the sharp image (``dan_fast.kernel_shift``). What moves in at the edge, which the
