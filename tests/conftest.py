@@ -28,8 +28,13 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def fresh_compiler_cache(tmp_path_factory) -> None:
-    """torch.compile's cache of another version of the operators must not serve this one."""
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path_factory.mktemp("inductor"))
+    """torch.compile's cache of another version of the operators must not serve this one.
+
+    The processes of pytest-xdist share one.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
 
 
 @pytest.fixture(autouse=True)
