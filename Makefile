@@ -1,5 +1,6 @@
 # make demo   install, then blur, shrink and upscale the photos that ship
-# make test   install with what the tests need, then run them
+# make test   install with what the tests need, then run them all, one process per core: ten minutes on two cores
+# make quick  the tests of what a change most likely breaks: three minutes on two cores
 # make lint   ruff and mypy
 # make asan   every instruction set of the C++ operators, as plain programs under AddressSanitizer: two minutes
 # make fuzz   read 16,000 broken images, weights and kernels: two minutes; FUZZ='--seed 7' for the same ones again
@@ -18,15 +19,22 @@ WEIGHTS ?= v2-0.3M-x4 v2-0.3M-irregular-x4 v2-0.3M-x3 v2-0.3M-x2 v2-0.3M-irregul
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(shell find dan_fast kernels csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo test lint asan fuzz tsan results measure $(WEIGHTS) experiments gpu-check clean
+.PHONY: demo test quick lint asan fuzz tsan results measure $(WEIGHTS) experiments gpu-check clean
 
 demo: $(VENV)/installed
 	$(BIN)/dan-fast doctor
 	$(BIN)/dan-fast demo
 
+# Processes of one thread each, so that they do not wait for each other; tests of threads set their own number.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
+
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/interpreted
+	$(PYTEST)
+	TRITON_INTERPRET=1 $(PYTEST) tests/interpreted
+
+# All but what is marked as slow: compilers, whole training runs, killed processes (tests/conftest.py).
+quick: $(VENV)/installed-test
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from .errors import ImageError
 from .files import write_atomically
 from .image_encoders import encode
 from .image_limits import can_hold, exif_fits, objection
+from .silence import Silence, Undo
 from .sixteen_bits import decode_png, decode_tiff
 from .transparency import extend_colours
 
@@ -29,7 +29,6 @@ _WRITERS = {".png": ("PNG", 2**31 - 1), ".jpg": ("JPEG", 65_500), ".jpeg": ("JPE
 _READERS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _MOST_FRAMES, _BAND = 100, 256  # frames that are counted, rows that are converted at once
-_pillow_limit = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,6 +194,14 @@ def _reason(error: Exception) -> str:
     return "it is damaged"
 
 
+def _lift_pillows_limit() -> Undo:
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    return lambda: setattr(Image, "MAX_IMAGE_PIXELS", before)
+
+
+_without_pillows_limit = Silence(_lift_pillows_limit)
+
+
 @contextmanager
 def _open_header(path: Path) -> Iterator[ImageFile.ImageFile]:
     # Pillow's own limit on pixels is below ours and global; it is only read by Image.open.
@@ -204,12 +211,8 @@ def _open_header(path: Path) -> Iterator[ImageFile.ImageFile]:
         if reason := objection(file, path.stat().st_size):
             raise ImageError(f"{path}: cannot be decoded: {reason}")
         file.seek(0)
-        with _pillow_limit:
-            theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                image = Image.open(file, formats=_READERS)
-            finally:
-                Image.MAX_IMAGE_PIXELS = theirs
+        with _without_pillows_limit:
+            image = Image.open(file, formats=_READERS)
         with image:
             yield image
 

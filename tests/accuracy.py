@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from rounding import RoundedTo, coarsest
 from torch import Tensor
 
 
@@ -24,9 +25,10 @@ def results(function: Callable, tensors: Sequence[Tensor], weights: Sequence[Ten
 
 
 def assert_accurate(function: Callable, reference: Callable, tensors: Sequence[Tensor]) -> None:
-    """Every result errs at most twice as much as the reference in the tensors' dtypes, plus a float32 sum's rounding.
+    """Every result errs at most twice as much as rounding to the tensors' dtypes does, plus a float32 sum's rounding.
 
-    The truth is the reference in float64 on the CPU. Gradients of all tensors that require one are compared.
+    The truth is the reference in float64 on the CPU, and what rounding does is seen there (``RoundedTo``). Gradients of
+    all tensors that require one are compared.
     """
     on_cpu = [tensor.detach().cpu().double().requires_grad_(tensor.requires_grad) for tensor in tensors]
     with torch.no_grad():
@@ -35,13 +37,15 @@ def assert_accurate(function: Callable, reference: Callable, tensors: Sequence[T
     # Whole numbers, so that the gradient that goes in is exact in 16 bits.
     weights = [torch.randint(-4, 5, shape).double() for shape in shapes]
     exact = results(reference, on_cpu, weights)
-    torchs = results(reference, tensors, weights)
+    with RoundedTo(coarsest(*tensors)):
+        rounded = results(reference, on_cpu, weights)
+    types = {name: value.dtype for name, value in results(reference, tensors, weights).items()}
     found = results(function, tensors, weights)
     assert list(found) == list(exact)
     for name, e in exact.items():
-        a, b = found[name], torchs[name]
-        assert a.shape == e.shape and a.dtype == b.dtype and a.device == b.device, name
-        allowed = 2 * _largest(b.cpu().double() - e) + 1e-6 * (1 + _largest(e))
+        a = found[name]
+        assert a.shape == e.shape and a.dtype == types[name] and a.device == tensors[0].device, name
+        allowed = 2 * _largest(rounded[name] - e) + 1e-6 * (1 + _largest(e))
         assert _largest(a.cpu().double() - e) <= allowed, f"{name}: {_largest(a.cpu().double() - e)} > {allowed}"
 
 

@@ -118,3 +118,65 @@ def test_says_nothing_without_need():
         print("done")
     """)
     assert "done" in said and "one thread" not in said
+
+
+def test_while_other_threads_compute():
+    """As in a server that forks under load: the child has none of the locks that they held."""
+    said = run("""
+        import threading
+        expected = [use() for use in USES.values()]
+        ended = threading.Event()
+        def compute():
+            while not ended.is_set():
+                [use() for use in USES.values()]
+        threads = [threading.Thread(target=compute) for _ in range(2)]
+        [thread.start() for thread in threads]
+        def child():
+            for use, value in zip(USES.values(), expected):
+                assert abs(use() - value) <= 1e-5 * abs(value)
+        codes = [forked(child) for _ in range(6)]
+        ended.set()
+        assert codes == [0] * 6, codes
+        print("done")
+    """)
+    assert "done" in said
+
+
+def test_silence_of_another_thread_ends_with_it():
+    """A child that is forked while another thread reads an image must read images too, and may print and warn."""
+    said = run("""
+        import threading
+        from dan_fast.silence import Silence
+        switched = []
+        def switch_off():
+            switched.append("off")
+            return lambda: switched.append("on")
+        silence = Silence(switch_off)
+        inside, done = threading.Event(), threading.Event()
+        def other():
+            with silence:
+                inside.set()
+                done.wait()
+        thread = threading.Thread(target=other)
+        thread.start()
+        inside.wait()
+        def child():
+            assert switched == ["off", "on"], switched
+            with silence:
+                assert switched[2:] == ["off"]
+            assert switched[3:] == ["on"]
+        assert forked(child) == 0
+        silence._lock.acquire()
+        assert forked(child) == 0
+        silence._lock.release()
+        with silence:
+            def leave():
+                silence.__exit__(None, None, None)
+                child()
+            assert switched == ["off"] and forked(leave) == 0
+        done.set()
+        thread.join()
+        assert switched == ["off", "on"]
+        print("done")
+    """)
+    assert "done" in said

@@ -29,12 +29,13 @@ def instructions(request, monkeypatch) -> bool:
 
 def test_compiled_operators_decide(native, instructions):
     assert not faster_precision(PRESETS["v2-0.3M-x4"].config, CPU).bf16
-    assert not faster_precision(PRESETS["v2-x4"].config, CPU).bf16
+    assert not faster_precision(tiny_config(), CPU).bf16
 
 
 @pytest.mark.parametrize("config", [tiny_config(channels=20), tiny_config(estimator_channels=20),
-                                    tiny_config(version="v1", groups=0)], ids=["channels", "estimator", "v1"])
-def test_what_they_do_not_take_is_pytorchs(native, instructions, config):
+                                    tiny_config(version="v1", groups=0), PRESETS["v2-x4"].config],
+                         ids=["channels", "estimator", "v1", "published upsampler"])
+def test_what_is_mostly_pytorchs(native, instructions, config):
     assert faster_precision(config, CPU).bf16 == instructions
 
 
@@ -52,3 +53,26 @@ def test_a_run_says_its_precision(photos, tmp_path, caplog, bf16):  # noqa: F811
     expected = faster_precision(TINY.config, CPU) if bf16 is None else (bf16, "as asked for")
     assert run.take.bf16 == expected[0]
     assert f"in {'bfloat16' if expected[0] else 'float32'} ({expected[1]})" in caplog.text
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("began", [True, False])
+@pytest.mark.parametrize("asked", [True, False, None])
+def test_a_resumed_run_keeps_its_precision_unless_asked(photos, tmp_path, caplog, began, asked):  # noqa: F811
+    """Wherever it goes on: also on a CPU for which auto is the other one."""
+    short = replace(TINY, training=replace(TINY.training, steps=1))
+    assert train(Run(short, 0, options(tmp_path / "run", bf16=began)), [photos])
+    resumed = Run.resume(options(tmp_path / "run", bf16=asked))
+    assert resumed.take.bf16 == resumed.precision.bf16 == (began if asked is None else asked)
+    assert resumed.precision.why == ("as the run began" if asked is None else "as asked for")
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_runs_that_noted_no_precision_resume(photos, tmp_path):  # noqa: F811
+    run = Run(TINY, 0, options(tmp_path / "run", bf16=True))
+    run.save()
+    state = run.checkpoints.read()
+    del state["bf16"]
+    run.checkpoints.write(run.step, state)
+    resumed = Run.resume(options(tmp_path / "run", bf16=None))
+    assert resumed.precision == faster_precision(TINY.config, CPU)

@@ -48,15 +48,19 @@ def free_port() -> int:
 
 def test_two_processes_take_the_steps_of_one_with_the_double_batch(common, tmp_path):
     assert main(["train", *common, "--out", str(tmp_path / "one")]) == 0
-    port = free_port()
+    port, begun = free_port(), time.perf_counter()
     pair = [start([*common, "--out", str(tmp_path / "two")], rank, port) for rank in (0, 1)]
     errors = [process.communicate(timeout=120)[1] for process in pair]
+    elapsed = time.perf_counter() - begun
     assert [process.returncode for process in pair] == [0, 0], errors
     assert "2 processes" in errors[0] and "2 processes" not in errors[1]  # only one of them talks
     one, two = figures(tmp_path / "one"), figures(tmp_path / "two")
     assert len(one) == len(two) == 9
     for a, b in zip(one[1:], two[1:], strict=True):
         assert list(map(float, b)) == pytest.approx(list(map(float, a)), rel=2e-4), (a, b)
+    # Images per second are of both together: 4 in each step.
+    rows = [row.split(",") for row in (tmp_path / "two" / "metrics.csv").read_text().splitlines()[1:]]
+    assert 0 < sum(4 / float(row[5]) for row in rows) < elapsed
     scores = [(tmp_path / name / "validation.csv").read_text().splitlines()[1].split(",") for name in ("one", "two")]
     assert list(map(float, scores[1])) == pytest.approx(list(map(float, scores[0])), rel=1e-3)
 

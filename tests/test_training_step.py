@@ -18,6 +18,7 @@ import dan_fast
 from dan_fast.degradation.pipeline import Degradation
 from dan_fast.errors import DanFastError
 from dan_fast.ops import dpcb_stack, dpcb_weights
+from dan_fast.training.clock import StepClock
 from dan_fast.training.flat import ALIGNMENT, FlatParameters
 from dan_fast.training.iteration import iteration
 from dan_fast.training.late import LateReader
@@ -209,14 +210,19 @@ def test_packed_weights_notice_a_step(native):
 
 
 def test_late_reader():
+    clock = StepClock(torch.device("cpu"))
     reader = LateReader(2)
     values = torch.zeros(1)
     for step in range(1, 5):
-        reader.push(step, values.fill_(step))
-    assert [late[:2] for late in reader.late()] == [(1, [1.0]), (2, [2.0])] and list(reader.late()) == []
+        reader.push(step, values.fill_(step), clock.step_ended())
+    found = [*reader.late()]
+    assert [one[:2] for one in found] == [(1, [1.0]), (2, [2.0])] and list(reader.late()) == []
+    assert all(times.seconds >= times.waited == 0 for _, _, times in found)
     twin = LateReader(2)
-    twin.load_state_dict(reader.state_dict())
-    assert [late[:2] for late in twin.late(0)] == [(3, [3.0]), (4, [4.0])]
+    twin.load_state_dict(reader.state_dict(), reader.times())
+    assert list(twin.late(0)) == list(reader.late(0))
+    twin.load_state_dict({3: [3.0]}, {})
+    assert list(twin.late(0)) == [(3, [3.0], None)]
 
 
 MEMORY = r"""

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..devices import peak_memory
 from ..files import write_atomically
-from .pace import Pace, in_words
+from .clock import Times
 from .run import Run
 from .step import Report
 from .validation import Scores
@@ -53,8 +53,8 @@ class Diary:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self.pace = Pace(run.step, run.preset.training.batch)
-        self._lines = 0
+        self._times: list[Times] = []  # of the steps since the last row
+        self._rows = 0
         self._said_data_bound = False
 
     def __enter__(self) -> Diary:
@@ -76,26 +76,39 @@ class Diary:
             for open_one in (self._writer, self._metrics, self._scores):
                 open_one.close()
 
-    def write(self, step: int, report: Report, finished: float) -> None:
-        """One step's report and when it was done; every ``log_every``th is written down."""
+    def write(self, step: int, report: Report, times: Times | None) -> None:
+        """One step's report and what it took, if that is known; every ``log_every``th is written down."""
         self._bar.update(step - self._bar.n)
-        if step % self._run.options.log_every:
-            return
-        speed = self.pace.until(step, finished)
         if not self._run.processes.main:
             return
-        self._warn_if_data_bound(speed.waited)
-        self._metrics.add(step, *report[:4], speed.images_per_s, speed.data_ms)
+        if times is not None:
+            self._times.append(times)
+        if step % self._run.options.log_every:
+            return
+        images, data_ms = self._speed()
+        self._metrics.add(step, *report[:4], images, data_ms)
         scalars = {"loss/sr": report.sr, "loss/kernel": report.kernel, "learning_rate": report.learning_rate,
                    "gradient_norm": report.gradient_norm, "rollbacks": self._run.rollbacks}
-        if not math.isnan(speed.images_per_s):
-            scalars |= {"speed/images_per_s": speed.images_per_s, "speed/data_ms": speed.data_ms}
+        told = f"sr {report.sr:.4f}, kernel {report.kernel:.2e}, "
+        if not math.isnan(images):
+            scalars |= {"speed/images_per_s": images, "speed/data_ms": data_ms}
+            told += f"{plainly(images)} images/s, data {data_ms:.1f} ms, "
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
         memory = peak_memory(self._run.options.device)
-        pace = [] if math.isnan(speed.images_per_s) else [in_words(speed.images_per_s), f"data {speed.data_ms:.1f} ms"]
-        self._bar.set_postfix_str(", ".join([f"sr {report.sr:.4f}", f"kernel {report.kernel:.2e}", *pace,
-                                             f"{memory / 2**30:.2f} GiB"]), refresh=False)
+        self._bar.set_postfix_str(f"{told}{memory / 2**30:.2f} GiB", refresh=False)
+
+    def _speed(self) -> tuple[float, float]:
+        """Images a second and milliseconds that a step waited for its images, in the steps since the last row; nan if
+        nothing is known of them."""
+        steps, times, self._times = len(self._times), self._times, []
+        if not steps:
+            return math.nan, math.nan
+        # A clock's resolution is above zero.
+        seconds = max(sum(one.seconds for one in times), 1e-9)
+        waited = sum(one.waited for one in times)
+        self._warn_if_data_bound(min(waited / seconds, 1))
+        return steps * self._run.preset.training.batch / seconds, 1000 * waited / steps
 
     def write_scores(self, step: int, scores: Scores) -> None:
         """A validation's figures and pictures."""
@@ -110,8 +123,15 @@ class Diary:
 
     def _warn_if_data_bound(self, share: float) -> None:
         """Once; and not of the first steps, for which the workers must start."""
-        if share > DATA_BOUND and self._lines and not self._said_data_bound:
+        if share > DATA_BOUND and self._rows and not self._said_data_bound:
             self._said_data_bound = True
             log.warning("data-bound: %.0f %% of the time went by waiting for images; dan-fast pack, or more --workers, "
                         "help", 100 * share)
-        self._lines += 1
+        self._rows += 1
+
+
+def plainly(value: float) -> str:
+    """``value`` to one decimal, as a whole number from 100 on, below 1 with two digits; never with an exponent."""
+    if not 0 < value < 1:
+        return f"{value:.{0 if value >= 100 else 1}f}"
+    return f"{value:.{1 - math.floor(math.log10(value))}f}"

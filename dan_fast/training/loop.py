@@ -64,17 +64,18 @@ def _train(run: Run, data: list[Path], validation: Validation | None) -> bool:
         run.save()  # something to roll back to
     with (Diary(run) as diary, _StopSignal() as stop,
           step_profiler(options.out / "trace.json", options.profile and processes.main) as profiled):
-        for hr in diary.pace.waiting_for(batches):
+        run.clock.start()
+        for hr in run.clock.waiting_for(batches):
             run.train_step(hr, stop.requested)
             last = run.step == settings.steps
             # One process can stop at once; several stop at the step where all know of it.
             stopping = stop.requested and processes.count == 1
-            for step, report, finished in run.reports(all_of_them=last):
-                diary.write(step, report, finished)
+            for step, report, times in run.reports(all_of_them=last):
+                diary.write(step, report, times)
                 stopping = stopping or (report.stop > 0 and not last)
             profiled()
             if validation and (run.step % options.validate_every == 0 or last) and not stopping:
-                with diary.pace.not_counting():
+                with run.clock.not_counting():
                     scores = validation(run.average, processes)
                 diary.write_scores(run.step, scores)
                 run.save_if_best(scores.psnr)

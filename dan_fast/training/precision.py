@@ -20,17 +20,30 @@ class Precision(NamedTuple):
 def faster_precision(config: DANConfig, device: torch.device) -> Precision:
     """The faster one for a network of ``config`` on ``device``.
 
-    On a CPU v2's blocks are compiled operators in float32, if these take its numbers of channels. They are faster than
-    bfloat16 even where the CPU has instructions for that: 77 images/s against 50 on an AMD EPYC (Zen 4, two cores,
-    ``v2-0.3M-x4``). All else is PyTorch's, which is faster in bfloat16 with such instructions (50 against 38; v1 1.7
-    times as fast) and ten times slower without.
+    On a CPU in float32 a v2 with the direct upsampler is compiled operators nearly all through, if these take its
+    numbers of channels. They are faster than bfloat16 even where the CPU has instructions for that. Images per second
+    in float32 and bfloat16 on an AMD EPYC (Zen 4, two cores):
+
+    ==================================================  ====  ====
+    ``v2-0.3M-x4``                                      68.4  49.7
+    the same with 16 channels                           126   85
+    the same with 64 channels, two groups of 3 blocks   41.2  32.5
+    the same in PyTorch's operators                     38.3  49.2
+    the same with 24 channels, so in PyTorch's          41.8  55.1
+    the same with the published upsampler               25.9  32.9
+    ``v2-x4``                                           3.5   4.0
+    ``v1-x4``                                           2.4   3.8
+    ==================================================  ====  ====
+
+    Without such instructions a CPU emulates bfloat16, ten times slower than float32.
     """
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
         return Precision(capability >= (8, 0), f"the GPU has capability {'.'.join(map(str, capability))}, "
                          "bfloat16 begins at 8.0")
-    if config.version == "v2" and all(chosen_for("dpcb", torch.empty(1, channels, 1, 1)) == "cpp"
-                                      for channels in (config.channels, config.estimator_channels)):
+    if (config.version, config.upsampler) == ("v2", "direct") and all(
+            chosen_for("dpcb", torch.empty(1, channels, 1, 1)) == "cpp"
+            for channels in (config.channels, config.estimator_channels)):
         return Precision(False, "the C++ operators compute in it")
     if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
         return Precision(True, "the CPU has instructions for it")

@@ -16,6 +16,7 @@ from ..config import DANConfig
 from ..errors import DanFastError
 from ..model import DAN
 from .checkpoints import Checkpoints, code_revision
+from .clock import StepClock, Times
 from .config_file import preset_from_dict, preset_to_dict, write_config
 from .late import LateReader
 from .precision import Precision, faster_precision
@@ -45,7 +46,7 @@ class RunOptions:
             validation), ``metrics.csv``, ``validation.csv`` and TensorBoard's event files.
         device: where to train.
         bf16: run the network in bfloat16 (autocast); weights, losses and optimiser stay float32. ``None``: if that is
-            faster.
+            faster; a resumed run does as it did before.
         workers: processes that read images; 0: the training process itself.
         log_every, save_every, validate_every: steps between scalars, checkpoints, validations.
         profile: write a trace of a few steps, ``trace.json``.
@@ -89,6 +90,7 @@ class Run:
                                  bf16=self.precision.bf16, processes=self.processes, loss=loss)
         self.checkpoints = Checkpoints(options.out / "checkpoints")
         self.reader = LateReader(LAG)
+        self.clock = StepClock(options.device)
         self.step = 0
         self.rollbacks = 0  # in a row, so that the learning rate is still low
         self.low_until = 0
@@ -131,21 +133,21 @@ class Run:
             average_weight=1 - min(settings.ema, (1 + step) / (10 + step)),
             iterations=settings.iterations_at(step, self.preset.config.iterations), stop=stop)
         self.step += 1
-        self.reader.push(self.step, report)
+        self.reader.push(self.step, report, self.clock.step_ended())
 
-    def reports(self, *, all_of_them: bool = False) -> Iterator[tuple[int, Report, float]]:
-        """What is now known of the steps, by their number from 1, and when each was done (``time.perf_counter()``).
+    def reports(self, *, all_of_them: bool = False) -> Iterator[tuple[int, Report, Times | None]]:
+        """What is now known of the steps, by their number from 1; rolls back where the run has diverged.
 
-        Rolls back where the run has diverged.
+        Nothing is known of what those steps took that an earlier version of dan_fast saved.
         """
-        for step, values, finished in self.reader.late(0 if all_of_them else None):
+        for step, values, times in self.reader.late(0 if all_of_them else None):
             report = Report(*values)
             if report.diverged:
                 self._roll_back(step, report)
             elif report.skipped:
                 log.warning("step %d: loss %.4g, gradient norm %.4g: skipped", step,
                             report.sr + self.preset.training.kernel_weight * report.kernel, report.gradient_norm)
-            yield step, report, finished
+            yield step, report, times
 
     def _roll_back(self, step: int, report: Report) -> None:
         why = f"training diverged in step {step} (loss {report.sr:.4g} and {report.kernel:.4g})"
@@ -171,9 +173,9 @@ class Run:
         if self.processes.main:
             self.checkpoints.write(self.step, {
                 "preset": preset_to_dict(self.preset), "seed": self.seed, "step": self.step, "code": code_revision(),
-                "rollbacks": self.rollbacks, "low_until": self.low_until, "best": self.best,
+                "rollbacks": self.rollbacks, "low_until": self.low_until, "best": self.best, "bf16": self.take.bf16,
                 "step_state": self.take.state_dict(), "reports": self.reader.state_dict(),
-                "generator": torch.get_rng_state()})
+                "times": self.reader.times(), "generator": torch.get_rng_state()})
             checkpoint.save(self.average, self.options.out / WEIGHTS)
             write_config(self.options.out / CONFIG, self.preset, self.seed)
         self.processes.wait_for_all()
@@ -195,8 +197,11 @@ class Run:
         state = Checkpoints(options.out / "checkpoints").read()
         run = cls(preset_from_dict(state["preset"], str(options.out)), state["seed"], options, processes,
                   build=build, loss=loss)
+        if options.bf16 is None and "bf16" in state:  # which earlier versions did not note
+            run.precision = Precision(state["bf16"], "as the run began")
+            run.take.bf16 = run.precision.bf16
         run.take.load_state_dict(state["step_state"])
-        run.reader.load_state_dict(state["reports"])
+        run.reader.load_state_dict(state["reports"], state.get("times", {}))
         torch.set_rng_state(state["generator"])
         for name in ("step", "rollbacks", "low_until", "best"):
             setattr(run, name, state[name])

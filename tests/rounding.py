@@ -1,0 +1,38 @@
+"""What a floating point type costs by itself: the error of a computation that rounds to it after every operation.
+
+PyTorch's own error in the type is no measure: it depends on the machine's instruction set, which decides in which order
+and with what in between sums are made.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+
+class RoundedTo(TorchFunctionMode):
+    """Within it each operation on float64 tensors gives numbers of ``dtype``, and so does each one's gradient."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(self, function, types, args=(), kwargs=None) -> Any:
+        return _mapped(function(*args, **(kwargs or {})), self._rounded)
+
+    def _rounded(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.dtype).double() if tensor.dtype == torch.float64 else tensor
+
+
+def _mapped(value: Any, function) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    return type(value)(_mapped(part, function) for part in value) if type(value) in (tuple, list) else value
+
+
+def coarsest(*tensors: Tensor) -> torch.dtype:
+    """The type of the floating point tensors that rounds most."""
+    return max((tensor.dtype for tensor in tensors if tensor.is_floating_point()), key=lambda t: torch.finfo(t).eps)
