@@ -8,7 +8,13 @@ from pathlib import Path
 
 from dan_fast.threads import wait_passively
 
-wait_passively()  # before torch is imported: tests run beside other programs too
+# What follows is read when torch is imported.
+wait_passively()  # tests run beside other programs too
+# As many threads on every machine: enough to go wrong, not so many that tiny networks wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+# What torch.compile makes around an operator is plain code on every machine, and no time is spent on trying out which
+# vector instructions there are.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
 
 import dan_fast_kernels  # noqa: E402
 import pytest  # noqa: E402
@@ -43,8 +49,13 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def fresh_compiler_cache(tmp_path_factory) -> None:
-    """torch.compile's cache of another version of the operators must not serve this one."""
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path_factory.mktemp("inductor"))
+    """torch.compile's cache of another version of the operators must not serve this one.
+
+    The processes of pytest-xdist share one.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
 
 
 @pytest.fixture(autouse=True)

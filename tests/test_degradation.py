@@ -4,6 +4,7 @@ from fractions import Fraction
 import cv2
 import pytest
 import torch
+from conftest import tiny_config
 from safetensors.torch import load_file
 
 from dan_fast.degradation import (
@@ -15,7 +16,9 @@ from dan_fast.degradation import (
     random_irregular_kernels,
     random_isotropic_kernels,
 )
+from dan_fast.degradation.pca import FIT_COUNT
 from dan_fast.degradation.pipeline import Degradation, round_8bit
+from dan_fast.model import DAN
 from dan_fast.training.presets import PRESETS
 
 
@@ -134,6 +137,19 @@ def test_pca_codes_describe_the_kernels():
     torch.testing.assert_close(encoder.matrix.T @ encoder.matrix, torch.eye(10), rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="code_length"):
         PCAEncoder.fit(kernels, 21)
+
+
+def test_settings_have_a_basis_of_their_own():
+    """It is fitted once; a network that learns on has its own copy."""
+    for degradation in (Degradation(2, 5, (0.2, 2.0)), Degradation(2, 5, (0.2, 3.0)),
+                        Degradation(2, 5, (0.6, 2.0), irregular=True)):
+        encoder = degradation.encoder(4)
+        expected = PCAEncoder.fit(degradation.kernels(FIT_COUNT, torch.Generator().manual_seed(0)), 4)
+        assert torch.equal(encoder.matrix, expected.matrix)
+        model = DAN(tiny_config(scale=2, kernel_size=5, code_length=4), encoder.matrix)
+        model.encoder.zero_()
+        assert degradation.encoder(4) is encoder and torch.equal(encoder.matrix, expected.matrix)
+        assert degradation.encoder(3).matrix.shape == (25, 3)
 
 
 @pytest.mark.parametrize("name", PRESETS)

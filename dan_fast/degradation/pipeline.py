@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -60,7 +61,7 @@ class Degradation:
 
     def encoder(self, code_length: int) -> PCAEncoder:
         """The PCA basis of this setting's kernels, from 30,000 of them; the same every time."""
-        return PCAEncoder.fit(self.kernels(FIT_COUNT, torch.Generator().manual_seed(0)), code_length)
+        return _encoder(replace(self, sigma=tuple(self.sigma)), code_length)
 
     def __call__(self, hr: Tensor, generator: torch.Generator | None = None,
                  part: tuple[int, int] = (0, 1)) -> tuple[Tensor, Tensor]:
@@ -85,3 +86,9 @@ class Degradation:
             noise = level * torch.randn((whole, *lr.shape[1:]), generator=generator, device=device)
             lr = lr + noise[own].to(lr)
         return round_8bit(lr), kernel
+
+
+@lru_cache(maxsize=16)
+def _encoder(degradation: Degradation, code_length: int) -> PCAEncoder:
+    # A fit takes seconds, and an experiment trains dozens of networks for the same kernels.
+    return PCAEncoder.fit(degradation.kernels(FIT_COUNT, torch.Generator().manual_seed(0)), code_length)
