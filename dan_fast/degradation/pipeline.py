@@ -61,7 +61,8 @@ class Degradation:
 
     def encoder(self, code_length: int) -> PCAEncoder:
         """The PCA basis of this setting's kernels, from 30,000 of them; the same every time."""
-        return _encoder(replace(self, sigma=tuple(self.sigma)), code_length)
+        lowest, highest = self.sigma  # which may have come as a list
+        return _encoder(replace(self, sigma=(lowest, highest)), code_length)
 
     def __call__(self, hr: Tensor, generator: torch.Generator | None = None,
                  part: tuple[int, int] = (0, 1)) -> tuple[Tensor, Tensor]:
