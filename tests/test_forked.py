@@ -43,7 +43,7 @@ def forked(function):
 def run(code: str) -> str:
     try:
         result = subprocess.run([sys.executable, "-c", START + textwrap.dedent(code)], capture_output=True, text=True,
-                                timeout=120, cwd=os.path.dirname(__file__),
+                                timeout=300, cwd=os.path.dirname(__file__),
                                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     except subprocess.TimeoutExpired:
         pytest.fail("hangs")

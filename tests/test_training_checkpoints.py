@@ -43,24 +43,36 @@ def figures(out: Path) -> list[list[str]]:
     return [line.split(",")[:5] for line in (out / "metrics.csv").read_text().splitlines()]
 
 
-# Forks runs from one process that has everything imported, kills each after so many seconds of training, and lets the
-# last one end.
+# Forks runs from one process that has everything imported, kills each some steps and a moment after it has begun to
+# report, and lets the last one end. How far it comes does not depend on the speed of the machine.
 KILLER = """
 import json, os, signal, sys, time
 import torch
 from dan_fast.cli import main
 import dan_fast.commands.train, torch._dynamo, torch.utils.tensorboard  # what a run imports when it begins
 torch.set_num_threads(1)
-arguments, out, seconds = json.loads(sys.argv[1])
-for wait in [*seconds, None]:
-    metrics = os.path.join(out, "metrics.csv")
+arguments, out, moments = json.loads(sys.argv[1])
+metrics = os.path.join(out, "metrics.csv")
+
+def reports():
+    with open(metrics, "rb") as file:
+        return file.read().count(b"\\n")
+
+def running(child):
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+for moment in [*moments, None]:
     before = os.stat(metrics).st_mtime_ns if os.path.exists(metrics) else 0
     child = os.fork()
     if child == 0:
         os._exit(main(arguments))
-    if wait is None:
+    if moment is None:
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    while not os.path.exists(metrics) or os.stat(metrics).st_mtime_ns == before:
+    steps, wait = moment
+    while running(child) and (not os.path.exists(metrics) or os.stat(metrics).st_mtime_ns == before):
+        time.sleep(0.002)
+    goal = reports() + steps
+    while running(child) and reports() < goal:
         time.sleep(0.002)
     time.sleep(wait)
     os.kill(child, signal.SIGKILL)
@@ -76,8 +88,8 @@ def test_killed_at_20_random_moments_it_ends_with_the_losses_of_an_unbroken_run(
     assert main([*common, "--out", str(tmp_path / "whole")]) == 0
     out = tmp_path / "killed"
     rng = random.Random()
-    seconds = [rng.uniform(0, 0.2) for _ in range(20)]
-    call = json.dumps([[*common, "--out", str(out), "--resume", "auto"], str(out), seconds])
+    moments = [(rng.randrange(8), rng.uniform(0, 0.05)) for _ in range(20)]
+    call = json.dumps([[*common, "--out", str(out), "--resume", "auto"], str(out), moments])
     done = subprocess.run([sys.executable, "-c", KILLER, call], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert 0 < done.stderr.count("steps 0 to 150") < 15  # it went on where it was

@@ -71,4 +71,4 @@ def test_used_and_of_both_versions(model):
 def test_to_a_spawned_process(tiny_model, module):
     upscaler = dan_fast.Upscaler(tiny_model, tile=16)
     with module.get_context("spawn").Pool(1) as pool:
-        assert_same(pool.apply_async(upscaled, (upscaler,)).get(timeout=120), upscaler)
+        assert_same(pool.apply_async(upscaled, (upscaler,)).get(timeout=300), upscaler)
