@@ -28,7 +28,7 @@ class Progress {
   // true waits for all strips of the image.
   template <typename Gathers>
   Progress(const std::vector<int64_t>& image_of, int steps, int phases, const Gathers& gathers)
-      : steps_(steps), strips_(image_of.size()), left_(static_cast<int64_t>(image_of.size())) {
+      : steps_(steps), strips_(image_of.size()), left_(steps > 0 ? static_cast<int64_t>(image_of.size()) : 0) {
     for (int phase = 0; phase < phases; ++phase) gathers_.push_back(gathers(phase));
     for (size_t n = 0; n < image_of.size(); ++n) {
       const auto range = std::equal_range(image_of.begin(), image_of.end(), image_of[n]);

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from conftest import tiny_config
@@ -83,6 +86,14 @@ def test_denormals(native):
     found, exact = dpcb_stack(x, weights, tiny), dpcb_stack_ref(*doubled((x, weights, tiny)))
     assert found.abs().max() < 1.1e-38 and (found != 0).any()
     assert (found - exact).abs().max() <= 5e-44
+
+
+def test_no_block_leaves_x_alone(native):
+    """The public operator refuses this; the compiled one must not wait for steps that nobody takes."""
+    code = ("import torch, dan_fast_kernels\nassert dan_fast_kernels.EXTENSION\nx = torch.rand(2, 8, 8, 16)\n"
+            "none = torch.empty(0, 36 * 16 * 16 + 16), torch.empty(2, 0, 16)\n"
+            "assert torch.equal(torch.ops.dan_fast.dpcb_stack_cpp(x, *none, 1, True), x)")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_is_the_body_of_the_restorer(native):
