@@ -168,7 +168,7 @@ class DegradedSet:
 
     def _read(self, path: Path, kernel_size: int) -> np.ndarray:
         """The image in 8 bit, cut at the bottom and right to a multiple of the scale."""
-        rgb = to_8_bits(read_image(path).rgb)
+        rgb = to_8_bits(read_image(path).visible().rgb)
         height, width = (side - side % self.scale for side in rgb.shape[:2])
         if min(height, width) < kernel_size:
             raise ImageError(f"{path} has {rgb.shape[1]}x{rgb.shape[0]} pixels: "

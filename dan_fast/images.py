@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -54,10 +54,9 @@ class Photo:
         """What the file held: HxW if it is grey, else ``rgb``."""
         return self.rgb[..., 0] if self.grey else self.rgb
 
-    @property
-    def visible(self) -> np.ndarray:
-        """``pixels`` for a network: where they are transparent, the visible colours around go on."""
-        return self.pixels if self.alpha is None else extend_colours(self.pixels, self.alpha)
+    def visible(self) -> Photo:
+        """This photo as a network may see it: where it is transparent, the visible colours around go on."""
+        return self if self.alpha is None else replace(self, rgb=extend_colours(self.rgb, self.alpha))
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:

@@ -9,7 +9,10 @@ from conftest import tiny_config
 
 import dan_fast
 from dan_fast.cli import main
+from dan_fast.degraded_set import DegradedSet, isotropic
 from dan_fast.images import read_image, write_image
+from dan_fast.training.data import PatchDataset
+from dan_fast.training.pack import packed_images, write_pack
 from dan_fast.transparency import extend_colours, upscale_alpha
 
 HIDDEN = [(0, 0, 0), (255, 255, 255), (0, 255, 0)]
@@ -92,6 +95,23 @@ def test_grey_with_alpha(tmp_path):
             expected = on(background, np.full_like(photo.rgb, 180), photo.alpha)
             assert np.abs(on(background, photo.rgb, photo.alpha) - expected).max() <= 3
         found.add((tmp_path / "out" / "grey_x4.png").read_bytes())
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_nothing_learns_or_measures_them(tmp_path, grey):
+    """Photos that are degraded, packed or trained on are those without their hidden colours."""
+    alpha = disc(48, 15, 5)
+    found = set()
+    for n, hidden in enumerate(HIDDEN if not grey else [(0,) * 3, (90,) * 3, (255,) * 3]):
+        photo, pack = tmp_path / str(n) / "disc.png", tmp_path / f"{n}.tif"
+        pixels = coloured(alpha, hidden)
+        write_image(photo, pixels[..., 0] if grey else pixels, alpha, grey=grey)
+        write_pack([(photo, "disc.png")], pack, pytest.fail)
+        case, = DegradedSet.from_folder(photo.parent, 4, isotropic(2.0)).cases()
+        learnt, packed = PatchDataset([photo], 48).mirrored(0), packed_images(pack)[0].pixels()
+        assert np.array_equal(learnt, packed) and np.array_equal(learnt, case.hr)
+        found.add((case.lr.tobytes(), learnt.tobytes()))
     assert len(found) == 1
 
 

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         make_folder(args.output)
 
     def estimate(job: Job, photo: Photo) -> np.ndarray:
-        return upscaler.estimate_kernel(photo.visible)
+        return upscaler.estimate_kernel(photo.pixels)
 
     def write(job: Job, kernel: np.ndarray) -> None:
         if args.output:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         off = "" if shift == NO_SHIFT else f"; its centre of mass lies {shift} of its middle"
         tqdm.write(f"{job.source}: {kernel_shape(kernel)}{off}")
 
-    return for_each(jobs, lambda job: read_image(job.source), estimate, write)
+    return for_each(jobs, lambda job: read_image(job.source).visible(), estimate, write)
 
 
 def kernel_files(base: Path) -> list[Path]:

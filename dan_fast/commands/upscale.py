@@ -83,14 +83,14 @@ class _Upscale:
         return files
 
     def read(self, job: Job) -> Photo:
-        photo = read_image(job.source)
+        photo = read_image(job.source).visible()
         height, width = (self.upscaler.scale * side for side in photo.rgb.shape[:2])
         check_writable(self._image_path(job), height, width)  # before the long part
         return photo
 
     def upscale(self, job: Job, photo: Photo) -> tuple[Photo, UpscaleResult]:
         wants_kernel = self.args.save_kernel or self.args.compare
-        return photo, self.upscaler(photo.visible, kernel=self.kernel, wants_kernel=wants_kernel)
+        return photo, self.upscaler(photo.pixels, kernel=self.kernel, wants_kernel=wants_kernel)
 
     def write(self, job: Job, upscaled: tuple[Photo, UpscaleResult]) -> None:
         photo, result = upscaled
@@ -127,8 +127,6 @@ def _comparison(photo: Photo, image: np.ndarray, kernel: np.ndarray, scale: int)
     ours = to_8_bits(image)
     if ours.ndim == 2:
         ours = cv2.cvtColor(ours, cv2.COLOR_GRAY2RGB)
-    plain = _bicubic(to_8_bits(photo.visible), scale)
-    if plain.ndim == 2:
-        plain = cv2.cvtColor(plain, cv2.COLOR_GRAY2RGB)
+    plain = _bicubic(to_8_bits(photo.rgb), scale)
     return side_by_side([plain, ours, kernel_picture(kernel, max(84, min(420, ours.shape[0])))],
                         ["bicubic", "DAN", "kernel"])

@@ -100,7 +100,7 @@ class PatchDataset(Dataset):
         if number in self._cache:
             self._cache.move_to_end(number)
             return self._cache[number]
-        pixels = to_8_bits(read_image(image).rgb)
+        pixels = to_8_bits(read_image(image).visible().rgb)
         self._cache[number] = pixels
         self._cached_bytes += pixels.nbytes
         while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:

@@ -56,7 +56,7 @@ def write_pack(images: Iterable[tuple[Path, str]], path: Path, on_skip: Callable
         with tifffile.TiffWriter(temporary, bigtiff=True) as writer:
             for file, name in images:
                 try:
-                    pixels = to_8_bits(read_image(file).rgb)
+                    pixels = to_8_bits(read_image(file).visible().rgb)
                 except ImageError as error:
                     on_skip(str(error))
                     continue
