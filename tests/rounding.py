@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 
 
 class RoundedTo(TorchFunctionMode):
@@ -21,16 +22,10 @@ class RoundedTo(TorchFunctionMode):
         self.dtype = dtype
 
     def __torch_function__(self, function, types, args=(), kwargs=None) -> Any:
-        return _mapped(function(*args, **(kwargs or {})), self._rounded)
+        return tree_map_only(Tensor, self._rounded, function(*args, **(kwargs or {})))
 
     def _rounded(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.dtype).double() if tensor.dtype == torch.float64 else tensor
-
-
-def _mapped(value: Any, function) -> Any:
-    if isinstance(value, Tensor):
-        return function(value)
-    return type(value)(_mapped(part, function) for part in value) if type(value) in (tuple, list) else value
 
 
 def coarsest(*tensors: Tensor) -> torch.dtype:

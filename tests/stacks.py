@@ -14,26 +14,15 @@ import dan_fast_kernels
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 from winograd import MARGIN, Rounded
 
 from dan_fast.errors import DanFastError
 from dan_fast.ops import backend, packing
 
 
-def mapped(value: Any, function):
-    """``value`` with ``function`` of every tensor in its lists and tuples."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, list):
-        return [mapped(part, function) for part in value]
-    if isinstance(value, tuple):
-        parts = [mapped(part, function) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-    return value
-
-
 def doubled(arguments):
-    return mapped(arguments, Tensor.double)
+    return tree_map_only(Tensor, Tensor.double, arguments)
 
 
 def draw(*shape: int) -> Tensor:
@@ -164,9 +153,9 @@ class StackTests:
         for variant in self.variants:
             arguments = self.case(2, 16, 7, 9, **variant)
             expected = self.op(*arguments)
-            assert torch.equal(self.op(*mapped(arguments, lambda t: t.contiguous(**last) if t.dim() == 4 else t)),
-                               expected)
-            turned = mapped(arguments, lambda t: t.mT.contiguous().mT if t.dim() > 1 else t)
+            images_last = tree_map_only(Tensor, lambda t: t.contiguous(**last) if t.dim() == 4 else t, arguments)
+            assert torch.equal(self.op(*images_last), expected)
+            turned = tree_map_only(Tensor, lambda t: t.mT.contiguous().mT if t.dim() > 1 else t, arguments)
             assert torch.equal(self.op(*turned), expected)
 
     def test_reads_only_its_arguments(self, native):
@@ -177,7 +166,7 @@ class StackTests:
 
         for variant in self.variants:
             arguments = self.case(2, 16, 7, 9, **variant)
-            assert torch.equal(self.op(*mapped(arguments, inside)), self.op(*arguments))
+            assert torch.equal(self.op(*tree_map_only(Tensor, inside, arguments)), self.op(*arguments))
 
     @pytest.mark.parametrize("how", ["in place", "replaced", "data", "loaded", "optimiser"])
     def test_a_changed_parameter_is_noticed(self, native, how):
