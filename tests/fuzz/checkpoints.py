@@ -11,7 +11,7 @@ from dan_fast.config import DANConfig
 from dan_fast.errors import DanFastError
 from dan_fast.model import DAN
 
-from .images import assert_one_line
+from .images import refused_in_one_line
 
 
 def sound_files() -> dict[str, bytes]:
@@ -35,9 +35,5 @@ def sound_files() -> dict[str, bytes]:
 
 def read(path: Path) -> None:
     """Read one file: a network or a ``DanFastError``; anything else is raised."""
-    try:
-        model = checkpoint.load(path)
-    except DanFastError as error:
-        assert_one_line(path, error)
-    else:
-        assert isinstance(model, DAN)
+    with refused_in_one_line(path, DanFastError):
+        assert isinstance(checkpoint.load(path), DAN)

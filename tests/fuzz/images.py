@@ -1,6 +1,8 @@
 """Sound image files of every kind that is read, small, as the start of broken ones."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -77,14 +79,16 @@ def sound_files() -> dict[str, bytes]:
 
 def read(path: Path) -> None:
     """Read one file: a photo or an ``ImageError``; anything else is raised."""
-    try:
+    with refused_in_one_line(path, ImageError):
         photo = read_image(path)
-    except ImageError as error:
-        assert_one_line(path, error)
-    else:
         assert isinstance(photo, Photo) and photo.rgb.dtype in (np.uint8, np.uint16) and photo.rgb.size
 
 
-def assert_one_line(path: Path, error: Exception) -> None:
-    message = str(error)
-    assert message.isprintable() and str(path) in message and len(message) < 500, f"not one clear line: {message!r}"
+@contextmanager
+def refused_in_one_line(path: Path, refusal: type[Exception]) -> Iterator[None]:
+    """Take a ``refusal`` for right if it is one clear line about ``path``."""
+    try:
+        yield
+    except refusal as error:
+        message = str(error)
+        assert message.isprintable() and str(path) in message and len(message) < 500, f"not one clear line: {message!r}"

@@ -10,7 +10,7 @@ from scipy.io import savemat
 from dan_fast.errors import DanFastError
 from dan_fast.kernel_files import read_kernels
 
-from .images import assert_one_line
+from .images import refused_in_one_line
 
 
 def sound_files() -> dict[str, bytes]:
@@ -37,9 +37,6 @@ def sound_files() -> dict[str, bytes]:
 
 def read(path: Path) -> None:
     """Read one file: kernels or a ``DanFastError``; anything else is raised."""
-    try:
+    with refused_in_one_line(path, DanFastError):
         kernels = read_kernels(path)
-    except DanFastError as error:
-        assert_one_line(path, error)
-    else:
         assert kernels.ndim == 3 and kernels.dtype == np.float32 and np.isfinite(kernels).all()
