@@ -1,6 +1,6 @@
 # make demo   install, then blur, shrink and upscale the photos that ship
-# make test   install with what the tests need, then run them all, one process per core: ten minutes on two cores
-# make quick  the tests of what a change most likely breaks: three minutes on two cores
+# make test   install with what the tests need, then run them all, one process per core: twelve minutes on two cores
+# make quick  the tests of what a change most likely breaks: two minutes on two cores
 # make lint   ruff and mypy
 # make asan   every instruction set of the C++ operators, as plain programs under AddressSanitizer: two minutes
 # make fuzz   read 16,000 broken images, weights and kernels: two minutes; FUZZ='--seed 7' for the same ones again

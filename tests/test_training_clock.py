@@ -63,7 +63,7 @@ def rows(out) -> dict[int, tuple[float, float]]:
 
 
 def seconds(found: dict[int, tuple[float, float]], steps: int = 1) -> float:
-    """The time that the rows are about, of so many ``steps`` each."""
+    """The time that the rows are about, each of ``steps`` steps."""
     return sum(steps * BATCH / images for images, _ in found.values())
 
 
