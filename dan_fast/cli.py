@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+
+from dan_fast_kernels import without
 
 from .errors import DanFastError
 from .threads import wait_passively
@@ -42,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sub.set_defaults(run=module.run)
     args = parser.parse_args(argv)
     try:
+        _check_what_is_left_out()
         return args.run(args)
     except (DanFastError, OSError) as error:  # an OSError names its file and the reason
         print(f"dan-fast {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -49,6 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"dan-fast {args.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _check_what_is_left_out() -> None:
+    try:
+        without.names(os.environ.get(without.VARIABLE, ""))
+    except ValueError as error:
+        raise DanFastError(str(error)) from None
 
 
 def _sentence(text: str) -> str:

@@ -11,6 +11,7 @@
 ``DAN_FAST_BACKEND`` holds one of these names or several with commas, ``with backend(…)`` takes them as arguments.
 The first that an operator has by design is the one that computes it, or the call is an error: nothing else is
 used silently. The choice is made at each call, so a function that was compiled or exported follows it too.
+``DAN_FAST_WITHOUT`` leaves out single kernels of a GPU instead (``dan_fast_kernels.without``).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from functools import cache
 
 import dan_fast_kernels
 import torch
+from dan_fast_kernels import without
 from torch import Tensor
 
 from ..errors import DanFastError
@@ -68,12 +70,13 @@ def recalled(ctx) -> AbstractContextManager[None]:
     return backend(*ctx.asked) if ctx.asked else nullcontext()
 
 
-def choose(op: str, has: Sequence[str], *tensors: Tensor | None, triton_refuses: str = "",
+def choose(op: str, has: Sequence[str], *tensors: Tensor | None, kernel: str = "", triton_refuses: str = "",
            cpp_refuses: str = "") -> str:
     """The backend for one call of ``op``.
 
     Args:
         op: name of the operator; its compiled version is ``torch.ops.dan_fast.<op>_cpp``.
+        kernel: the part of ``dan_fast_kernels.without`` that its code for GPUs is; default: ``op``.
         has: the backends that it has by design; ``torch`` is one of them.
         tensors: its floating point arguments, all on one device.
         triton_refuses, cpp_refuses: why its Triton kernel, or the extension, does not take these arguments; empty
@@ -85,6 +88,10 @@ def choose(op: str, has: Sequence[str], *tensors: Tensor | None, triton_refuses:
     say_if_forked()
     given = [tensor for tensor in tensors if tensor is not None]
     refuses = {"triton": triton_refuses, "cpp": cpp_refuses}
+    if reason := _left_out(kernel or op):
+        refuses["triton"] = reason
+        if given[0].is_cuda:
+            refuses["cpp"] = reason
     asked = _ASKED.get()
     source = f"backend({', '.join(map(repr, asked))})"
     if not asked:
@@ -102,6 +109,16 @@ def choose(op: str, has: Sequence[str], *tensors: Tensor | None, triton_refuses:
             return name
     raise DanFastError(f"{source}: {op} has {', '.join(has)}. Name one of these as well, or auto: "
                        f"{','.join((*asked, 'auto'))}")
+
+
+def _left_out(kernel: str) -> str:
+    """Why the kernel is not to be used; empty if it may be."""
+    if not os.environ.get(without.VARIABLE) or kernel not in without.PARTS:
+        return ""
+    try:
+        return f"{without.VARIABLE} leaves {kernel} out" if without.without(kernel) else ""
+    except ValueError as error:
+        raise DanFastError(str(error)) from None
 
 
 def interpreting() -> bool:
@@ -166,12 +183,13 @@ def _why_no_cpp(op: str, tensors: list[Tensor]) -> str:
 def _why_no_triton_for(tensors: list[Tensor]) -> str:
     if reason := why_no_triton():
         return reason
-    for tensor in tensors:
-        if tensor.dtype == torch.float64:
-            return "an argument is float64 and the kernels compute in float32"
-        if tensor.device.type != "cuda":
+    # A body has some two hundred tensors: what depends on their device is asked once per device.
+    for device in {tensor.device for tensor in tensors}:
+        if device.type != "cuda":
             if not interpreting():
-                return f"an argument is on {tensor.device} and Triton needs a GPU"
-        elif (capability := torch.cuda.get_device_capability(tensor.device)) < OLDEST_GPU:
+                return f"an argument is on {device} and Triton needs a GPU"
+        elif (capability := torch.cuda.get_device_capability(device)) < OLDEST_GPU:
             return f"the GPU has capability {'.'.join(map(str, capability))} and the kernels need 8.0"
+    if any(tensor.dtype == torch.float64 for tensor in tensors):
+        return "an argument is float64 and the kernels compute in float32"
     return ""

@@ -78,7 +78,7 @@ def triton_refusal(channels: int) -> str:
 def chosen_for(op: str, x: Tensor, *others: Tensor | None) -> str:
     """The backend of an operator of this file, or of ``dpcb``, for these arguments."""
     given = [x, *(tensor for tensor in others if tensor is not None)]
-    return choose(op, HAS, *given, triton_refuses=triton_refusal(x.shape[1]),
+    return choose(op, HAS, *given, kernel="conv3x3", triton_refuses=triton_refusal(x.shape[1]),
                   cpp_refuses=cpp_refusal(x.shape[1], given))
 
 

@@ -138,7 +138,7 @@ def _op(x: Tensor, z: Tensor, weight1: Sequence[Tensor], bias1: Sequence[Tensor]
     refusal = cpp_refusal(x.shape[1], tensors)
     if (both := x.shape[1] + z.shape[1]) > MOST_CHANNELS and not refusal:
         refusal = f"C + Cz is {both} and the extension takes up to {MOST_CHANNELS}"
-    chosen = choose("crb_stack", HAS, *tensors, cpp_refuses=refusal)
+    chosen = choose("crb_stack", HAS, *tensors, kernel="channel_attention", cpp_refuses=refusal)
     if chosen == "triton":
         return _forward_triton(x, z, lists)
     if chosen == "cpp":

@@ -86,7 +86,7 @@ def _forward_triton(x: Tensor, scales: Tensor, weight1: Sequence[Tensor], bias1:
 def _op(x: Tensor, scales: Tensor, weight1: Sequence[Tensor], bias1: Sequence[Tensor], weight2: Sequence[Tensor],
         bias2: Sequence[Tensor], blocks: int, doubled: bool) -> Tensor:
     tensors = (x, scales, *weight1, *bias1, *weight2, *bias2)
-    chosen = choose("dpcb_stack", HAS, *tensors, cpp_refuses=cpp_refusal(x.shape[1], tensors),
+    chosen = choose("dpcb_stack", HAS, *tensors, kernel="conv3x3", cpp_refuses=cpp_refusal(x.shape[1], tensors),
                     triton_refuses=triton_refusal(x.shape[1]))
     if chosen == "triton":
         return _forward_triton(x, scales, weight1, bias1, weight2, bias2, blocks, doubled)

@@ -99,7 +99,7 @@ def _op(x: Tensor, z: Tensor, weight1: Sequence[Tensor], bias1: Sequence[Tensor]
         z_bias2: Sequence[Tensor], doubled: bool) -> Tensor:
     weights = (weight1, bias1, weight2, bias2, z_weight1, z_bias1, z_weight2, z_bias2)
     tensors = (x, z, *(tensor for tensors in weights for tensor in tensors))
-    chosen = choose("dpcg", HAS, *tensors, cpp_refuses=cpp_refusal(x.shape[1], tensors),
+    chosen = choose("dpcg", HAS, *tensors, kernel="conv3x3", cpp_refuses=cpp_refusal(x.shape[1], tensors),
                     triton_refuses=triton_refusal(x.shape[1]))
     if chosen == "triton":
         return _forward_triton(x, z, *weights, doubled)

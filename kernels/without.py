@@ -1,0 +1,48 @@
+"""Parts of the GPU code that can be left out by name, so that one that fails costs its own gain and nothing else.
+
+``DAN_FAST_WITHOUT`` holds names of ``PARTS`` with commas between them, read at each call::
+
+    DAN_FAST_WITHOUT=conv3x3,training_graphs dan-fast train …
+
+``dan-fast doctor --gpu`` tries every part and says which names to put there.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+VARIABLE = "DAN_FAST_WITHOUT"
+
+# By name, what does the work instead. The kernels come first.
+PARTS = {
+    "conv3x3": "cuDNN's convolutions and PyTorch's operations after them",
+    "condition_path": "PyTorch, two small matrix products per block",
+    "estimator_tail": "PyTorch",
+    "modulate": "PyTorch",
+    "channel_attention": "PyTorch",
+    "upsampler": "cuDNN's convolutions, one for each edge and corner",
+    "blur_downsample": "PyTorch, a convolution and a resize",
+    "descriptors": "loads by address instead of the copy engine's (TMA)",
+    "programmatic_launch": "a kernel starts when the one before has ended",
+    "inference_graphs": "kernels are launched one by one",
+    "training_graphs": "kernels are launched one by one",
+    "training_plan": "the plain model computes the iterations that do not learn",
+}
+
+
+def without(part: str) -> bool:
+    """Whether ``DAN_FAST_WITHOUT`` names ``part``, one of ``PARTS``; ``ValueError`` if it names something else."""
+    if part not in PARTS:
+        raise KeyError(part)
+    return part in names(os.environ.get(VARIABLE, ""))
+
+
+@cache
+def names(value: str) -> frozenset[str]:
+    """The parts that ``value``, which may be empty, names with commas; ``ValueError`` if one does not exist."""
+    found = frozenset(name for name in map(str.strip, value.split(",")) if name)
+    for name in sorted(found):
+        if name not in PARTS:
+            raise ValueError(f"{VARIABLE}={value}: there is no part {name!r}; expected some of {', '.join(PARTS)}")
+    return found
