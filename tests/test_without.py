@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 from dan_fast_kernels import without
 
 from dan_fast import cli, ops
 from dan_fast.errors import DanFastError
-from dan_fast.ops import backend
+
+# The name in ``ops`` is the context manager's.
+backend = importlib.import_module("dan_fast.ops.backend")
 
 
 @pytest.fixture
