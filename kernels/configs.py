@@ -51,6 +51,11 @@ def choose(kernel: str, shape_class: str, candidates: Candidates, device: torch.
     return tuned or candidates_for(candidates, capability)[0]
 
 
+def tf32() -> bool:
+    """Whether float32 convolutions may round to TensorFloat-32: as cuDNN's, by PyTorch's setting for these."""
+    return torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
+
+
 @cache
 def _properties(index: int) -> tuple[str, int]:
     properties = torch.cuda.get_device_properties(index)

@@ -22,6 +22,7 @@ from ..ops import (
     condition_path,
     condition_weights,
     conv3x3_bias,
+    convolution,
     crb_stack,
     crb_weights,
     dpcb_stack,
@@ -87,7 +88,7 @@ class Plan(ABC):
         self._bicubic = None
         if restorer.adds_bicubic:
             self._bicubic = Bicubic(config.image_channels, config.scale, restorer.fusion.weight)
-        self._head_weight, self._head_padding = strided_weight(self._estimator_head.weight.detach(), config.scale)
+        self._head_weight, _ = strided_weight(self._estimator_head.weight.detach(), config.scale)
         self.first_code = model.init_ker_map
         with torch.no_grad():
             self.first_condition = self.condition(self.first_code)
@@ -122,12 +123,18 @@ class Plan(ABC):
         """The Estimator's convolution of the result."""
         return self._image.Estimator.head_HR
 
+    @property
+    def _lr_head(self) -> Any:
+        """The Estimator's convolution of ``lr``."""
+        return self._image.Estimator.head_LR
+
     def prepare(self, lr: Tensor) -> Prepared:
         """For ``lr`` (B, image channels, h, w) in [0, 1]; any floating point type."""
         with self.stopwatch("heads"):
-            lr = lr.to(self.device, self.dtype, memory_format=torch.channels_last)
-            base = None if self._bicubic is None else self._bicubic(lr)
-            return Prepared(self._head(lr), self._image.Estimator.head_LR(lr), base)
+            lr = lr.to(self.device)
+            base = None if self._bicubic is None else self._bicubic(lr.to(self.dtype))
+            return Prepared(convolution(lr, self._head.weight, self._head.bias),
+                            convolution(lr, self._lr_head.weight, self._lr_head.bias), base)
 
     def restore(self, prepared: Prepared, condition: Tensor) -> Tensor:
         """The result as cells, (B, s*s*colours, h, w). A ``condition`` of batch 1 is for every image."""
@@ -146,7 +153,7 @@ class Plan(ABC):
     def features(self, cells: Tensor, prepared: Prepared) -> Tensor:
         """The Estimator's last image, (B, C, h, w)."""
         with self.stopwatch("estimator head"):
-            z = F.conv2d(cells, self._head_weight, self._estimator_head.bias, padding=self._head_padding)
+            z = convolution(cells, self._head_weight, self._estimator_head.bias)
         with self.stopwatch("estimator body"):
             return self._estimator_body(prepared.estimator_head, z)
 
@@ -226,6 +233,10 @@ class PlanV2(Plan):
     @property
     def _estimator_head(self) -> Any:
         return self._image.Estimator.head_HR[0]
+
+    @property
+    def _lr_head(self) -> Any:
+        return self._image.Estimator.head_LR[0]
 
     def _body(self, head: Tensor, condition: Tensor) -> Tensor:
         return dpcb_stack(head, self._body_weights, condition)

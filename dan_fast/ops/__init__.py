@@ -6,17 +6,20 @@ from .channel_attention import AttentionWeights, attention_weights, channel_atte
 from .condition_path import ConditionWeights, condition_path, condition_weights
 from .conv3x3 import conv3x3_bias_lrelu, conv3x3_scale_residual
 from .conv3x3_bias import conv3x3_bias
+from .convolution import convolution
 from .crb_stack import CRBWeights, crb_stack, crb_weights
 from .dpcb import dpcb
 from .dpcb_stack import DPCBWeights, dpcb_stack, dpcb_weights
 from .dpcg import DPCGWeights, dpcg, dpcg_weights
 from .estimator_tail import TailWeights, estimator_tail, tail_weights
 from .modulate import modulate
+from .upsampler import upsampler
 from .warmup import warmup
 
 __all__ = [
     "AttentionWeights", "CRBWeights", "ConditionWeights", "DPCBWeights", "DPCGWeights", "TailWeights",
     "attention_weights", "backend", "blur_downsample", "channel_attention", "condition_path", "condition_weights",
-    "conv3x3_bias", "conv3x3_bias_lrelu", "conv3x3_scale_residual", "crb_stack", "crb_weights", "dpcb", "dpcb_stack",
-    "dpcb_weights", "dpcg", "dpcg_weights", "estimator_tail", "modulate", "tail_weights", "warmup",
+    "conv3x3_bias", "conv3x3_bias_lrelu", "conv3x3_scale_residual", "convolution", "crb_stack", "crb_weights", "dpcb",
+    "dpcb_stack", "dpcb_weights", "dpcg", "dpcg_weights", "estimator_tail", "modulate", "tail_weights", "upsampler",
+    "warmup",
 ]
