@@ -53,7 +53,7 @@ class CollapsedUpsampler:
 
     def __init__(self, upscale: Any, channels: int, scale: int, *, learns: bool = False,
                  dtype: torch.dtype | None = None) -> None:
-        self._upscale, self._scale = upscale, scale
+        self._upscale, self._scale, self._learns = upscale, scale, learns
         dtype = dtype or next(upscale.parameters()).dtype
         with torch.inference_mode(False), torch.enable_grad():
             exact = upscale if learns else copy.deepcopy(upscale).double().requires_grad_(False)
@@ -66,8 +66,13 @@ class CollapsedUpsampler:
     def __call__(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, s*s*colours, h, w)."""
         if min(features.shape[2:]) < SMALLEST:
-            return to_cells(self._upscale(features), self._scale)
+            return to_cells(self._layers(features.dtype)(features), self._scale)
         return self._convolve(features, self._weight, self._bias)
+
+    def _layers(self, dtype: torch.dtype) -> Any:
+        """The layers themselves; of a network that learns, autocast sees to the dtype."""
+        same = self._learns or next(self._upscale.parameters()).dtype == dtype
+        return self._upscale if same else copy.deepcopy(self._upscale).to(dtype)
 
 
 def _filters(upscale: Any, channels: int, scale: int, learns: bool) -> tuple[Tensor, Tensor]:

@@ -83,7 +83,8 @@ class Plan(ABC):
         self._image: Any = model if same else copy.deepcopy(model).to(self.dtype)
         restorer, config = self._image.Restorer, self.config
         self._upscale: Callable[[Tensor], Tensor] = (
-            CollapsedUpsampler(restorer.upscale, config.channels, config.scale) if config.upsampler == "published"
+            CollapsedUpsampler(model.Restorer.upscale, config.channels, config.scale, dtype=self.dtype)
+            if config.upsampler == "published"
             else DirectUpsampler(restorer.upscale, config.scale))
         self._bicubic = None
         if restorer.adds_bicubic:
