@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -26,17 +24,6 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise DanFastError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
     return device
-
-
-@contextmanager
-def side_stream(device: torch.device) -> Iterator[None]:
-    """Another CUDA stream, between what the current one has been given and what it will be given: where a function
-    warms up before a CUDA graph captures it."""
-    current, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
-    side.wait_stream(current)
-    with torch.cuda.stream(side):
-        yield
-    current.wait_stream(side)
 
 
 def peak_memory(device: torch.device) -> int:

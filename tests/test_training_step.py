@@ -16,9 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import dan_fast
+from dan_fast.degradation import pipeline
 from dan_fast.degradation.pipeline import Degradation
 from dan_fast.errors import DanFastError
 from dan_fast.ops import dpcb_stack, dpcb_weights
+from dan_fast.ops.blur_downsample import blur_downsample_ref
 from dan_fast.training.clock import StepClock
 from dan_fast.training.flat import ALIGNMENT, FlatParameters
 from dan_fast.training.iteration import iteration
@@ -319,6 +321,17 @@ def test_nothing_comes_from_the_host_once_the_first_step_is_taken(name, monkeypa
     assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
     with StaysThere("meta"), pytest.raises(AssertionError, match="on cpu"):
         torch.zeros(3).to("meta")
+
+
+@pytest.mark.parametrize("irregular", [False, True])
+def test_nothing_of_a_degradation_comes_from_the_host_once_one_is_made(irregular, monkeypatch):
+    """Neither what the extension's place takes where it was built without CUDA."""
+    monkeypatch.setattr(pipeline, "blur_downsample", blur_downsample_ref)
+    degradation = Degradation(2, 9, (0.6, 2.0), irregular=irregular, noise=0.1)
+    hr = torch.empty(2, 3, 18, 22, device="meta")
+    degradation(hr)
+    with StaysThere("meta"):
+        degradation(hr)
 
 
 @pytest.mark.parametrize("name", ["v2", "v1"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -37,8 +37,7 @@ def bicubic_resize(image: Tensor, scale: Fraction | float | int) -> Tensor:
 def _resize_along(image: Tensor, dim: int, factor: Fraction) -> Tensor:
     if factor == 1:
         return image
-    weights, indices = resize_taps(image.shape[dim], factor)
-    weights, indices = weights.to(image), indices.to(image.device)
+    weights, indices = _taps_on(image.shape[dim], factor, image.device, image.dtype)
     shape = [-1 if d == dim else 1 for d in (-2, -1)]
     # One tap at a time: a few passes over the output instead of an input-by-output matrix.
     out = None
@@ -47,6 +46,17 @@ def _resize_along(image: Tensor, dim: int, factor: Fraction) -> Tensor:
         out = term if out is None else out + term
     assert out is not None
     return out
+
+
+@cache
+def _taps_on(length: int, factor: Fraction, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """``resize_taps`` on ``device``, the weights in ``dtype``.
+
+    Kept: a CUDA graph can be captured only where nothing comes from the host, and what it reads must stay.
+    """
+    with torch.inference_mode(False):  # else autograd could not use them afterwards
+        weights, indices = resize_taps(length, factor)
+        return weights.to(device, dtype), indices.to(device)
 
 
 @lru_cache(maxsize=256)

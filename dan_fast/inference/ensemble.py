@@ -20,8 +20,8 @@ def ensemble(upscale: Upscale, canvas: Canvas, known: Tensor | None) -> Tensor |
     kernels: list[Tensor] = []
     for turns in range(4):
         for mirror in (False, True):
-            turned = Canvas(_turned(images, turns, mirror), canvas.scale, canvas.image_channels, canvas.device)
-            turned = turned.with_result()
+            turned = Canvas(_turned(images, turns, mirror), canvas.scale, canvas.image_channels, canvas.device,
+                            written=canvas.written).with_result()
             found = upscale(turned, None if known is None else _turned(known, turns, mirror))
             assert turned.result is not None
             result = _turned_back(turned.result, turns, mirror)

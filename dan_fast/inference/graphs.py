@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..devices import side_stream
+from ..cuda_graphs import GraphStream, replay
 
 # A pass: images to a tuple of results, tensors, or None where there is none.
 Pass = Callable[[Tensor], tuple[Tensor | None, ...]]
@@ -37,7 +37,8 @@ class GraphStats(NamedTuple):
 class Graphs:
     """Passes by their shapes, captured when one is seen for the second time; the least used are dropped.
 
-    Safe from several threads and streams: one replay at a time, each after the one before, whatever their streams.
+    Safe from several threads and streams: one replay at a time, each after the one before, whatever their streams. All
+    images of one cache are on one device.
 
     Args:
         capacity: graphs at most.
@@ -50,7 +51,9 @@ class Graphs:
 
     def __init__(self, capacity: int = 8, capture: Callable[[Pass, Tensor], Replay] | None = None) -> None:
         self._capacity = capacity
-        self._capture = capture or self._cuda_graph
+        # As given: a method of this object would keep it, and its graphs' memory, when it is dropped.
+        self._capture = capture
+        self._stream: GraphStream | None = None
         self._pool: Any = None
         self._free: torch.cuda.Event | None = None  # since then
         self._replays: OrderedDict[Hashable, Replay] = OrderedDict()
@@ -80,7 +83,7 @@ class Graphs:
             self._misses += 1
             while len(self._replays) >= self._capacity:
                 self._drop()
-            self._replays[key] = self._capture(run, images)
+            self._replays[key] = (self._capture or self._cuda_graph)(run, images)
         self._replays.move_to_end(key)
         results = tuple(None if result is None else result.clone() for result in self._replays[key](images))
         if stream:
@@ -88,9 +91,9 @@ class Graphs:
         return results
 
     def _cuda_graph(self, run: Pass, images: Tensor) -> Replay:
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
-        return _CudaGraph(run, images, self._pool)
+        if self._stream is None:
+            self._stream, self._pool = GraphStream(images.device), torch.cuda.graph_pool_handle()
+        return _CudaGraph(run, images, self._stream, self._pool)
 
     def _drop(self) -> None:
         if self._free:
@@ -114,25 +117,23 @@ class _CudaGraph:
 
     Args:
         run, images: the pass, and images like those to come.
+        stream: where it warms up and is captured.
         pool: of the memory that it may share.
     """
 
     WARM_UP = 3
 
-    def __init__(self, run: Pass, images: Tensor, pool: Any) -> None:
+    def __init__(self, run: Pass, images: Tensor, stream: GraphStream, pool: Any) -> None:
         before = torch.cuda.memory_reserved(images.device)
         self._images = images.clone()
-        with side_stream(images.device):
+        with stream.warm_up():
             # Compiles and tunes what is not yet, and lets cuDNN choose.
             for _ in range(self.WARM_UP):
                 run(self._images)
-        self._graph = torch.cuda.CUDAGraph()
-        # Other threads may use the GPU meanwhile.
-        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
-            self._results = run(self._images)
+        self._graph, self._results = stream.captured(lambda: run(self._images), pool=pool)
         self.memory = max(0, torch.cuda.memory_reserved(images.device) - before)
 
     def __call__(self, images: Tensor) -> tuple[Tensor | None, ...]:
         self._images.copy_(images)
-        self._graph.replay()
+        replay(self._graph)
         return self._results

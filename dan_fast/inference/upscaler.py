@@ -172,7 +172,10 @@ class Upscaler:
         it is."""
         pixels, _ = given(image, self.model.config.image_channels)
         with self._timed():
-            return self._distributions(self._engine.estimate(self._canvas(pixels)))[0].cpu().numpy()
+            canvas = self._canvas(pixels)
+            kernels = self._distributions(self._engine.estimate(canvas))
+            canvas.complete()
+            return kernels[0].cpu().numpy()
 
     def stats(self) -> UpscalerStats:
         """What was done so far."""
@@ -203,6 +206,7 @@ class Upscaler:
 
             canvas = self._canvas(pixels).with_result()
             kernels = ensemble(upscale, canvas, centred) if self.ensemble else upscale(canvas, centred)
+            canvas.complete()
             assert canvas.result is not None
             result = moved(canvas.result, known.shift if known else NO_SHIFT)
             if known is not None and wants_kernel:

@@ -5,7 +5,7 @@ On a GPU it is one launch, for inference; its reference is what learns.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -45,9 +45,12 @@ def upsampler_ref(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.cat((edges[0], middle, edges[1]), 2)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _ends(length: int, device: torch.device) -> Tensor:
-    """The numbers of the first and the last ``SMALLEST`` of ``length`` pixels. Kept, as they come from the host."""
+    """The numbers of the first and the last ``SMALLEST`` of ``length`` pixels.
+
+    Kept: a CUDA graph can be captured only where nothing comes from the host, and what it reads must stay.
+    """
     with torch.inference_mode(False):
         return torch.tensor([*range(SMALLEST), *range(length - SMALLEST, length)], device=device)
 

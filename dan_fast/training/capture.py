@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from dan_fast_kernels.without import without
 from torch import Tensor
 
-from ..devices import side_stream
+from ..cuda_graphs import GraphStream, replay
 
 # Calls before the capture: libraries choose their algorithms and allocate what they keep.
 WARM_UP = 3
@@ -24,22 +25,18 @@ class Captured:
 
     def __init__(self, function: Callable[[], Tensor], generator: torch.Generator) -> None:
         self._function, self._generator = function, generator
+        self._stream = GraphStream(generator.device)
         self._calls = 0
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self) -> Tensor:
-        if self._calls < WARM_UP:
+        if self._calls < WARM_UP or without("training_graphs"):
             self._calls += 1
-            with side_stream(self._generator.device):
+            with self._stream.warm_up():
                 output = self._function()
             output.record_stream(torch.cuda.current_stream(output.device))
             return output
         if self._graph is None:
-            graph = torch.cuda.CUDAGraph()
-            graph.register_generator_state(self._generator)
-            # Only this thread's calls: a thread that pins memory for the loader must not break the capture.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                self._output = self._function()
-            self._graph = graph
-        self._graph.replay()
+            self._graph, self._output = self._stream.captured(self._function, generator=self._generator)
+        replay(self._graph)
         return self._output
