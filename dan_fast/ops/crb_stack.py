@@ -2,7 +2,8 @@
 
 On the CPU the compiled extension computes a block in one go, with weights of ``packing``. In the Restorer the condition
 is the same in every pixel, and so is its part of the first convolution, but for the border: it becomes a bias. On a GPU
-the convolutions are PyTorch's (cuDNN's), and what follows them the kernels of ``channel_attention``.
+the convolutions are PyTorch's (cuDNN's), filled up to a number of channels that these are fast with, and what follows
+them the kernels of ``channel_attention``.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "dan_fast::crb_stack"
 HAS = ("torch", "cpp", "triton")
+CUDNN_CHANNELS = 8  # its tensor cores take multiples; v1 has 74
 
 
 class CRBWeights(NamedTuple):
@@ -81,11 +83,26 @@ def _forward_triton(x: Tensor, z: Tensor, lists: Sequence[Sequence[Tensor]]) -> 
     from dan_fast_kernels import channel_attention as kernels
 
     x = x.contiguous(memory_format=torch.channels_last)
+    padding = -(x.shape[1] + z.shape[1]) % CUDNN_CHANNELS
+    if padding:
+        z = F.pad(z, (0, 0) * (z.dim() - 2) + (0, padding))
+        lists = (*packed(_pack_padded, *lists[:4]), *lists[4:])
     with torch.autocast(x.device.type, enabled=False):
         for *convolutions, squeeze, squeeze_bias, excite, excite_bias in zip(*lists, strict=True):
             y = _convolutions_ref(x, z, *convolutions)
             x, _ = kernels.forward(y, squeeze.flatten(1), squeeze_bias, excite.flatten(1), excite_bias, x)
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def _pack_padded(weight1: Sequence[Tensor], bias1: Sequence[Tensor], weight2: Sequence[Tensor], bias2: Sequence[Tensor]
+                 ) -> tuple[Sequence[Tensor], ...]:
+    """Both convolutions with channels of zeros behind those between them, up to a multiple of ``CUDNN_CHANNELS``."""
+    padding = -len(bias1[0]) % CUDNN_CHANNELS
+
+    def padded(weight: Tensor, out: int) -> Tensor:
+        return F.pad(weight, (0, 0, 0, 0, 0, padding, 0, out)).contiguous(memory_format=torch.channels_last)
+    return ([padded(weight, padding) for weight in weight1], [F.pad(bias, (0, padding)) for bias in bias1],
+            [padded(weight, 0) for weight in weight2], bias2)
 
 
 def _pack_image(*lists: Sequence[Tensor]) -> tuple[Tensor, ...]:

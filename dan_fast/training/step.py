@@ -135,12 +135,6 @@ class _Adam(torch.optim.Adam):
     grad_scale: Tensor
 
 
-def _called(method: WeakMethod, iterations: int) -> Tensor:
-    compute = method()
-    assert compute is not None  # whoever calls it holds its step
-    return compute(iterations)
-
-
 class TrainingStep:
     """One optimiser step as one function of tensors that stay where they are: on a GPU it becomes one CUDA graph.
 
@@ -194,10 +188,18 @@ class TrainingStep:
         if self.device.type != "cuda":
             return self._compute(iterations)
         if self._captured is None or self._captured[0] != iterations:
-            # By a weak reference: a step that is dropped takes its graph's memory with it at once.
-            compute = WeakMethod(self._compute)
-            self._captured = iterations, Captured(lambda: _called(compute, iterations), self.generator)
+            self._captured = iterations, Captured(self.computing(iterations), self.generator)
         return self._captured[1]()
+
+    def computing(self, iterations: int) -> Callable[[], Tensor]:
+        """A step on what the tensors hold; it does not keep this object, whose graph would keep it in turn."""
+        method = WeakMethod(self._compute)
+
+        def compute() -> Tensor:
+            known = method()
+            assert known is not None, "the step is gone"
+            return known(iterations)
+        return compute
 
     def _compute(self, iterations: int) -> Tensor:
         assert self._hr is not None
