@@ -25,9 +25,11 @@ from dan_fast.training.clock import StepClock
 from dan_fast.training.flat import ALIGNMENT, FlatParameters
 from dan_fast.training.iteration import iteration
 from dan_fast.training.late import LateReader
+from dan_fast.training.rounded import RoundedNetwork
 from dan_fast.training.settings import TrainingSettings
 from dan_fast.training.step import Report, TrainingStep, losses, unroll
 
+step_module = sys.modules[losses.__module__]
 pytestmark = pytest.mark.usefixtures("one_thread")
 V1 = {"version": "v1", "groups": 0, "blocks": 1, "upsampler": "published"}
 CONFIGS = {"v2": {}, "v2, all": {"gradient": "all"}, "v2, doubled": {"group_residual": "doubled", "groups": 2},
@@ -321,6 +323,44 @@ def test_nothing_comes_from_the_host_once_the_first_step_is_taken(name, monkeypa
     assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
     with StaysThere("meta"), pytest.raises(AssertionError, match="on cpu"):
         torch.zeros(3).to("meta")
+
+
+@pytest.mark.parametrize("planned", [False, True])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_weights_rounded_once_give_the_gradients_of_autocast(name, planned, monkeypatch, collapses):
+    monkeypatch.setattr(step_module, "_planned", lambda model, lr: planned)
+    step = make_step(**CONFIGS[name])
+    lr, hr, kernel = torch.rand(2, 3, 8, 9), torch.rand(2, 3, 16, 18), torch.rand(2, 9, 9)
+    gradients = step.weights.gradients
+
+    def loss_of(model):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = losses(model, lr, hr, kernel, 2)
+        return found.sr + found.kernel
+    gradients.zero_()
+    loss_of(step.model).backward()
+    expected = gradients.clone()
+    gradients.fill_(torch.nan)
+    rounded = RoundedNetwork(step.model, step.weights, torch.bfloat16)
+    rounded.round()
+    rounded.find_gradients(loss_of(rounded.model))
+    # Where several iterations learn, their gradients are now added up in 16 bits.
+    bound = 2**-7 if step.model.config.gradient == "all" else 1e-6
+    for name, parameter in step.model.named_parameters():
+        part = slice(step.weights.starts[name], step.weights.starts[name] + parameter.numel())
+        assert (gradients[part] - expected[part]).norm() <= bound * expected[part].norm(), name
+
+
+def test_a_step_in_bfloat16_rounds_the_weights_as_they_are_now():
+    step = make_step()
+    step.bf16 = True
+    for seed in range(3):
+        before = step.weights.values.clone()
+        step(batch(), seed=seed, learning_rate=1e-2, average_weight=0.1, iterations=2)
+        assert torch.equal(step._rounded._values, before.bfloat16()) and not torch.equal(step.weights.values, before)
+    low = [parameter.dtype for parameter in step._rounded.model.parameters()]
+    assert set(low) == {torch.bfloat16, torch.float32}
+    assert all(parameter.grad is None for parameter in step._rounded.model.parameters())
 
 
 @pytest.mark.parametrize("irregular", [False, True])

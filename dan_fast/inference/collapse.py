@@ -25,13 +25,13 @@ class DirectUpsampler:
     """``upscale(features)`` as cells, for ``upsampler="direct"``: its convolution, the channels in another order.
 
     Args:
-        upscale, scale, learns: as of ``CollapsedUpsampler``.
+        upscale, scale, learns, dtype: as of ``CollapsedUpsampler``.
     """
 
-    def __init__(self, upscale: Any, scale: int, *, learns: bool = False) -> None:
-        weight, bias = (in_cell_order(values if learns else values.detach(), scale)
-                        for values in (upscale[0].weight, upscale[0].bias))
-        self._weight, self._bias = weight.contiguous(memory_format=torch.channels_last), bias
+    def __init__(self, upscale: Any, scale: int, *, learns: bool = False, dtype: torch.dtype | None = None) -> None:
+        weight, self._bias = (in_cell_order(values if learns else values.detach(), scale)
+                              for values in (upscale[0].weight, upscale[0].bias))
+        self._weight = weight.to(dtype or weight.dtype).contiguous(memory_format=torch.channels_last)
         # The operator has no gradient.
         self._convolve = partial(F.conv2d, padding=1) if learns else conv3x3_bias
 

@@ -8,7 +8,6 @@ image is put together only when it is wanted: until then it is ``cells``.
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -36,6 +35,7 @@ from ..ops.dpcb_stack import DPCBWeights
 from ..ops.estimator_tail import pooled, tail_of_pooled
 from .cells import Bicubic, strided_weight, to_image
 from .collapse import CollapsedUpsampler, DirectUpsampler
+from .image_weights import with_image_weights
 from .stopwatch import Stopwatch
 
 
@@ -69,7 +69,8 @@ class Plan(ABC):
     are computed in ``dtype``; condition, kernel and code, which are small, in the model's.
 
     Args:
-        model: in eval mode; it must not change as long as the plan is used.
+        model: in eval mode; it must not change as long as the plan is used. The weights that meet images may be in
+            ``dtype`` already.
         dtype: of images and of the weights that meet them; ``None``: the model's.
     """
 
@@ -78,14 +79,13 @@ class Plan(ABC):
         self.dtype = model.encoder.dtype if dtype is None else dtype
         self.device = model.encoder.device
         self.stopwatch = Stopwatch(self.device)
-        same = self.dtype == model.encoder.dtype
         # Parts of torch modules are declared as anything, and these differ by version.
-        self._image: Any = model if same else copy.deepcopy(model).to(self.dtype)
+        self._image: Any = with_image_weights(model, self.dtype)
         restorer, config = self._image.Restorer, self.config
         self._upscale: Callable[[Tensor], Tensor] = (
-            CollapsedUpsampler(model.Restorer.upscale, config.channels, config.scale, dtype=self.dtype)
+            CollapsedUpsampler(restorer.upscale, config.channels, config.scale, dtype=self.dtype)
             if config.upsampler == "published"
-            else DirectUpsampler(restorer.upscale, config.scale))
+            else DirectUpsampler(restorer.upscale, config.scale, dtype=self.dtype))
         self._bicubic = None
         if restorer.adds_bicubic:
             self._bicubic = Bicubic(config.image_channels, config.scale, restorer.fusion.weight)
@@ -259,12 +259,19 @@ def _halved(restorer: Any) -> tuple[DPCBWeights, Tensor]:
     groups = len(weights.weight1) // weights.blocks
     if weights.group_residual != "doubled" or groups == 1:
         return weights, fusion
-    halvings = [n // weights.blocks for n in range(len(weights.weight1))]
-    bias1, bias2 = ([bias * 0.5**n for bias, n in zip(biases, halvings, strict=True)]
-                    for biases in (weights.bias1, weights.bias2))
     # As one group, it is doubled once.
+    bias1, bias2 = (_halved_by_group(biases, groups) for biases in (weights.bias1, weights.bias2))
     whole = weights._replace(bias1=bias1, bias2=bias2, blocks=len(weights.weight1))
     return whole, fusion * 2.0 ** (groups - 1)
+
+
+def _halved_by_group(biases: list[Tensor], groups: int) -> list[Tensor]:
+    """Those of the second group halved, those of the third quartered, and so on; few operations, as training does it in
+    every step."""
+    together = torch.stack(biases)
+    for number, group in enumerate(together.chunk(groups)):
+        group.mul_(0.5**number)
+    return list(together.unbind())
 
 
 def plan_for(model: DAN, dtype: torch.dtype | None = None) -> Plan:

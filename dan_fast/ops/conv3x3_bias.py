@@ -22,7 +22,7 @@ HAS = ("torch", "cpp", "triton")
 
 def conv3x3_bias_ref(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """What the operator computes, in plain PyTorch; same arguments as ``conv3x3_bias``. Differentiable."""
-    return F.conv2d(x, weight, bias, padding=1)
+    return F.conv2d(x, weight, bias.to(x.dtype), padding=1)
 
 
 @torch.library.custom_op(NAME, mutates_args=())
@@ -60,7 +60,7 @@ def conv3x3_bias(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Args:
         x: (B, C, H, W) floating point, B, H, W at least 1; copied if it is not channels_last.
         weight: (O, C, 3, 3), dtype and device of ``x``.
-        bias: (O,), dtype and device of ``x``.
+        bias: (O,) floating point, on the device of ``x``.
 
     Returns:
         (B, O, H, W), channels_last, dtype and device of ``x``.
@@ -69,5 +69,6 @@ def conv3x3_bias(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ValueError: an argument does not fit, or a gradient would be needed; the message says what to do.
     """
     check_blocks("conv3x3_bias", {"x": (x, ("B", "C", "H", "W"))},
-                 {"weight": ([weight], ("O", "C", 3, 3)), "bias": ([bias], ("O",))}, "a convolution of 3x3")
+                 {"weight": ([weight], ("O", "C", 3, 3)), "bias": ([bias], ("O",))}, "a convolution of 3x3",
+                 any_dtype=("bias",))
     return _op(x, weight, bias)

@@ -76,7 +76,8 @@ def _forward_ref(x: Tensor, z: Tensor, weight1: Sequence[Tensor], bias1: Sequenc
 def _convolutions_ref(x: Tensor, z: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
     if z.dim() == 2:
         z = z[:, :, None, None].expand(-1, -1, *x.shape[2:])
-    return F.conv2d(conv3x3_bias_lrelu_ref(torch.cat((x, z), 1), weight1, bias1, SLOPE), weight2, bias2, padding=1)
+    t = conv3x3_bias_lrelu_ref(torch.cat((x, z), 1), weight1, bias1, SLOPE)
+    return F.conv2d(t, weight2, bias2.to(weight2.dtype), padding=1)
 
 
 def _forward_triton(x: Tensor, z: Tensor, lists: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -185,7 +186,8 @@ def crb_stack(x: Tensor, z: Tensor, weights: CRBWeights) -> Tensor:
     Args:
         x: (B, C, H, W) floating point, B, H, W at least 1; copied if it is not channels_last.
         z: the condition, the same for every block: (B, Cz), one value for every pixel, or (B, Cz, H, W).
-        weights: of N blocks; ``crb_weights(network)`` makes them. Dtype and device of ``x``.
+        weights: of N blocks; ``crb_weights(network)`` makes them. On the device of ``x``; the
+            convolutions' weights of its dtype.
 
     Returns:
         (B, C, H, W), channels_last, dtype and device of ``x``.
@@ -198,7 +200,8 @@ def crb_stack(x: Tensor, z: Tensor, weights: CRBWeights) -> Tensor:
         "squeeze": ("S", "C", 1, 1), "squeeze_bias": ("S",), "excite": ("C", "S", 1, 1), "excite_bias": ("C",)}
     sizes = check_blocks(
         "crb_stack", {"x": (x, ("B", "C", "H", "W")), "z": (z, ("B", "Z") if z.dim() == 2 else ("B", "Z", "H", "W"))},
-        {name: (getattr(weights, name), shape) for name, shape in shapes.items()}, "crb_weights(network)")
+        {name: (getattr(weights, name), shape) for name, shape in shapes.items()}, "crb_weights(network)",
+        any_dtype=[name for name in shapes if name not in ("weight1", "weight2")])
     if sizes["E"] != sizes["C"] + sizes["Z"]:
         raise ValueError(f"weight1[0] has E={sizes['E']} channels, expected C + Z = {sizes['C']} + {sizes['Z']}, those "
                          "of x and z")

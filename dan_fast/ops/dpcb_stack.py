@@ -122,7 +122,8 @@ def dpcb_stack(x: Tensor, weights: DPCBWeights, scales: Tensor) -> Tensor:
 
     Args:
         x: (B, C, H, W) floating point, B, H, W at least 1; copied if it is not channels_last.
-        weights: of N blocks; ``dpcb_weights(restorer)`` makes them. Dtype and device of ``x``.
+        weights: of N blocks; ``dpcb_weights(restorer)`` makes them. On the device of ``x``,
+            weights of its dtype, biases of any.
         scales: (B, N, C) floating point: the factors f2 of every image, block and channel, on the device of ``x``.
 
     Returns:
@@ -140,7 +141,7 @@ def _check(x: Tensor, weights: DPCBWeights, scales: Tensor) -> None:
     sizes = check_blocks("dpcb_stack", {"x": (x, ("B", "C", "H", "W")), "scales": (scales, ("B", "N", "C"))}, {
         "weight1": (weights.weight1, square), "bias1": (weights.bias1, ("C",)),
         "weight2": (weights.weight2, square), "bias2": (weights.bias2, ("C",))},
-        "dpcb_weights(restorer)", any_dtype=("scales",))
+        "dpcb_weights(restorer)", any_dtype=("scales", "bias1", "bias2"))
     blocks, count = weights.blocks, sizes["N"]
     if type(blocks) is not int or blocks < 1 or count % blocks:
         raise ValueError(f"blocks={blocks!r}: expected a whole number that divides the N={count} blocks")

@@ -64,7 +64,8 @@ def _forward_ref(x: Tensor, z: Tensor, weight1: Sequence[Tensor], bias1: Sequenc
                  bias2: Sequence[Tensor], z_weight1: Sequence[Tensor], z_bias1: Sequence[Tensor],
                  z_weight2: Sequence[Tensor], z_bias2: Sequence[Tensor], doubled: bool) -> Tensor:
     def two(image: Tensor, first: Tensor, bias: Tensor, second: Tensor, last: Tensor) -> Tensor:
-        return F.conv2d(F.leaky_relu(F.conv2d(image, first, bias, padding=1), SLOPE), second, last, padding=1)
+        t = F.leaky_relu(F.conv2d(image, first, bias.to(image.dtype), padding=1), SLOPE)
+        return F.conv2d(t, second, last.to(image.dtype), padding=1)
 
     entry = x
     for n in range(len(weight1)):
@@ -132,7 +133,8 @@ def dpcg(x: Tensor, z: Tensor, weights: DPCGWeights) -> Tensor:
 
     Args:
         x, z: (B, C, H, W) floating point, B, H, W at least 1; copied if they are not channels_last.
-        weights: of N blocks; ``dpcg_weights(estimator)`` makes them. Dtype and device of ``x``.
+        weights: of N blocks; ``dpcg_weights(estimator)`` makes them. On the device of ``x``,
+            weights of its dtype, biases of any.
 
     Returns:
         (B, C, H, W), channels_last, dtype and device of ``x``.
@@ -144,6 +146,6 @@ def dpcg(x: Tensor, z: Tensor, weights: DPCGWeights) -> Tensor:
     shapes = (square, ("C",)) * 4
     check_blocks("dpcg", {"x": (x, image), "z": (z, image)},
                  dict(zip(weights._fields, zip(weights[:8], shapes, strict=True), strict=False)),
-                 "dpcg_weights(estimator)")
+                 "dpcg_weights(estimator)", any_dtype=("bias1", "bias2", "z_bias1", "z_bias2"))
     check_group_residual(weights.group_residual)
     return _op(x, z, *weights[:8], weights.group_residual == "doubled")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..inference.image_weights import replace_parameter
+
 # Every parameter starts at a multiple of this many elements: vector loads need aligned addresses.
 ALIGNMENT = 64
 
@@ -27,29 +29,30 @@ class FlatParameters:
         values: (n,) all parameters.
         gradients: (n,) all gradients; a backward pass adds to them. None without gradients.
         shared: (n + extra,) the gradients and what comes after them.
+        starts: by name, where each parameter begins in them.
     """
 
     def __init__(self, module: nn.Module, *, gradients: bool = True, extra: int = 0) -> None:
         parameters = dict(module.named_parameters())
-        starts, end = [], 0
-        for parameter in parameters.values():
-            starts.append(end)
+        self.starts: dict[str, int] = {}
+        end = 0
+        for name, parameter in parameters.items():
+            self.starts[name] = end
             end += -(-parameter.numel() // ALIGNMENT) * ALIGNMENT
         like = next(iter(parameters.values())).detach()
         self.values = like.new_zeros(end)
         self.shared = like.new_zeros(end + extra) if gradients else None
         self.gradients = None if self.shared is None else self.shared[:end]
-        for start, (name, old) in zip(starts, parameters.items(), strict=True):
-            owner, _, leaf = name.rpartition(".")
-            new = nn.Parameter(_piece(self.values, start, old), old.requires_grad)
+        for name, old in parameters.items():
+            new = nn.Parameter(piece(self.values, self.starts[name], old), old.requires_grad)
             with torch.no_grad():
                 new.copy_(old)
             if self.gradients is not None:
-                new.grad = _piece(self.gradients, start, old)
-            setattr(module.get_submodule(owner), leaf, new)
+                new.grad = piece(self.gradients, self.starts[name], old)
+            replace_parameter(module, name, new)
 
 
-def _piece(vector: Tensor, start: int, like: Tensor) -> Tensor:
+def piece(vector: Tensor, start: int, like: Tensor) -> Tensor:
     """A part of ``vector`` in the shape of ``like``."""
     part = vector[start:start + like.numel()]
     if like.dim() != 4:

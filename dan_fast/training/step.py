@@ -23,6 +23,7 @@ from .flat import FlatParameters
 from .guard import DivergenceGuard
 from .iteration import iteration
 from .processes import Processes
+from .rounded import RoundedNetwork
 from .settings import TrainingSettings
 
 
@@ -165,6 +166,7 @@ class TrainingStep:
         self.guard = DivergenceGuard(self.device)
         self.optimizer = self._make_optimizer()
         self._hr: Tensor | None = None
+        self._rounded: RoundedNetwork | None = None
         self._captured: tuple[int, Captured] | None = None
 
     def __call__(self, hr: Tensor, *, seed: int, learning_rate: float, average_weight: float, iterations: int,
@@ -210,13 +212,17 @@ class TrainingStep:
             hr = self._hr.to(values.dtype).div(255)
             lr, kernel = self.degradation(hr, self.generator, (processes.rank, processes.count))
             lr = lr.contiguous(memory_format=torch.channels_last)
+        rounded = self._rounded_network()
         with record_function("forward"), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             learn = self.loss or partial(losses, distance=DISTANCES[settings.loss])
-            loss = learn(self.model, lr, hr, kernel.to(hr.dtype), iterations)
+            loss = learn(rounded.model if rounded else self.model, lr, hr, kernel.to(hr.dtype), iterations)
         with record_function("backward"):
-            gradients.zero_()
             total = (loss.sr + settings.kernel_weight * loss.kernel) / processes.count
-            total.backward()
+            if rounded:
+                rounded.find_gradients(total)
+            else:
+                gradients.zero_()
+                total.backward()
         with record_function("update"), torch.no_grad():
             # The losses and the wish to stop are summed along with the gradients.
             shared[len(gradients):] = torch.stack(
@@ -228,6 +234,15 @@ class TrainingStep:
             self._update(norm, skipped)
             report = (sr, kernel_loss, norm, self.learning_rate, skipped, diverged, stop)
             return torch.stack([value.to(values.dtype) for value in report])
+
+    def _rounded_network(self) -> RoundedNetwork | None:
+        """With the weights as they are now; None where nothing is rounded, or the model may not be what it looks."""
+        if not self.bf16 or type(self.model) is not DAN:
+            return None
+        if self._rounded is None:
+            self._rounded = RoundedNetwork(self.model, self.weights, torch.bfloat16)
+        self._rounded.round()
+        return self._rounded
 
     def _update(self, norm: Tensor, skipped: Tensor) -> None:
         """Adam on clipped gradients, then the average; neither changes where ``skipped`` is true."""

@@ -1,0 +1,107 @@
+"""What a GPU would be asked to launch, counted on a machine without one.
+
+    with counted() as launches:
+        step()
+    launches.triton["descriptor_kernel"], launches.torch["convolution"], launches.total
+
+Operators take their Triton kernels, which are counted and not run: results are whatever memory held. PyTorch's own
+operations are counted where they would be kernels: by the profiler, those that are not made of others and are no mere
+views. A convolution's bias counts for itself, as cuDNN's is a kernel of its own, and one operation on a list of tensors
+once per 64 of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+_VIEWS = frozenset((
+    "_has_compatible_shallow_copy_type", "_local_scalar_dense", "_nnpack_available", "_reshape_alias", "_unsafe_view",
+    "alias", "as_strided", "as_strided_", "broadcast_tensors", "chunk", "detach", "detach_", "diagonal", "empty",
+    "empty_like", "empty_strided", "expand", "expand_as", "flatten", "is_nonzero", "is_same_size", "item",
+    "lift_fresh", "movedim", "narrow", "new_empty", "permute", "record_stream", "reshape", "resize_", "resolve_conj",
+    "result_type", "select", "set_", "slice", "split", "split_with_sizes", "squeeze", "swapaxes", "t", "to",
+    "transpose", "unbind", "unflatten", "unfold", "unsafe_split", "unsqueeze", "view", "view_as",
+))
+# Made of others on a CPU alone.
+_KERNELS = frozenset(("convolution", "convolution_backward"))
+_TENSORS_PER_LAUNCH = 64
+
+
+@dataclass
+class Launches:
+    """By name."""
+
+    torch: Counter[str] = field(default_factory=Counter)
+    triton: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def total(self) -> int:
+        return self.torch.total() + self.triton.total()
+
+    def __str__(self) -> str:
+        return f"{self.total}: {dict(self.triton)}, {dict(self.torch.most_common())}"
+
+
+@contextmanager
+def counted() -> Iterator[Launches]:
+    """Counts what is launched inside."""
+    jit = pytest.importorskip("triton.runtime.jit", reason="triton is not installed")
+    launches = Launches()
+
+    def count(kernel, *args, grid, warmup, **kwargs) -> None:
+        launches.triton[kernel.fn.__name__] += 1
+
+    def choose(op, has, *tensors, triton_refuses="", **_) -> str:
+        narrow = all(tensor is None or tensor.dtype != torch.float64 for tensor in tensors)
+        return "triton" if "triton" in has and narrow and not triton_refuses else "torch"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jit.JITFunction, "run", count)
+        for name, module in list(sys.modules.items()):
+            if name.startswith("dan_fast.ops.") and hasattr(module, "choose"):
+                patch.setattr(module, "choose", choose)
+        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+            yield launches
+    for event in profiler.events():
+        if event.cpu_parent is None:
+            _add(event, launches.torch)
+
+
+def _add(event, found: Counter[str]) -> None:
+    name = event.name.removeprefix("aten::")
+    own = event.name.startswith("aten::")
+    parts = [child for child in event.cpu_children if child.name.startswith("aten::")]
+    if own and name.startswith("_foreach"):
+        found[name] += -(-len(parts) // _TENSORS_PER_LAUNCH)
+    elif own and name not in _VIEWS and (not parts or not _composite(name)):
+        found[name] += 1
+        if name == "convolution" and event.input_shapes[2]:
+            found["bias of a convolution"] += 1
+    else:
+        for child in event.cpu_children:
+            _add(child, found)
+
+
+@functools.cache
+def _composite(name: str) -> bool:
+    """Whether PyTorch computes it by calling others: it has no kernel of its own."""
+    packet = getattr(torch.ops.aten, name, None)
+    if packet is None or name in _KERNELS:
+        return packet is None
+    for overload in packet.overloads():
+        full = f"aten::{name}" if overload == "default" else f"aten::{name}.{overload}"
+        try:
+            if torch._C._dispatch_has_kernel_for_dispatch_key(full, "CPU"):
+                return False
+        except RuntimeError:  # made for TorchScript alone
+            continue
+    return True
