@@ -1,8 +1,10 @@
 """The training step: the reference's gradients, no waiting for the device, less memory."""
 
 import copy
+import importlib
 import subprocess
 import sys
+import threading
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -16,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import dan_fast
+from dan_fast import ops
 from dan_fast.degradation import pipeline
 from dan_fast.degradation.pipeline import Degradation
 from dan_fast.errors import DanFastError
@@ -323,6 +326,23 @@ def test_nothing_comes_from_the_host_once_the_first_step_is_taken(name, monkeypa
     assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
     with StaysThere("meta"), pytest.raises(AssertionError, match="on cpu"):
         torch.zeros(3).to("meta")
+
+
+def test_a_recomputed_iteration_is_asked_for_the_backend_of_the_first_pass(monkeypatch):
+    """In autograd's thread too, as on a GPU."""
+    backends, asked = importlib.import_module("dan_fast.ops.backend"), []
+
+    def noted(*arguments):
+        asked.append(backends._ASKED.get())
+        return iteration(*arguments)
+    monkeypatch.setattr(step_module, "iteration", noted)
+    model = dan_fast.DAN(tiny_config(gradient="all"))
+    with ops.backend("torch", "auto"):
+        loss = unroll(model, torch.rand(1, 3, 8, 8), 3).sr.sum()
+    thread = threading.Thread(target=loss.backward)
+    thread.start()
+    thread.join()
+    assert asked == [("torch", "auto")] * 5  # three, and two again
 
 
 @pytest.mark.parametrize("planned", [False, True])

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from dan_fast import load
 from dan_fast.config import DANConfig
 from dan_fast.errors import DanFastError
 from dan_fast.inference import Upscaler, engine
+from dan_fast.inference.canvas import _Written
 from dan_fast.inference.crop import most_textured
 from dan_fast.inference.tiling import LARGEST_HALO, default_halo, reach, room, tile_side, tiles
 from dan_fast.model import DAN
@@ -203,6 +205,37 @@ def test_too_little_gpu_memory_halves_the_tile(model, monkeypatch):
     monkeypatch.setattr(upscaler.plan, "prepare", lambda lr: prepare(torch.empty(1, 3, 100, 100)))
     with pytest.raises(torch.OutOfMemoryError), pytest.warns(UserWarning):
         upscaler(image)
+
+
+def test_what_fitted_into_a_gpu_once_is_not_asked_for_again(model, monkeypatch):
+    own, asked, given = Upscaler(model)._engine, [], []
+    own.plan = SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.setattr(own, "limits", lambda: asked.append(1) or engine.Limits(4000, None))
+    for pixels in (50, 50, 40, 60, 60):
+        own._within_memory(given.append, pixels)
+    assert len(asked) == 2 and given == [engine.Limits(4000, None)] * 5
+
+    def too_much(limits):
+        if limits.room > 2000:
+            raise torch.OutOfMemoryError("out of memory")
+        return "done"
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    with pytest.warns(UserWarning, match="smaller tiles"):
+        assert own._within_memory(too_much, 60) == "done"
+    own._within_memory(given.append, 60)
+    assert len(asked) == 3  # what does not fit any more is
+
+
+def test_what_a_gpu_wrote_is_looked_at_when_it_is_complete(model):
+    """Nothing waits for it before. The flags of views are the whole's."""
+    canvas = Upscaler(model)._canvas(torch.zeros(2, 3, 4, 5, dtype=torch.uint8)).with_result()
+    _, part = canvas.images()
+    part.written.extend(_Written(torch.tensor(finite), torch.float16) for finite in (True, False))
+    with pytest.raises(DanFastError, match=r"torch.float16 is too small for them: use float32"):
+        canvas.complete()
+    canvas.complete()  # said once
+    canvas.write(torch.zeros(2, 3, 16, 20))  # a CPU has nothing to wait for
+    assert not part.written
 
 
 def test_memory_does_not_grow_with_the_image():

@@ -70,6 +70,12 @@ def recalled(ctx) -> AbstractContextManager[None]:
     return backend(*ctx.asked) if ctx.asked else nullcontext()
 
 
+def as_asked() -> AbstractContextManager[None]:
+    """A context for another thread, in which it is asked for what this one is asked for now."""
+    asked = _ASKED.get()
+    return backend(*asked) if asked else nullcontext()
+
+
 def choose(op: str, has: Sequence[str], *tensors: Tensor | None, kernel: str = "", triton_refuses: str = "",
            cpp_refuses: str = "") -> str:
     """The backend for one call of ``op``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
 from weakref import WeakMethod
@@ -18,6 +19,7 @@ from ..degradation.pipeline import Degradation
 from ..inference.alternate import Whole, alternate
 from ..inference.plan import plan_for
 from ..model import DAN, DANOutput
+from ..ops.backend import as_asked
 from .capture import Captured
 from .flat import FlatParameters
 from .guard import DivergenceGuard
@@ -61,8 +63,14 @@ def unroll(model: DAN, lr: Tensor, iterations: int) -> DANOutput:
         return iteration(model, lr, code)
     code = model.init_ker_map.to(lr.dtype).expand(lr.shape[0], -1)
     for _ in range(iterations - 1):
-        code = checkpoint(iteration, model, lr, code, use_reentrant=False, preserve_rng_state=False).code
+        code = checkpoint(iteration, model, lr, code, use_reentrant=False, preserve_rng_state=False,
+                          context_fn=_as_in_the_forward_pass).code
     return iteration(model, lr, code)
+
+
+def _as_in_the_forward_pass() -> tuple[AbstractContextManager, AbstractContextManager]:
+    """Contexts of a checkpoint's two passes: on a GPU the second is in autograd's thread, asked for no backend."""
+    return nullcontext(), as_asked()
 
 
 def _code_after(model: DAN, lr: Tensor, iterations: int) -> Tensor:
