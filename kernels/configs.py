@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .without import without
+
 Config = dict[str, int]
 """Keyword arguments of a launch: block sizes, num_warps, num_stages."""
 
@@ -46,9 +48,29 @@ def choose(kernel: str, shape_class: str, candidates: Candidates, device: torch.
     """
     if device.type != "cuda":
         return candidates_for(candidates, 0)[0]
-    name, capability = _properties(device.index if device.index is not None else torch.cuda.current_device())
+    name, generation = _properties(device.index if device.index is not None else torch.cuda.current_device())
     tuned = _tuned().get(name, {}).get(kernel, {}).get(shape_class)
-    return tuned or candidates_for(candidates, capability)[0]
+    return tuned or candidates_for(candidates, generation)[0]
+
+
+def capability(device: torch.device) -> int:
+    """The compute capability of a GPU, for instance 90; of the CPU, when Triton interprets, 0."""
+    if device.type != "cuda":
+        return 0
+    return _properties(device.index if device.index is not None else torch.cuda.current_device())[1]
+
+
+def starts_early(device: torch.device) -> bool:
+    """Whether kernels are launched there with programmatic dependent launch (sm_90 and later).
+
+    Such a kernel may start while the one before it still runs, so that the time of a launch is hidden. Its first
+    instruction that touches memory must come after ``gdc_wait()``, which waits until all of the kernel before has
+    ended and its results can be read: then nothing is read too early, and nothing is overwritten that is still being
+    read, wherever the allocator put it. Every program waits, so a kernel that has ended says that all those before
+    it have. ``gdc_launch_dependents()`` says when the next kernel may start. A kernel that is launched in the ordinary
+    way waits for all of the one before.
+    """
+    return capability(device) >= 90 and not without("programmatic_launch")
 
 
 def tf32() -> bool:

@@ -17,6 +17,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from . import configs
@@ -135,8 +136,13 @@ def _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, E
 @triton.jit
 def pointer_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, factor, EPILOGUE: tl.constexpr,
                    PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
-                   PRECISION: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
-    """``x`` and ``weight`` are pointers. ``taps`` is 9; as a constant it would have the loop unrolled, which spills."""
+                   PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+    """``x`` and ``weight`` are pointers. ``taps`` is 9; as a constant it would have the loop unrolled, which spills.
+
+    EARLY: see ``configs.starts_early``.
+    """
+    if EARLY:
+        gdc_wait()
     image, y0, x0 = _place(H, W, TH, TW)
     pixel, channel = tl.arange(0, TH * TW), tl.arange(0, C)
     y, x_ = pixel // TW, pixel % TW
@@ -150,6 +156,8 @@ def pointer_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, factor,
         values = tl.load(values_at + (dy * W + dx) * C, mask=inside[:, None], other=0.0)
         tap_weight = tl.load(weight_at + (8 - tap if FLIP else tap) * C)
         total = _product(values, tap_weight, total, FLIP, SWAP, WIDEN, PRECISION)
+    if EARLY:
+        gdc_launch_dependents()
     _finish(total.T if SWAP else total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE,
             PER_PIXEL, C, TH, TW)
 
@@ -157,14 +165,19 @@ def pointer_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, factor,
 @triton.jit
 def descriptor_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, factor, EPILOGUE: tl.constexpr,
                       PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
-                      PRECISION: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+                      PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr,
+                      TW: tl.constexpr):
     """``x`` and ``weight`` are descriptors: boxes of (1, TH, TW, C) in (B, H, W, C), of (C, C) in (C, 9 * C)."""
+    if EARLY:
+        gdc_wait()
     image, y0, x0 = _place(H, W, TH, TW)
     total = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
     for tap in range(taps):
         values = x.load([image, y0 + tap // 3 - 1, x0 + tap % 3 - 1, 0]).reshape(TH * TW, C)
         tap_weight = weight.load([0, (8 - tap if FLIP else tap) * C])
         total = _product(values, tap_weight, total, FLIP, SWAP, WIDEN, PRECISION)
+    if EARLY:
+        gdc_launch_dependents()
     _finish(total.T if SWAP else total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE,
             PER_PIXEL, C, TH, TW)
 
@@ -214,6 +227,7 @@ def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, factor: float
         load_x = TensorDescriptor(x, [batch, height, width, channels],
                                   [height * width * channels, width * channels, channels, 1], [1, *tile, channels])
         load_weight = TensorDescriptor(weight, [channels, 9 * channels], [9 * channels, 1], [channels, channels])
+    early = configs.starts_early(x.device)
     with torch.cuda.device_of(x):
         kernel[(batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, tile[1]),)](
             load_x, load_weight, None if bias is None else bias.contiguous(), scale,
@@ -221,7 +235,8 @@ def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, factor: float
             EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, SWAP=bool(config["SWAP"]),
             WIDEN=triton.knobs.runtime.interpret and x.dtype == torch.bfloat16,
             PRECISION="tf32" if _tf32() and x.dtype == torch.float32 else "ieee",
-            C=channels, TH=tile[0], TW=tile[1], num_warps=config["num_warps"], num_stages=config["num_stages"])
+            EARLY=early, C=channels, TH=tile[0], TW=tile[1], num_warps=config["num_warps"],
+            num_stages=config["num_stages"], launch_pdl=early)
 
 
 def _aligned(x: Tensor) -> Tensor:

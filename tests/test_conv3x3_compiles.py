@@ -49,6 +49,7 @@ def assert_good(launch, capability):
     # Values come by the copy engine, or 16 bytes a thread at a time past the registers; results leave in 16 bytes.
     assert needs.count("UTMALDG" if launch.kernel is conv3x3.descriptor_kernel else r"LDGSTS.*\.128"), needs
     assert needs.count(r"STG.*\.128") >= max(1, tile // (16 * threads)), needs
+    return needs
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
@@ -78,6 +79,24 @@ def test_float32(capability, channels, tf32):
     for launch in record(channels, torch.float32, chosen):
         needs = assert_fits(launch, capability)
         assert bool(needs.count(TENSOR_CORES[capability])) == tf32, needs
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("boxes", [False, True], ids=["pointers", "descriptors"])
+def test_starts_early_where_the_gpu_can(capability, boxes, monkeypatch):
+    """ACQBULK waits for the kernel before, ahead of every other access to memory; PREEXIT lets the next one start."""
+    chosen = conv3x3._descriptors(8, 16, 4, 3) if boxes and capability >= 90 else conv3x3._pointers(8, 16, 4, 3)
+    monkeypatch.setattr(configs, "capability", lambda device: capability)
+    for left_out in ("", "programmatic_launch"):
+        monkeypatch.setenv("DAN_FAST_WITHOUT", left_out)
+        launch, = record(32, torch.bfloat16, [chosen])
+        early = capability >= 90 and not left_out
+        assert launch.options["launch_pdl"] == launch.arguments["EARLY"] == early
+        needs = assert_good(launch, capability)
+        assert bool(needs.count("ACQBULK")) == bool(needs.count("PREEXIT")) == early, needs
+        names = list(needs.instructions)  # in the order in which each is first met
+        touches = [names.index(name) for name in names if name.startswith(("LDG", "STG", "UTMALDG", "LDGSTS"))]
+        assert not early or names.index("ACQBULK") < min(touches), needs
 
 
 def test_desktops_of_generation_12():
