@@ -54,7 +54,7 @@ TILES: dict[tuple[int, int], configs.Candidates] = {
 
 def name() -> str:
     """What ``tuned.json`` knows the convolution by: float32 in TensorFloat-32 has choices of its own."""
-    return "conv3x3_tf32" if _tf32() else "conv3x3"
+    return "conv3x3_tf32" if configs.tf32() else "conv3x3"
 
 
 def candidates(x: Tensor) -> configs.Candidates:
@@ -62,16 +62,11 @@ def candidates(x: Tensor) -> configs.Candidates:
 
     Large tiles read less; small images have too few pixels to give every multiprocessor one.
     """
-    bits = 16 if x.dtype.itemsize == 2 else 19 if _tf32() else 32
+    bits = 16 if x.dtype.itemsize == 2 else 19 if configs.tf32() else 32
     found = TILES[bits, x.shape[1]]
     if "small" not in configs.shape_class(x):
         return found
     return {capability: tuple(reversed(tiles)) for capability, tiles in found.items()}
-
-
-def _tf32() -> bool:
-    """Whether float32 convolutions may round to TensorFloat-32: as cuDNN's, by PyTorch's setting for these."""
-    return torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
 
 
 @triton.jit
@@ -234,7 +229,7 @@ def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, factor: float
             None if other is None else _aligned(other), out, conv, height, width, 9, float(factor),
             EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, SWAP=bool(config["SWAP"]),
             WIDEN=triton.knobs.runtime.interpret and x.dtype == torch.bfloat16,
-            PRECISION="tf32" if _tf32() and x.dtype == torch.float32 else "ieee",
+            PRECISION="tf32" if configs.tf32() and x.dtype == torch.float32 else "ieee",
             EARLY=early, C=channels, TH=tile[0], TW=tile[1], num_warps=config["num_warps"],
             num_stages=config["num_stages"], launch_pdl=early)
 

@@ -19,6 +19,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from . import configs
 
@@ -65,11 +66,14 @@ def _own_tap(place, SIZE: tl.constexpr, RING: tl.constexpr):
 def convolution_kernel(x, weight, bias, out, H, W, of_image, of_channel, of_row, of_column,
                        RING: tl.constexpr, SIZE: tl.constexpr, IN: tl.constexpr, LANES_IN: tl.constexpr,
                        OUT: tl.constexpr, LANES_OUT: tl.constexpr, WIDEN: tl.constexpr, PRECISION: tl.constexpr,
-                       TH: tl.constexpr, TW: tl.constexpr):
+                       EARLY: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
     """``weight`` is [out][row][column][in], ``bias`` [out], or [row's place][column's place][out] with RING.
 
     ``of_…`` are strides of ``x``. LANES_IN and LANES_OUT are IN and OUT rounded up to powers of two.
+    EARLY: see ``configs.starts_early``.
     """
+    if EARLY:
+        gdc_wait()
     PIXELS: tl.constexpr = TH * TW
     edge: tl.constexpr = 1 if RING else 0
     image, part = tl.program_id(1), tl.program_id(0)
@@ -124,6 +128,8 @@ def convolution_kernel(x, weight, bias, out, H, W, of_image, of_channel, of_row,
         if WIDEN:  # Triton's interpreter cannot multiply bfloat16
             values, taps = values.to(tl.float32), taps.to(tl.float32)
         total = tl.dot(values, taps.T, total, input_precision=PRECISION)
+    if EARLY:
+        gdc_launch_dependents()
     if RING:
         bias += (down * 3 + right) * OUT
     total += tl.load(bias + output, mask=output < OUT, other=0.0).to(tl.float32)[None, :]
@@ -155,6 +161,7 @@ def _launch(name: str, x: Tensor, weight: Tensor, bias: Tensor, ring: bool, conf
     parts = triton.cdiv(height - 2 * edge, tile[0]) * triton.cdiv(width - 2 * edge, tile[1])
     if ring:
         parts += 2 * sum(triton.cdiv(length - 2, tile[0] * tile[1]) for length in (height, width)) + 4
+    early = configs.starts_early(x.device)
     with torch.cuda.device_of(x):
         convolution_kernel[(parts, batch)](
             x, weight, bias.contiguous(), out, height, width, x.stride(0), x.stride(1), x.stride(2), x.stride(3),
@@ -162,5 +169,6 @@ def _launch(name: str, x: Tensor, weight: Tensor, bias: Tensor, ring: bool, conf
             OUT=outputs, LANES_OUT=max(16, triton.next_power_of_2(outputs)),
             WIDEN=triton.knobs.runtime.interpret and weight.dtype == torch.bfloat16,
             PRECISION="tf32" if weight.dtype == torch.float32 and configs.tf32() else "ieee",
-            TH=tile[0], TW=tile[1], num_warps=config["num_warps"], num_stages=config["num_stages"])
+            EARLY=early, TH=tile[0], TW=tile[1], num_warps=config["num_warps"], num_stages=config["num_stages"],
+            launch_pdl=early)
     return out
