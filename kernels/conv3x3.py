@@ -1,11 +1,15 @@
 """Triton kernels of ``dan_fast.ops.conv3x3`` and ``dan_fast.ops.dpcb``: 3x3 convolutions that finish in registers.
 
 Images are channels_last (B, H, W, C), weights too: [out][tap][in], used where they lie. A program makes a tile of
-TH x TW pixels, all C channels, as nine matrix products, one a tap, summed in float32; then the epilogue. Two kernels
-differ in how they load, and in nothing else:
+TH x TW pixels, all C channels, as nine matrix products, one a tap, summed in float32; then the epilogue. Three kernels
+differ in how they load, which a configuration calls BOXES:
 
-- ``pointer_kernel``: every thread computes addresses, outside the image it loads nothing; any GPU.
-- ``descriptor_kernel``: the copy engine of sm_90 and later (TMA) loads boxes; what is outside it fills with zeros.
+- 0, ``pointer_kernel``: every thread computes addresses, outside the image it loads nothing; any GPU.
+- 9, ``descriptor_kernel``: the copy engine of sm_90 and later (TMA) loads a box a tap; what is outside the image it
+  fills with zeros.
+- 3, ``rows_kernel``: a box for each row of taps, which has the columns beside the tile too. Three products on it, one
+  a column of taps, go into sums of their own, which are shifted against one another once, at the end. A third of the
+  reads, but two columns of each tile are computed in vain, and the shift takes time in which nothing is multiplied.
 
 The gradient of the input is the same convolution with the taps in reverse order and input and output channels
 exchanged (FLIP).
@@ -22,21 +26,29 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from . import configs
 from .images import channels_last
+from .without import without
 
 
 def _pointers(height: int, width: int, warps: int, stages: int) -> configs.Config:
-    return {"DESCRIPTORS": 0, "SWAP": 0, "TH": height, "TW": width, "num_warps": warps, "num_stages": stages}
+    return {"BOXES": 0, "SWAP": 0, "TH": height, "TW": width, "num_warps": warps, "num_stages": stages}
 
 
 def _descriptors(height: int, width: int, warps: int, stages: int, swap: int = 0) -> configs.Config:
-    return {"DESCRIPTORS": 1, "SWAP": swap, "TH": height, "TW": width, "num_warps": warps, "num_stages": stages}
+    return {"BOXES": 9, "SWAP": swap, "TH": height, "TW": width, "num_warps": warps, "num_stages": stages}
+
+
+def _rows(height: int, width: int, warps: int, stages: int, swap: int = 0) -> configs.Config:
+    """``width`` is that of the box: a tile has two columns less."""
+    return {"BOXES": 3, "SWAP": swap, "TH": height, "TW": width, "num_warps": warps, "num_stages": stages}
 
 
 # Of every list, the first is the default for large images and the last for small ones.
 _AMPERE = (_pointers(8, 16, 4, 3), _pointers(16, 16, 8, 3), _pointers(8, 8, 4, 4))
-_HOPPER = (_descriptors(16, 16, 8, 4), _descriptors(8, 16, 4, 4), _pointers(8, 16, 4, 4), _descriptors(8, 8, 4, 6))
+_HOPPER = (_descriptors(16, 16, 8, 4), _descriptors(8, 16, 4, 4), _pointers(8, 16, 4, 4), _rows(8, 32, 8, 2),
+           _rows(4, 32, 4, 2), _descriptors(8, 8, 4, 6))
 _HOPPER_64 = (_descriptors(16, 16, 8, 2, swap=1), _descriptors(16, 16, 8, 3, swap=1), _descriptors(4, 64, 8, 3, swap=1),
-              _descriptors(8, 16, 4, 4, swap=1), _descriptors(8, 8, 4, 6, swap=1))
+              _descriptors(8, 16, 4, 4, swap=1), _rows(4, 32, 8, 3, swap=1), _rows(2, 64, 8, 2, swap=1),
+              _rows(4, 32, 8, 2), _descriptors(8, 8, 4, 6, swap=1))
 # By bits of a value (19: TensorFloat-32) and channels. 12.x has the copy engine, but neither wgmma nor the shared
 # memory of 9.0 and 10.0. Full float32 runs on the ordinary units: with more pixels a program it would spill.
 TILES: dict[tuple[int, int], configs.Candidates] = {
@@ -63,10 +75,24 @@ def candidates(x: Tensor) -> configs.Candidates:
     Large tiles read less; small images have too few pixels to give every multiprocessor one.
     """
     bits = 16 if x.dtype.itemsize == 2 else 19 if configs.tf32() else 32
-    found = TILES[bits, x.shape[1]]
+    return ordered(TILES[bits, x.shape[1]], x)
+
+
+def ordered(tiles: configs.Candidates, x: Tensor) -> configs.Candidates:
+    """``tiles`` with the best for images as large as ``x`` first; without the copy engine's, if these are left out."""
+    if without("descriptors"):  # what is for the generation before has none
+        tiles = {80: tiles[80]}
     if "small" not in configs.shape_class(x):
-        return found
-    return {capability: tuple(reversed(tiles)) for capability, tiles in found.items()}
+        return tiles
+    return {capability: tuple(reversed(found)) for capability, found in tiles.items()}
+
+
+def chosen(kernel: str, x: Tensor, tiles: configs.Candidates) -> configs.Config:
+    """What ``kernel`` is launched with for images like ``x``: one of ``tiles``, or what ``tuned.json`` says."""
+    config = configs.choose(kernel, configs.shape_class(x), tiles, x.device)
+    if config["BOXES"] and without("descriptors"):  # it was tuned
+        return configs.candidates_for(tiles, configs.capability(x.device))[0]
+    return config
 
 
 @triton.jit
@@ -96,16 +122,16 @@ def _product(values, tap_weight, total, FLIP: tl.constexpr, SWAP: tl.constexpr, 
 
 @triton.jit
 def _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE: tl.constexpr,
-            PER_PIXEL: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+            PER_PIXEL: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr, EDGE: tl.constexpr):
     """What happens to ``total`` (pixels, C) in registers, in float32, before it is stored.
 
     ``"lrelu"``: leaky ReLU of total + bias, ``factor`` for negative values. ``"mask"``: its gradient, ``other`` is what
     it returned. ``"add"``: factor * (other + scale * (total + bias)). ``conv`` gets the bare total. What is None is
-    left out.
+    left out. EDGE is 1 if the first and last column of ``total`` belong to other tiles, else 0.
     """
     pixel, channel = tl.arange(0, TH * TW), tl.arange(0, C)
     y, x = pixel // TW, pixel % TW
-    inside = ((y0 + y < H) & (x0 + x < W))[:, None]
+    inside = ((y0 + y < H) & (x0 + x < W) & (x >= EDGE) & (x < TW - EDGE))[:, None]
     start = ((image.to(tl.int64) * H + y0) * W + x0) * C
     at = (y * W + x)[:, None] * C + channel[None, :]
     if conv is not None:
@@ -154,7 +180,7 @@ def pointer_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, factor,
     if EARLY:
         gdc_launch_dependents()
     _finish(total.T if SWAP else total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE,
-            PER_PIXEL, C, TH, TW)
+            PER_PIXEL, C, TH, TW, 0)
 
 
 @triton.jit
@@ -174,7 +200,42 @@ def descriptor_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, fact
     if EARLY:
         gdc_launch_dependents()
     _finish(total.T if SWAP else total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE,
-            PER_PIXEL, C, TH, TW)
+            PER_PIXEL, C, TH, TW, 0)
+
+
+@triton.jit
+def rows_kernel(x, weight, bias, scale, other, out, conv, H, W, rows, factor, EPILOGUE: tl.constexpr,
+                PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
+                PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+    """Descriptors as for ``descriptor_kernel``; ``rows`` is 3. Column j of a box is column ``x0 + j`` of the image."""
+    if EARLY:
+        gdc_wait()
+    image, y0, x0 = _place(H, W, TH, TW - 2)
+    x0 -= 1
+    left = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
+    middle = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
+    right = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
+    for row in range(rows):
+        values = x.load([image, y0 + row - 1, x0, 0]).reshape(TH * TW, C)
+        first = (8 - 3 * row if FLIP else 3 * row) * C
+        step = -C if FLIP else C
+        left = _product(values, weight.load([0, first]), left, FLIP, SWAP, WIDEN, PRECISION)
+        middle = _product(values, weight.load([0, first + step]), middle, FLIP, SWAP, WIDEN, PRECISION)
+        right = _product(values, weight.load([0, first + 2 * step]), right, FLIP, SWAP, WIDEN, PRECISION)
+    if EARLY:
+        gdc_launch_dependents()
+    # The left taps of a pixel met the column before it. The first and last column of a box are of no use.
+    pixel = tl.arange(0, TH * TW)
+    before, after = tl.maximum(pixel - 1, 0), tl.minimum(pixel + 1, TH * TW - 1)
+    if SWAP:
+        left = tl.gather(left, tl.broadcast_to(before[None, :], (C, TH * TW)), 1)
+        right = tl.gather(right, tl.broadcast_to(after[None, :], (C, TH * TW)), 1)
+        total = (left + middle + right).T
+    else:
+        left = tl.gather(left, tl.broadcast_to(before[:, None], (TH * TW, C)), 0)
+        right = tl.gather(right, tl.broadcast_to(after[:, None], (TH * TW, C)), 0)
+        total = left + middle + right
+    _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL, C, TH, TW, 1)
 
 
 def bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float, config: configs.Config | None = None) -> Tensor:
@@ -211,27 +272,37 @@ def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, factor: float
         return
     x, weight = _aligned(x), _aligned(weight)
     batch, channels, height, width = x.shape
-    config = config or configs.choose(name(), configs.shape_class(x), candidates(x), x.device)
+    config = config or chosen(name(), x, candidates(x))
     per_pixel = scale is not None and scale.dim() == 4
     if scale is not None:
         scale = _aligned(scale) if per_pixel else scale.contiguous()
+    kernel = {0: pointer_kernel, 9: descriptor_kernel, 3: rows_kernel}[config["BOXES"]]
     tile = config["TH"], config["TW"]
-    load_x, load_weight, kernel = x, weight, pointer_kernel
-    if config["DESCRIPTORS"]:
-        kernel = descriptor_kernel
-        load_x = TensorDescriptor(x, [batch, height, width, channels],
-                                  [height * width * channels, width * channels, channels, 1], [1, *tile, channels])
-        load_weight = TensorDescriptor(weight, [channels, 9 * channels], [9 * channels, 1], [channels, channels])
+    across = tile[1] - (2 if kernel is rows_kernel else 0)
+    load_x, load_weight = (boxes_of(x, tile), taps_of(weight)) if config["BOXES"] else (x, weight)
     early = configs.starts_early(x.device)
     with torch.cuda.device_of(x):
-        kernel[(batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, tile[1]),)](
+        kernel[(batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, across),)](
             load_x, load_weight, None if bias is None else bias.contiguous(), scale,
-            None if other is None else _aligned(other), out, conv, height, width, 9, float(factor),
+            None if other is None else _aligned(other), out, conv, height, width, config["BOXES"] or 9, float(factor),
             EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, SWAP=bool(config["SWAP"]),
             WIDEN=triton.knobs.runtime.interpret and x.dtype == torch.bfloat16,
             PRECISION="tf32" if configs.tf32() and x.dtype == torch.float32 else "ieee",
             EARLY=early, C=channels, TH=tile[0], TW=tile[1], num_warps=config["num_warps"],
             num_stages=config["num_stages"], launch_pdl=early)
+
+
+def boxes_of(x: Tensor, tile: tuple[int, int]) -> TensorDescriptor:
+    """Loads (1, height, width, C) of an image (B, C, H, W), channels_last."""
+    batch, channels, height, width = x.shape
+    return TensorDescriptor(x, [batch, height, width, channels],
+                            [height * width * channels, width * channels, channels, 1], [1, *tile, channels])
+
+
+def taps_of(weight: Tensor) -> TensorDescriptor:
+    """Loads a tap (C, C) of a weight (C, C, 3, 3), channels_last."""
+    channels = len(weight)
+    return TensorDescriptor(weight, [channels, 9 * channels], [9 * channels, 1], [channels, channels])
 
 
 def _aligned(x: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def assert_good(launch, capability):
     threads = 32 * launch.options["num_warps"]
     assert needs.count(TENSOR_CORES[capability]), needs
     # Values come by the copy engine, or 16 bytes a thread at a time past the registers; results leave in 16 bytes.
-    assert needs.count("UTMALDG" if launch.kernel is conv3x3.descriptor_kernel else r"LDGSTS.*\.128"), needs
+    assert needs.count(r"LDGSTS.*\.128" if launch.kernel is conv3x3.pointer_kernel else "UTMALDG"), needs
     assert needs.count(r"STG.*\.128") >= max(1, tile // (16 * threads)), needs
     return needs
 
@@ -70,6 +70,34 @@ def test_every_epilogue(capability):
     assert Counter(launch.arguments["EPILOGUE"] for launch in launches) == {"add": 5, "mask": 1, "lrelu": 1}
     for launch in launches:
         assert_good(launch, capability)
+
+
+@pytest.mark.parametrize("capability, channels", [(90, 64), (100, 64), (90, 32)])
+def test_every_epilogue_on_three_boxes(capability, channels):
+    chosen = [config for config in conv3x3.TILES[16, channels][90] if config["BOXES"] == 3]
+    for launch in record(channels, torch.bfloat16, chosen[:1], True):
+        assert launch.kernel is conv3x3.rows_kernel
+        assert_good(launch, capability)
+
+
+@pytest.mark.parametrize("channels", TRITON_CHANNELS)
+@pytest.mark.parametrize("capability", [90, 100])
+def test_without_descriptors(capability, channels, monkeypatch):
+    """What is launched in their place compiles too; even where the copy engine's was found to be the fastest."""
+    fastest = conv3x3.TILES[16, channels][90][0]
+    for size in ((2, 64, 64), (2, 250, 250)):
+        x = image(channels, torch.bfloat16, size)
+        monkeypatch.delenv("DAN_FAST_WITHOUT", raising=False)
+        assert any(config["BOXES"] for config in configs.candidates_for(conv3x3.candidates(x), capability))
+        monkeypatch.setenv("DAN_FAST_WITHOUT", "descriptors")
+        tiles = configs.candidates_for(conv3x3.candidates(x), capability)
+        assert not any(config["BOXES"] for config in tiles)
+        monkeypatch.setattr(configs, "choose", lambda *_: fastest)
+        assert conv3x3.chosen("conv3x3", x, conv3x3.candidates(x)) in tiles
+        with recorded(conv3x3) as launches:
+            conv3x3.bias_lrelu(x, image(channels, torch.bfloat16, (channels, 3, 3)), torch.empty(channels), 0.2)
+        assert launches[0].kernel is conv3x3.pointer_kernel
+        assert_good(launches[0], capability)
 
 
 @pytest.mark.parametrize("channels", TRITON_CHANNELS)

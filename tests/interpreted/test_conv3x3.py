@@ -110,7 +110,7 @@ def shipped():
     for candidates in kernels.TILES.values():
         for configs in candidates.values():
             for config in configs:
-                found["{DESCRIPTORS} {SWAP} {TH}x{TW}".format(**config)] = config
+                found["{BOXES} {SWAP} {TH}x{TW}".format(**config)] = config
     return found
 
 
@@ -139,6 +139,36 @@ def test_every_configuration(config):
     gradient = kernels.input_gradient(x, weight, residual, 0.2, None, config=config)
     for name, *values in zip(("conv", "result", "gradient"), (stored, out, gradient), rounded, results(), strict=True):
         assert_close(*values, name)
+
+
+def whole_numbers(*shape, most=3):
+    return torch.randint(-most, most + 1, shape).float().contiguous(
+        memory_format=torch.channels_last if len(shape) == 4 else torch.contiguous_format)
+
+
+@pytest.mark.parametrize("swap", [0, 1])
+@pytest.mark.parametrize("boxes", [0, 9, 3])
+@pytest.mark.parametrize("batch, height, width", [(3, 1, 1), (1, 5, 1), (3, 3, 4), (2, 9, 7), (1, 4, 13)])
+def test_whole_numbers_come_out_exact(batch, height, width, boxes, swap):
+    """In images narrower than a tile, of one column, of several tiles: every way to load, every epilogue."""
+    from dan_fast_kernels import conv3x3 as kernels
+
+    config = {"BOXES": boxes, "SWAP": swap, "TH": 4, "TW": 8, "num_warps": 4, "num_stages": 2}
+    shape = batch, 16, height, width
+    x, other, weight, bias = (whole_numbers(*size) for size in (shape, shape, (16, 16, 3, 3), (16,)))
+    conv = F.conv2d(x.double(), weight.double(), padding=1)
+    gradient = torch.nn.grad.conv2d_input(x.shape, weight.double(), x.double(), padding=1)
+    biased = conv + bias.double()[:, None, None]
+
+    assert torch.equal(kernels.bias_lrelu(x, weight, bias, 0.25, config), F.leaky_relu(biased, 0.25).float())
+    for scale in (whole_numbers(batch, 16), whole_numbers(*shape)):
+        out, stored = kernels.scale_residual(x, weight, bias, scale, other, True, config, 2.0)
+        factor = scale if scale.dim() == 4 else scale[:, :, None, None]
+        assert torch.equal(out, (2 * (other + factor * biased)).float()) and torch.equal(stored, conv.float())
+    masked = gradient * torch.where(other > 0, 1.0, 0.25)
+    assert torch.equal(kernels.input_gradient(x, weight, other, 0.25, None, config), masked.float())
+    assert torch.equal(kernels.input_gradient(x, weight, None, 0.0, other, config), (gradient + other).float())
+    assert torch.equal(kernels.input_gradient(x, weight, None, 0.0, None, config), gradient.float())
 
 
 def test_launches_of_a_block(monkeypatch):
