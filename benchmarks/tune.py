@@ -90,13 +90,15 @@ def steps() -> Iterator[Callable[[], None]]:
                 config: DANConfig = PRESETS[network].config
                 for gradients in (False, True)[:1 + learns]:
                     for call in warmup.calls(config, batch, height, width, dtype, "cuda"):
-                        yield partial(one, call, gradients)
+                        if call.learns or not gradients:
+                            warmup.fill(call)
+                            yield partial(one, call, gradients)
 
 
 def one(call, gradients: bool) -> None:
     # Tensors that learn must not be made in inference mode, which the timing is in.
     with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
-        warmup.run(*call, gradients)
+        warmup.run(call, gradients)
 
 
 def seconds_on_gpu(step: Callable[[], object], calls: int = 5, rounds: int = 5) -> float:

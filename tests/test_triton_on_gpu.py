@@ -23,14 +23,16 @@ if not torch.cuda.is_available():
 if why_no_triton():
     pytest.skip(why_no_triton(), allow_module_level=True)
 
-calls = sys.modules[ops.warmup.__module__].calls
+warmup_module = sys.modules[ops.warmup.__module__]
+calls = warmup_module.calls
 NETWORKS = {
-    "v2": tiny_config(channels=64, groups=2, blocks=2, estimator_channels=32, group_residual="doubled"),
+    "v2": tiny_config(channels=64, groups=2, blocks=2, estimator_channels=32, group_residual="doubled",
+                      upsampler="published"),
     "v2-plain": tiny_config(channels=32, groups=2, blocks=2, kernel_size=31, code_length=15),
     "v1": dan_fast.DANConfig(version="v1", channels=64, blocks=1, estimator_blocks=1),
 }
-# Few, as each is compiled anew.
-SHAPES = [((1, 1, 1), torch.float32), ((3, 13, 17), torch.float32), ((2, 64, 48), torch.bfloat16),
+# Few, as each is compiled anew. The upsampler takes no image below 3x3.
+SHAPES = [((1, 3, 3), torch.float32), ((3, 13, 17), torch.float32), ((2, 64, 48), torch.bfloat16),
           ((2, 3, 5), torch.float16)]
 
 
@@ -38,7 +40,7 @@ def cases() -> list:
     """Every call of every network once; the networks share some."""
     found = {}
     for network, config in NETWORKS.items():
-        for index, (operator, arguments) in enumerate(calls(config, 1, 1, 1, torch.float32, "meta")):
+        for index, (operator, arguments, _) in enumerate(calls(config, 1, 3, 3, torch.float32, "meta")):
             same = operator.__name__, *(getattr(value, "shape", value) for value in arguments.values())
             found.setdefault(same, pytest.param(network, index, id=f"{network}-{index}-{operator.__name__}"))
     return list(found.values())
@@ -58,15 +60,12 @@ def exact_convolutions():
 
 def drawn(network: str, index: int, shape: tuple[int, int, int], dtype: torch.dtype):
     """Operator, reference, names and random values of its tensors, and a function that completes these to a call."""
-    operator, arguments = list(calls(NETWORKS[network], *shape, dtype, "cuda"))[index]
+    call = list(calls(NETWORKS[network], *shape, dtype, "cuda"))[index]
+    operator, arguments, learns = call
     reference = getattr(sys.modules[operator.__module__], f"{operator.__name__}_ref")
-    tensors = {}
-    for name, value in arguments.items():
-        if isinstance(value, Tensor):
-            drawn = torch.randn_like(value)
-            if "weight" in name:  # as large as trained ones, so that sums stay near 1
-                drawn /= value[0].numel() ** 0.5 if value.dim() != 3 else value.shape[-1] ** 0.5
-            tensors[name] = drawn.requires_grad_(name != "encoder")
+    warmup_module.fill(call)
+    tensors = {name: value.clone().requires_grad_(learns and name != "encoder") for name, value in arguments.items()
+               if isinstance(value, Tensor)}
     others = {name: value for name, value in arguments.items() if name not in tensors}
 
     def calling(function):
@@ -84,8 +83,9 @@ def test_matches_reference(network, index, shape, dtype):
 
 
 @pytest.mark.parametrize("network, index", CASES)
-def test_in_a_captured_graph(network, index):
+def test_in_a_captured_graph(network, index, monkeypatch):
     """Forward and backward after a warmup; the replay computes from new values, the same bits as outside."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # its weight gradients may add in any order
     shape, dtype = SHAPES[2]
     operator, _, tensors = drawn(network, index, shape, dtype)
     _, _, others = drawn(network, index, shape, dtype)
@@ -94,7 +94,8 @@ def test_in_a_captured_graph(network, index):
         outputs = operator(*tensors)
         outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
         learn = [tensor for tensor in tensors if tensor.requires_grad]
-        return [*outputs, *torch.autograd.grad(outputs, learn, [torch.ones_like(out) for out in outputs])]
+        gradients = torch.autograd.grad(outputs, learn, [torch.ones_like(out) for out in outputs]) if learn else ()
+        return [*outputs, *gradients]
 
     with ops.backend("triton"):
         ops.warmup(NETWORKS[network], *shape, dtype=dtype, gradients=True)

@@ -10,6 +10,7 @@ from conftest import tiny_config
 
 import dan_fast
 from dan_fast import ops
+from dan_fast.inference.plan import plan_for
 
 warmup_module = sys.modules[ops.warmup.__module__]
 V1 = dan_fast.DANConfig(version="v1", channels=16, blocks=1, estimator_channels=32, estimator_blocks=1)
@@ -19,9 +20,9 @@ def ran(*arguments, **options) -> list[tuple[str, bool]]:
     """Name and whether it computed gradients of every operator that ``warmup`` ran."""
     run, names = warmup_module.run, []
 
-    def noted(operator, values, gradients) -> None:
-        names.append((operator.__name__, gradients))
-        run(operator, values, gradients)
+    def noted(call, gradients) -> None:
+        names.append((call.operator.__name__, gradients))
+        run(call, gradients)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(warmup_module, "run", noted)
@@ -31,7 +32,7 @@ def ran(*arguments, **options) -> list[tuple[str, bool]]:
 
 @pytest.mark.parametrize("gradients", [False, True])
 def test_runs_every_operator(gradients):
-    names = ran(tiny_config(), 2, 5, 7, gradients=gradients)
+    names = ran(tiny_config(upsampler="published"), 2, 5, 7, gradients=gradients)
     names += ran(V1, 2, 5, 7, gradients=gradients)
     # The stacks have the kernels of others, the other two no Triton kernel.
     operators = {name for name in ops.__all__
@@ -45,12 +46,15 @@ def test_a_network_will_do(tiny_model):
     assert ran(tiny_model, 1, 3, 4) == ran(tiny_model.config, 1, 3, 4)
 
 
-@pytest.mark.parametrize("config", [tiny_config(), V1], ids=["v2", "v1"])
+@pytest.mark.parametrize("config", [tiny_config(), tiny_config(upsampler="published", scale=3), V1],
+                         ids=["v2", "v2, published upsampler", "v1"])
 def test_shapes_are_those_of_the_network(config):
     """What has weights in the network has the same shapes in the calls."""
     parameters = {tuple(value.shape) for value in dan_fast.DAN(config).parameters()}
+    plan = plan_for(dan_fast.DAN(config).eval())  # which makes some into others
+    parameters |= {tuple(plan._upscale._weight.shape), tuple(plan._head_weight.shape)}
     flat = {shape[:2] for shape in parameters if shape[2:] == (1, 1)}
-    for operator, arguments in warmup_module.calls(config, 2, 5, 7, torch.float32, "cpu"):
+    for operator, arguments, _ in warmup_module.calls(config, 2, 5, 7, torch.float32, "cpu"):
         for name, value in arguments.items():
             if "weight" in name and operator is not ops.condition_path:
                 assert tuple(value.shape) in parameters | flat, (operator.__name__, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,19 +13,22 @@ from ..config import DANConfig
 from .channel_attention import channel_attention
 from .condition_path import condition_path
 from .conv3x3 import conv3x3_bias_lrelu, conv3x3_scale_residual
+from .convolution import convolution
 from .dpcb import dpcb
 from .estimator_tail import estimator_tail
 from .modulate import modulate
+from .upsampler import SIDE, SMALLEST, upsampler
 
 if TYPE_CHECKING:
     from ..model import DAN
 
 
 class Call(NamedTuple):
-    """An operator and arguments that a network would give it, all tensors zero."""
+    """An operator and arguments that a network would give it, all tensors zero. ``learns``: it has gradients."""
 
     operator: Callable
     arguments: dict[str, Any]
+    learns: bool = True
 
 
 def calls(config: DANConfig, batch: int, height: int, width: int, dtype: torch.dtype, device: torch.device | str
@@ -52,9 +56,29 @@ def calls(config: DANConfig, batch: int, height: int, width: int, dtype: torch.d
             yield Call(conv3x3_scale_residual, {"x": zeros(*image), **once, "scale": factor, "residual": zeros(*image)})
         yield Call(dpcb, {"x": zeros(*image), **first, **second, "scale": scale})
         yield Call(modulate, {"x": zeros(*image), "f1": zeros(*image), "f2": scale, "bias": zeros(channels)})
+    yield from _convolutions(config, (batch, height, width), zeros)
     if config.version == "v2":
         yield _condition_path(config, batch, zeros)
         yield _estimator_tail(config, (batch, config.estimator_channels, height, width), zeros)
+
+
+def _convolutions(config: DANConfig, grid: tuple[int, int, int], zeros: Callable[..., Tensor]) -> Iterator[Call]:
+    """The heads of both modules and the upsampler, where it is one convolution."""
+    def image(channels: int) -> Tensor:
+        return zeros(grid[0], channels, *grid[1:])
+
+    def head(into: int, out: int, size: int) -> Call:
+        return Call(convolution, {"x": image(into), "weight": zeros(out, into, size, size), "bias": zeros(out)}, False)
+
+    cells, width = config.image_channels * config.scale**2, config.estimator_channels
+    # The Estimator's convolution of the result has that stride: on cells it reaches so far.
+    reach = -(-(4 if config.version == "v1" else 2 * config.scale) // config.scale)
+    yield head(config.image_channels, config.channels, 3)
+    yield head(config.image_channels, width, 1 if config.version == "v1" else 5)
+    yield head(cells, width, 2 * reach + 1)
+    if config.upsampler == "published" and min(grid[1:]) >= SMALLEST:
+        yield Call(upsampler, {"x": image(config.channels), "weight": zeros(cells, config.channels, SIDE, SIDE),
+                               "bias": zeros(3, 3, cells)}, False)
 
 
 def _condition_path(config: DANConfig, batch: int, zeros: Callable[..., Tensor]) -> Call:
@@ -95,12 +119,29 @@ def warmup(network: DAN | DANConfig, batch: int, height: int, width: int, *, dty
             raise ValueError(f"{name}={size!r}: expected a whole number of at least 1")
     config = network if isinstance(network, DANConfig) else network.config
     with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
-        for operator, arguments in calls(config, batch, height, width, dtype, device):
-            run(operator, arguments, gradients)
+        for call in calls(config, batch, height, width, dtype, device):
+            run(call, gradients)
 
 
-def run(operator: Callable, arguments: dict[str, Any], gradients: bool) -> None:
+def fill(call: Call) -> None:
+    """Random values in all of the call's tensors, weights as large as trained ones, so that results stay near 1.
+
+    On zeros a GPU is faster than on data.
+    """
+    for name, value in call.arguments.items():
+        if isinstance(value, Tensor):
+            value.normal_()
+            if "weight" in name:
+                value /= math.sqrt(value.shape[-1] if value.dim() == 3 else value[0].numel())
+
+
+def run(call: Call, gradients: bool) -> None:
     """The operator once; with ``gradients`` those of everything that can learn, too."""
+    operator, arguments, learns = call
+    if not learns:
+        with torch.inference_mode():
+            operator(**arguments)
+        return
     learn = [value.requires_grad_() for name, value in arguments.items()
              if gradients and isinstance(value, Tensor) and name != "encoder"]
     outputs = operator(**arguments)
