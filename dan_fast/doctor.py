@@ -93,15 +93,20 @@ def _cpp_ops() -> Part:
     return Part("C++ ops", True, str(extension))
 
 
+def why_no_gpu() -> str:
+    """Why torch can use no NVIDIA GPU here; empty if it can."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} has no CUDA"
+    return "" if torch.cuda.is_available() else "torch finds no NVIDIA GPU"
+
+
 def _cuda_ops() -> Part:
     def inactive(reason: str, advice: str) -> Part:
         return Part("CUDA ops", False, reason, advice)
 
-    if torch.version.cuda is None:
-        return inactive(f"torch {torch.__version__} has no CUDA",
+    if reason := why_no_gpu():
+        return inactive(reason, "check the driver with nvidia-smi" if torch.version.cuda else
                         f"on a machine with an NVIDIA GPU, install a CUDA build of torch, then {BUILD_AGAIN}")
-    if not torch.cuda.is_available():
-        return inactive("torch finds no NVIDIA GPU", "check the driver with nvidia-smi")
     if dan_fast_kernels.EXTENSION is None:
         return inactive(dan_fast_kernels.WHY_NOT, f"DAN_FAST_CUDA=1 {BUILD_AGAIN}")
     if not torch._C._dispatch_has_kernel_for_dispatch_key("dan_fast::blur_downsample_cpp", "CUDA"):

@@ -1,0 +1,296 @@
+"""Whether the parts of the GPU code compute what they should on this machine: what ``dan-fast doctor --gpu`` prints.
+
+Each part of ``dan_fast_kernels.without`` is compared with what takes its place when it is left out: kernels with their
+references in float64, on random values; graphs and plans with the same work without them. A part is tried without those
+that were found unfit before it. The tests run in a process of their own, as a kernel that reads where it must not ends
+every later call of its process: the parts that are left then go on in another one.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from dan_fast_kernels.without import PARTS, VARIABLE
+from torch import Tensor
+
+from . import ops
+from .checkpoint import load
+from .config import DANConfig
+from .degradation.pipeline import Degradation
+from .inference import Upscaler
+from .model import DAN
+from .ops.blur_downsample import blur_downsample_ref
+from .ops.conv3x3 import conv3x3_scale_residual_ref
+from .training.settings import TrainingSettings
+from .training.step import TrainingStep, unroll
+
+# Of a result's norm: what bfloat16 (2^-9 in each rounding) and TensorFloat-32 cost stays well below.
+BOUND = 2e-2
+SECONDS = 60  # for one part, most of it compiling
+NETWORKS = (DANConfig(groups=1, blocks=1, estimator_blocks=1), DANConfig(version="v1", blocks=1, estimator_blocks=1))
+# The part that an operator's kernel is, where it is not called so.
+_KERNELS = {"conv3x3_bias_lrelu": "conv3x3", "conv3x3_scale_residual": "conv3x3", "dpcb": "conv3x3"}
+
+
+_COMMAND = (sys.executable, "-m", "dan_fast.self_test")
+
+
+class Verdict(NamedTuple):
+    """``reason``: why the part is not fit; empty if it is."""
+
+    part: str
+    reason: str
+
+
+def self_test(parts: Sequence[str] = tuple(PARTS)) -> Iterator[Verdict]:
+    """Of each part, in this order, whether it is fit, as soon as it is known."""
+    left = list(parts)
+    unfit: list[str] = []
+    while left:
+        environment = {**os.environ, VARIABLE: ",".join(unfit)}
+        with subprocess.Popen([*_COMMAND, *left], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                              env=environment) as child:
+            said = ""
+            for line in _lines(child):
+                if not line.startswith("{"):
+                    said = line.strip() or said
+                    continue
+                verdict = Verdict(**json.loads(line))
+                left.remove(verdict.part)
+                unfit += [verdict.part] if verdict.reason else []
+                yield verdict
+        if left and child.returncode:  # it ended in the next part
+            unfit.append(left.pop(0))
+            yield Verdict(unfit[-1], f"its process ended with exit code {child.returncode} ({said[:200]})")
+
+
+def _lines(child: subprocess.Popen) -> Iterator[str]:
+    """What it prints, until it is silent for too long, and is ended."""
+    assert child.stdout is not None
+    while True:
+        timer = threading.Timer(SECONDS, child.kill)
+        timer.start()
+        try:
+            line = child.stdout.readline()
+        finally:
+            timer.cancel()
+        if not line:
+            return
+        yield line
+
+
+def check(part: str, device: torch.device) -> str:
+    """Why the part is not fit on ``device``; empty if it is. May raise anything."""
+    torch.manual_seed(0)
+    return _OTHERS[part](device) if part in _OTHERS else _kernel(part, device)
+
+
+# --- kernels ------------------------------------------------------------------------------------------------
+
+
+def _kernel(part: str, device: torch.device) -> str:
+    """Values and gradients of every operator that the kernel computes, in bfloat16, against float64."""
+    warmup = sys.modules[ops.warmup.__module__]
+    # On a CPU Triton interprets, which takes its time.
+    shape = (2, 37, 19) if device.type == "cuda" else (2, 3, 5)
+    known = set()
+    for config in NETWORKS:
+        for call in warmup.calls(config, *shape, torch.bfloat16, device):
+            name = call.operator.__name__
+            shapes = (name, *(value.shape for value in call.arguments.values() if isinstance(value, Tensor)))
+            if _KERNELS.get(name, name) != part or shapes in known:
+                continue
+            known.add(shapes)
+            warmup.fill(call)
+            reference = getattr(importlib.import_module(call.operator.__module__), f"{name}_ref")
+            # These have a test of their own, which may fail.
+            with _left_out("descriptors", "programmatic_launch"), ops.backend("triton"):
+                found = _results(call.operator, call.arguments, call.learns)
+            exact = _results(reference, {key: value.double() if isinstance(value, Tensor) else value
+                                         for key, value in call.arguments.items()}, call.learns)
+            if reason := _far(name, found, exact):
+                return reason
+    assert known, f"no operator runs the kernel {part}"
+    return ""
+
+
+def _results(operator: Callable, arguments: dict[str, Any], learns: bool) -> dict[str, Tensor]:
+    """By what they are: the outputs, and gradients of the sum of their squares."""
+    given = {name: value.detach().clone().requires_grad_(learns and name != "encoder")
+             if isinstance(value, Tensor) else value for name, value in arguments.items()}
+    with torch.set_grad_enabled(learns):
+        outputs = operator(**given)
+    outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
+    results = {f"output {number}": output.detach() for number, output in enumerate(outputs)}
+    learn = {name: value for name, value in given.items() if isinstance(value, Tensor) and value.requires_grad}
+    if learn:
+        loss = torch.stack([output.double().square().sum() for output in outputs]).sum()
+        results |= zip((f"gradient of {name}" for name in learn), torch.autograd.grad(loss, list(learn.values())),
+                       strict=True)
+    return results
+
+
+def _far(what: str, found: dict[str, Tensor], exact: dict[str, Tensor]) -> str:
+    for name, truth in exact.items():
+        error = (found[name].double() - truth.double()).norm() / truth.double().norm().clamp(min=1e-30)
+        if not error <= BOUND:  # nor NaN
+            return f"{what}, {name}: off by {error:.2g} of its norm, expected at most {BOUND}"
+    return ""
+
+
+def _blur_downsample(device: torch.device) -> str:
+    for scale, size in ((4, 21), (2, 11)):
+        hr, kernel = torch.rand(3, 3, 64, 96, device=device), torch.rand(3, size, size, device=device)
+        kernel /= kernel.sum((1, 2), keepdim=True)
+        arguments = {"hr": hr, "kernel": kernel, "scale": scale}
+        with ops.backend("cpp"):
+            found = _results(ops.blur_downsample, arguments, True)
+        exact = _results(blur_downsample_ref, {**arguments, "hr": hr.double(), "kernel": kernel.double()}, True)
+        if reason := _far("blur_downsample", found, exact):
+            return reason
+    return ""
+
+
+def _descriptors(device: torch.device) -> str:
+    """Every configuration of this GPU that loads boxes."""
+    from dan_fast_kernels import configs, conv3x3
+
+    for channels in (64, 32):
+        x, residual = (torch.randn(2, channels, 37, 83, device=device).bfloat16().contiguous(
+            memory_format=torch.channels_last) for _ in range(2))
+        weight = (torch.randn(channels, channels, 3, 3, device=device) / (3 * channels**0.5)).bfloat16()
+        weight, bias = weight.contiguous(memory_format=torch.channels_last), torch.randn(channels, device=device)
+        scale = torch.randn(2, channels, device=device)
+        exact = conv3x3_scale_residual_ref(*(tensor.double() for tensor in (x, weight, bias, scale, residual)))
+        for config in configs.candidates_for(conv3x3.candidates(x), configs.capability(device)):
+            if config["BOXES"]:
+                with _left_out("programmatic_launch"):
+                    found, _ = conv3x3.scale_residual(x, weight, bias, scale, residual, config=config)
+                if reason := _far(f"conv3x3 {config}", {"output": found}, {"output": exact}):
+                    return reason
+    return ""
+
+
+def _programmatic_launch(device: torch.device) -> str:
+    """Many small kernels in a row, from a graph, as in use: the bits of one after the other."""
+    from .cuda_graphs import GraphStream, replay
+
+    image = torch.randn(1, 64, 32, 32, device=device).bfloat16().contiguous(memory_format=torch.channels_last)
+    weights = [torch.randn(64, 64, 3, 3, device=device).bfloat16().div(24).contiguous(memory_format=torch.channels_last)
+               for _ in range(8)]
+    bias = torch.randn(64, device=device)
+
+    @torch.inference_mode()
+    def chain() -> Tensor:
+        x = image
+        for weight in 4 * weights:
+            x = ops.conv3x3_bias_lrelu(x, weight, bias)
+        return x
+
+    with ops.backend("triton"):
+        stream = GraphStream(device)
+        with stream.warm_up():
+            chain()
+        graph, found = stream.captured(chain)
+        for _ in range(10):
+            image.normal_()
+            replay(graph)
+            with _left_out("programmatic_launch"):
+                if not torch.equal(found, chain()):
+                    return "a chain of convolutions gives other results than one after the other"
+    return ""
+
+
+# --- graphs and plans ---------------------------------------------------------------------------------------
+
+
+def _inference_graphs(device: torch.device) -> str:
+    upscaler = Upscaler(load("default"), device=device, dtype=torch.bfloat16)
+    for _ in range(4):  # the second captures
+        image = torch.randint(0, 256, (40, 56, 3), dtype=torch.uint8).numpy()
+        found = upscaler(image)
+        with _left_out("inference_graphs"):
+            expected = upscaler(image)
+        if abs(found.image.astype(int) - expected.image).max() > 2 or abs(found.kernel - expected.kernel).sum() > BOUND:
+            return "a replayed pass gives another image than the same pass without a graph"
+    if not upscaler.stats().graphs.hits:
+        return "no pass was replayed"
+    return ""
+
+
+def _step(device: torch.device) -> tuple[TrainingStep, Tensor]:
+    torch.manual_seed(0)
+    config = DANConfig(channels=32, groups=1, blocks=2, estimator_channels=16, estimator_blocks=1, kernel_size=21)
+    model = DAN(config, torch.rand(21**2, config.code_length) / 100).to(device)
+    step = TrainingStep(model, copy.deepcopy(model).requires_grad_(False), Degradation.setting1(4),
+                        TrainingSettings(batch=4, patch=16), bf16=True)
+    return step, torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+
+
+def _training_graphs(device: torch.device) -> str:
+    def reports(*left_out: str) -> Tensor:
+        step, hr = _step(device)
+        with _left_out(*left_out):
+            return torch.stack([step(hr, seed=n, learning_rate=1e-4, average_weight=0.1, iterations=2).clone()
+                                for n in range(6)]).cpu()
+    found, expected = reports(), reports("training_graphs")
+    # Losses and the gradients' norm.
+    return _far("six steps, the last of them replayed", {"losses": found[:, :3]}, {"losses": expected[:, :3]})
+
+
+def _training_plan(device: torch.device) -> str:
+    step, _ = _step(device)
+    lr = torch.rand(2, 3, 24, 28, device=device)
+
+    def code(*left_out: str) -> Tensor:
+        with _left_out(*left_out), torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            return unroll(step.model, lr, 3).code
+    return _far("three iterations", {"code": code()}, {"code": code("training_plan")})
+
+
+_OTHERS: dict[str, Callable[[torch.device], str]] = {
+    "blur_downsample": _blur_downsample, "descriptors": _descriptors, "programmatic_launch": _programmatic_launch,
+    "inference_graphs": _inference_graphs, "training_graphs": _training_graphs, "training_plan": _training_plan}
+
+
+@contextmanager
+def _left_out(*parts: str) -> Iterator[None]:
+    """Without these parts too."""
+    before = os.environ.get(VARIABLE, "")
+    os.environ[VARIABLE] = ",".join(filter(None, (before, *parts)))
+    try:
+        yield
+    finally:
+        os.environ[VARIABLE] = before
+
+
+def _main(parts: Sequence[str], device: torch.device) -> int:
+    """Prints a line of JSON per part; stops where this process can compute no more."""
+    for part in parts:
+        try:
+            reason = check(part, device)
+        except Exception as error:  # whatever it is, it is the verdict
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        print(json.dumps(Verdict(part, reason)._asdict()), flush=True)
+        if not reason:
+            continue
+        os.environ[VARIABLE] = ",".join(filter(None, (os.environ.get(VARIABLE, ""), part)))
+        try:
+            torch.cuda.synchronize(device)
+        except RuntimeError:
+            return 0  # the next parts in another process
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:], torch.device("cuda", torch.cuda.current_device())))

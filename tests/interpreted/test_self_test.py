@@ -1,0 +1,31 @@
+"""The self-test's kernels, as far as the interpreter goes: right ones are fit, wrong ones are not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from dan_fast_kernels import modulate
+from dan_fast_kernels.without import PARTS
+
+from dan_fast import self_test
+
+KERNELS = ("conv3x3", "condition_path", "estimator_tail", "modulate", "channel_attention", "convolution", "upsampler")
+
+
+@pytest.mark.parametrize("part", KERNELS)
+def test_kernels_are_fit(part):
+    assert part in PARTS and self_test.check(part, torch.get_default_device()) == ""
+
+
+@pytest.mark.parametrize("wrong", [lambda out: out * 1.1, lambda out: out.index_fill(1, torch.tensor([3]), torch.nan)],
+                         ids=["a factor", "a channel is not written"])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_wrong_kernel_is_not(monkeypatch, direction, wrong):
+    right = getattr(modulate, direction)
+
+    def kernel(*arguments):
+        found = right(*arguments)
+        return wrong(found) if direction == "forward" else (found[0], wrong(found[1]), found[2])
+    monkeypatch.setattr(modulate, direction, kernel)
+    what = "output 0" if direction == "forward" else "gradient of f2"
+    assert self_test.check("modulate", torch.get_default_device()).startswith(f"modulate, {what}: off by ")
