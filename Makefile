@@ -10,7 +10,9 @@
 #             Levin09.mat in KERNELS; needs '.[mat]'
 # make experiments DATA=… VAL=…  train on DATA and test on VAL what docs/experiments.md is about; needs '.[plots]'
 # make gpu-check PYTHON=…   on a machine with a GPU, where that Python has a CUDA build of torch: install, test, tune
-#             and time everything that a GPU computes (benchmarks/gpu_check.py)
+#             and time everything that a GPU computes, in nine minutes (benchmarks/gpu_check.py)
+# make gpu-carry PYTHON=…   without a GPU, where that Python has a CUDA build of torch: compile all that gpu-check would,
+#             for a machine that is lent for minutes; [PROBE=FILE.cu] (benchmarks/gpu_carry.py)
 # make clean  remove what the others made
 
 PYTHON ?= python3
@@ -19,7 +21,7 @@ WEIGHTS ?= v2-0.3M-x4 v2-0.3M-irregular-x4 v2-0.3M-x3 v2-0.3M-x2 v2-0.3M-irregul
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(shell find dan_fast kernels csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo test quick lint asan fuzz tsan results measure $(WEIGHTS) experiments gpu-check clean
+.PHONY: demo test quick lint asan fuzz tsan results measure $(WEIGHTS) experiments gpu-check gpu-carry clean
 
 demo: $(VENV)/installed
 	$(BIN)/dan-fast doctor
@@ -90,6 +92,9 @@ experiments:
 # In the caller's own environment: the one of this file may have a torch without CUDA.
 gpu-check:
 	$(PYTHON) benchmarks/gpu_check.py
+
+gpu-carry:
+	$(PYTHON) benchmarks/gpu_carry.py $(if $(PROBE),--probe $(PROBE))
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,55 +1,65 @@
-"""Everything that only a GPU can show, in one run of at most nine minutes: ``make gpu-check``.
+"""All that only a GPU can show, in sections of which none can cost the others: ``make gpu-check``.
 
-    python benchmarks/gpu_check.py
+    python benchmarks/gpu_check.py                      every section, at most nine minutes
+    python benchmarks/gpu_check.py infer train          only these
+    python benchmarks/gpu_check.py --prebuilt --seconds 430 --out FOLDER      nothing is built: gpu_carry.py did that
+    python benchmarks/gpu_check.py --dry                every line that needs no GPU, on a CPU, tiny
 
-It builds and installs the source tree, runs the tests that need a GPU and compute-sanitizer, tunes the Triton kernels
-(kernels/tuned.json), and runs every benchmark that needs a GPU. One table is printed at the end; the same as CSV, and
-as JSON with device, versions, clocks and git revision, is in benchmarks/results/. Each part is a process with a time
-limit: one that fails costs only itself.
+A section is a process with a limit of its own; when its time is up it is asked to stop, then ended with all its
+children. The limits add up to less than the time there is, but for the last two, which get what is left. Figures are
+in ``results.jsonl`` in the folder as soon as they are known, all output in ``log.txt``, tuned choices in
+``tuned.json``. Parts that the section ``fit`` finds unfit are left out in ``infer``, ``train`` and ``profile``. What
+failed, the figures that matter and one line on each section are printed last, in at most 12,000 characters.
 
-Needs a CUDA build of torch, and what ``pip install '.[test]'`` brings. Exit code: 0, or 1 if a part failed, or 2
+Needs a CUDA build of torch and what ``pip install '.[test]'`` brings. Exit code: 0, or 1 if a section failed, or 2
 without a GPU.
 """
 
 from __future__ import annotations
 
-import csv
+import argparse
+import importlib
+import importlib.util
 import json
 import os
-import re
+import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from gpu_carry import ARCHIVE, CACHE, PROBE, REVISION
+
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
-SECONDS = 540  # in all
-RESERVE = 20  # for each part that is still to come
-GRACE = 5  # for a part to end when it is asked to
-PYTHON = sys.executable
-SANITIZED = ["-m", "pytest", "-q", "-x", "tests/test_blur_downsample_cuda.py", "-k", "small or strides"]
-COLUMNS = ("benchmark", "us", "us_reference", "ratio", "of_floor", "against")
+RESULTS = "results.jsonl"
+SECONDS = 540.0
+GRACE = 4.0  # for a section to stop when it is asked to
+LEAST = 8.0  # seconds that a section is begun with
+OUTPUT = 12_000  # characters that are printed last
+LOG = 2_000_000  # characters of a section's output that are kept
 
 
-@dataclass
-class Part:
-    """A command, the environment that it adds, and the most seconds that it may take."""
+@dataclass(frozen=True)
+class Section:
+    """``command``: of ``benchmarks/sections/<name>.py`` if empty; ``leaves_out``: what ``fit`` found unfit."""
 
     name: str
-    command: list[str]
     limit: float
-    environment: dict[str, str]
+    command: tuple[str, ...] = ()
+    leaves_out: bool = False
+    dry: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Outcome:
-    """How a part went; ``failure`` is empty if it went well."""
+    """How a section went; ``failure`` is empty if it went well."""
 
     name: str
     seconds: float
@@ -57,42 +67,63 @@ class Outcome:
     output: str
 
 
-def parts(json_folder: Path) -> list[Part]:
-    """In the order that they run in: what the later ones need comes first."""
-    pytest, sanitizer = [PYTHON, "-m", "pytest", "-q"], ["compute-sanitizer", "--error-exitcode", "3"]
-    alone = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # else a kernel may leave its tensor without leaving the cache's
-    found = [
-        Part("build", [PYTHON, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "."], 120,
-             {"DAN_FAST_CUDA": "1"}),
-        Part("tests", [*pytest, "tests/test_blur_downsample_cuda.py", "tests/test_triton_on_gpu.py",
-                        "tests/test_inference_on_gpu.py", "tests/test_training_on_gpu.py"], 180, {}),
-        Part("memcheck", [*sanitizer, "--tool", "memcheck", PYTHON, *SANITIZED], 60, alone),
-        Part("racecheck", [*sanitizer, "--tool", "racecheck", PYTHON, *SANITIZED], 60, alone),
-        Part("tune", [PYTHON, "benchmarks/tune.py"], 90, {}),
+def sections(*, prebuilt: bool, out: Path) -> list[Section]:
+    """In the order that they run in."""
+    python, bench = sys.executable, str(ROOT / "benchmarks")
+    optional = [flag for module, *flags in (("pytest_timeout", "--timeout=60"), ("xdist", "-n", "6"))
+                if importlib.util.find_spec(module) for flag in flags]
+
+    def tests(name: str, limit: float, file: str) -> Section:
+        return Section(name, limit, (python, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *optional,
+                                     f"tests/{file}.py"))
+    build = Section("build", 120, (python, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "."),
+                    environment={"DAN_FAST_CUDA": "1"})
+    probe = Section("probe", 10, (str(PROBE),))
+    return [
+        *(() if prebuilt else (build,)),
+        Section("env", 20, dry=True), *((probe,) if PROBE.is_file() else ()), Section("fit", 25, dry=True),
+        Section("ops", 45, dry=True), tests("t_triton", 55, "test_triton_on_gpu"),
+        tests("t_inference", 30, "test_inference_on_gpu"), Section("infer", 45, leaves_out=True, dry=True),
+        tests("t_training", 30, "test_training_on_gpu"), Section("train", 55, leaves_out=True, dry=True),
+        Section("profile", 20, leaves_out=True, dry=True), tests("t_blur", 25, "test_blur_downsample_cuda"),
+        Section("tune", 70, (python, f"{bench}/tune.py", "--seconds", "55", "--out", str(out / "tuned.json"))),
+        Section("compile", 90, dry=True),
     ]
-    for path in sorted(ROOT.glob("benchmarks/bench_*.py")):
-        if "require_gpu" in path.read_text():
-            target = f"--benchmark-json={json_folder / path.stem}.json"
-            found.append(Part(path.stem, [*pytest, "-k", "not cpu", str(path.relative_to(ROOT)), target], 60, {}))
-    # Last, as torch.compile, which it compares with, takes its time.
-    found.append(Part("bench_inference", [*pytest, "benchmarks/bench_inference.py", "-k",
-                                          "v2 and image-1 and (64x64 or 510x340)",
-                                          f"--benchmark-json={json_folder / 'bench_inference.json'}"], 150, {}))
-    return found
 
 
-def run(part: Part, limit: float) -> Outcome:
-    """The part, ended with all its processes after ``limit`` seconds."""
+# Only when they are named.
+def further() -> list[Section]:
+    """Sections that take long, or need tools: sanitizers, and counters of the convolution."""
+    python = sys.executable
+    sanitize = ("compute-sanitizer", "--error-exitcode", "3", "--tool")
+    pytest = (python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
+    # Else a kernel may leave its tensor without leaving the allocator's memory.
+    alone = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    return [
+        Section("memcheck", 90, (*sanitize, "memcheck", *pytest, "-k", "matches_reference and torch.float16",
+                                 "tests/test_triton_on_gpu.py"), environment=alone),
+        Section("racecheck", 40, (*sanitize, "racecheck", *pytest, "-k", "small or strides",
+                                  "tests/test_blur_downsample_cuda.py"), environment=alone),
+        Section("ncu", 40, ("ncu", "--clock-control", "none", "--set", "full", "-k", "regex:descriptor_kernel", "-s",
+                            "20", "-c", "2", python, str(Path(__file__)), "--section", "profile")),
+    ]
+
+
+def run(section: Section, limit: float, environment: dict[str, str]) -> Outcome:
+    """The section, ended with all its processes after ``limit`` seconds."""
     start = time.monotonic()
     failure = ""
+    command = section.command or (sys.executable, str(Path(__file__)), "--section", section.name)
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         try:
             # In the background of a script interrupts are ignored, which processes would inherit.
-            process = subprocess.Popen(part.command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
-                                       env={**os.environ, **part.environment}, start_new_session=True,
-                                       preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+            process = subprocess.Popen(
+                command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "DAN_FAST_SECTION": section.name, **environment,
+                     **section.environment},
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         except OSError as error:
-            return Outcome(part.name, 0.0, f"does not start: {error}", "")
+            return Outcome(section.name, 0.0, f"does not start: {error}", "")
         try:
             code = process.wait(limit)
             failure = f"exit code {code}" if code else ""
@@ -104,7 +135,7 @@ def run(part: Part, limit: float) -> Outcome:
             raise
         log.seek(0)
         output = log.read()
-    return Outcome(part.name, time.monotonic() - start, failure, output)
+    return Outcome(section.name, time.monotonic() - start, failure, output[-LOG:])
 
 
 def _end(process: subprocess.Popen) -> None:
@@ -117,75 +148,105 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def run_all(every: Sequence[Part], seconds: float) -> list[Outcome]:
-    """One after the other; a part may not take so long that too little is left for those after it."""
+def run_all(every: Sequence[Section], seconds: float, out: Path, environment: dict[str, str]) -> list[Outcome]:
+    """One after the other, each with its limit or what is left."""
     end = time.monotonic() + seconds
     outcomes = []
-    for index, part in enumerate(every):
-        left, others = end - time.monotonic(), len(every) - index - 1
-        print(f"{part.name} … ", end="", flush=True)
-        outcomes.append(run(part, min(part.limit, max(left - RESERVE * others, left / (others + 1), 0))))
+    for section in every:
+        left = end - time.monotonic() - GRACE
+        if left < min(LEAST, section.limit):
+            outcomes.append(Outcome(section.name, 0.0, "no time was left", ""))
+            continue
+        print(f"{section.name} … ", end="", flush=True)
+        unfit = {"DAN_FAST_WITHOUT": ",".join(unfit_parts(out))} if section.leaves_out else {}
+        outcomes.append(run(section, min(section.limit, left), {"OUT": str(out), **environment, **unfit}))
+        with (out / "log.txt").open("a") as log:
+            log.write(f"\n===== {section.name}\n{outcomes[-1].output}")
         print(f"{outcomes[-1].seconds:.0f} s, {outcomes[-1].failure or 'done'}", flush=True)
     return outcomes
 
 
-def rows_of(benchmarks: dict) -> list[dict[str, object]]:
-    """One row a case of what pytest-benchmark wrote."""
+def figures(out: Path) -> list[dict]:
+    """What is in the folder; a line that was cut off is passed over."""
     rows = []
-    for case in benchmarks["benchmarks"]:
-        info = case["extra_info"]
-        seconds = info.get("s_a_call", case["stats"]["median"])
-        rows.append({
-            "benchmark": f"{Path(case['fullname'].partition('::')[0]).stem.removeprefix('bench_')} {case['name']}",
-            "us": 1e6 * seconds,
-            "us_reference": 1e6 * info["reference_s_a_call"] if "reference_s_a_call" in info else None,
-            "ratio": info.get("ratio"), "of_floor": info.get("of_floor"), "against": info.get("against"),
-        })
+    path = out / RESULTS
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
+        with suppress(ValueError):
+            rows.append(json.loads(line))
     return rows
 
 
-def table(rows: Sequence[dict[str, object]]) -> str:
-    """The rows with aligned columns; a number has three digits."""
-    def text(value: object) -> str:
-        return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
-
-    lines = [list(COLUMNS), *([text(row[name]) for name in COLUMNS] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
-    return "\n".join("  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip()
-                     for line in lines)
+def unfit_parts(out: Path) -> list[str]:
+    """Those that the section ``fit`` found so."""
+    return [row["part"] for row in figures(out) if row["section"] == "fit" and not row["fit"]]
 
 
-def said(*command: str) -> str:
-    """What the command prints, or why it does not."""
-    try:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"{command[0]}: {error}"
+# What is printed first if there is not room for all; of ops only the best, and what is wrong.
+ORDER = ("fit", "infer", "train", "env", "ops", "compile", "profile", "probe")
 
 
-def facts() -> dict[str, object]:
-    """What a figure depends on."""
-    query = "name,driver_version,power.limit,temperature.gpu,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem"
-    versions = said(PYTHON, "-c", "import json; from dan_fast import doctor; print(json.dumps(doctor.versions()))")
-    return {
-        "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        "revision": said("git", "describe", "--always", "--dirty", "--abbrev=12"),
-        "versions": json.loads(versions) if versions.startswith("{") else versions,
-        "gpu": dict(zip(query.split(","), said("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader")
-                        .partition("\n")[0].split(", "), strict=False)),
-    }
+def summary(rows: Sequence[dict], outcomes: Sequence[Outcome], out: Path, room: int = OUTPUT) -> str:
+    """Ends of what failed, the figures that matter, and one line on all sections, in at most ``room`` characters."""
+    failed = [outcome for outcome in outcomes if outcome.failure]
+    last = "; ".join(f"{outcome.name} {outcome.seconds:.0f} s {outcome.failure or 'done'}" for outcome in outcomes)
+    last += f"\n{out / RESULTS}; {'failed: ' + ', '.join(outcome.name for outcome in failed) if failed else 'all done'}"
+    room -= len(last) + 1
+    ends = []
+    for outcome in failed:
+        text = f"--- {outcome.name}: {outcome.failure}\n{outcome.output[-900:].strip()}\n"
+        if len(text) <= room // 2:
+            ends.append(text)
+            room -= len(text)
+    lines = []
+    for row in sorted(_that_matter(rows), key=lambda row: (*ORDER, row["section"]).index(row["section"])):
+        line = _line(row)
+        if len(line) + 1 > room:
+            break
+        lines.append(line)
+        room -= len(line) + 1
+    return "".join(ends) + "".join(line + "\n" for line in lines) + last
 
 
-def write(folder: Path, device: str, record: dict[str, object], rows: Sequence[dict[str, object]]) -> Path:
-    """The record as JSON and its rows as CSV, named after the device; the JSON's path comes back."""
-    path = folder / f"gpu_{re.sub('[^a-z0-9]+', '_', device.lower()).strip('_')}.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**record, "rows": rows}, indent=1) + "\n")
-    with path.with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
+def _that_matter(rows: Sequence[dict]) -> list[dict]:
+    """All but the slower configurations of the convolution."""
+    best: dict[tuple, dict] = {}
+    others = []
+    for row in rows:
+        if "config" not in row or "WRONG" in row or "FAILED" in row:
+            others.append(row)
+            continue
+        key = row["what"], row["C"], row["shape"]
+        if key not in best or row["us"] < best[key]["us"]:
+            best[key] = row
+    return [*others, *best.values()]
+
+
+def _line(row: dict) -> str:
+    values = (f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()
+              if value is not None and key != "section")
+    return f"{row['section']}: {' '.join(values)}"[:230]
+
+
+def prebuilt(out: Path) -> dict[str, str]:
+    """The environment in which the checkout runs as it is, with its compiled extension and Triton's filled cache."""
+    if ARCHIVE.is_file():
+        with tarfile.open(ARCHIVE) as archive:
+            archive.extractall(CACHE.parent, filter="data")
+    site = Path(tempfile.mkdtemp(prefix="dan-fast-site-"))
+    (site / "dan_fast_kernels").symlink_to(ROOT / "kernels")
+    path = os.pathsep.join(filter(None, (str(site), str(ROOT), os.environ.get("PYTHONPATH"))))
+    revision = REVISION.read_text().strip() if REVISION.is_file() else ""
+    return {"PYTHONPATH": path, "TRITON_CACHE_DIR": str(CACHE), **({"DAN_FAST_REVISION": revision} if revision else {})}
+
+
+def revision() -> str:
+    """Of the source, where git is at hand; else what ``DAN_FAST_REVISION`` says."""
+    if known := os.environ.get("DAN_FAST_REVISION"):
+        return known
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    return "unknown"
 
 
 def why_no_gpu() -> str:
@@ -199,24 +260,42 @@ def why_no_gpu() -> str:
     return "" if torch.cuda.is_available() else "torch finds no NVIDIA GPU (see nvidia-smi)"
 
 
-def main() -> int:
-    if reason := why_no_gpu():
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="SECTION", help="default: all but the sanitizers and ncu")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "gpu",
+                        help="folder for the figures (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="in all (default: %(default)s)")
+    parser.add_argument("--prebuilt", action="store_true", help="use what gpu_carry.py made; build and install nothing")
+    parser.add_argument("--dry", action="store_true", help="on a CPU, tiny: do the lines themselves run?")
+    parser.add_argument("--section", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.section:
+        importlib.import_module(f"sections.{args.section}").run()
+        return 0
+    out = args.out.resolve()
+    every = sections(prebuilt=args.prebuilt or args.dry, out=out)
+    known = {section.name: section for section in (*every, *further())}
+    if unknown := [name for name in args.names if name not in known]:
+        parser.error(f"there is no section {', '.join(unknown)}; there are {', '.join(known)}")
+    chosen = [known[name] for name in args.names] or every
+    if args.dry:
+        chosen = [section for section in chosen if section.dry]
+    elif reason := why_no_gpu():
         print(f"gpu-check needs an NVIDIA GPU: {reason}", file=sys.stderr)
         return 2
-    import torch
-
-    with tempfile.TemporaryDirectory() as folder:
-        outcomes = run_all(parts(Path(folder)), SECONDS)
-        rows = [row for path in sorted(Path(folder).glob("*.json")) if path.stat().st_size
-                for row in rows_of(json.loads(path.read_text()))]
-    record: dict[str, object] = {**facts(), "parts": [asdict(outcome) for outcome in outcomes]}
-    path = write(RESULTS, torch.cuda.get_device_name(), record, rows)
-    failed = [outcome for outcome in outcomes if outcome.failure]
-    for outcome in failed:
-        print(f"\n--- {outcome.name}: {outcome.failure}\n{outcome.output[-3000:]}")
-    print(f"\n{table(rows)}\n\n{path.relative_to(ROOT)} and .csv, {sum(o.seconds for o in outcomes):.0f} s; "
-          + (f"failed: {', '.join(outcome.name for outcome in failed)}" if failed else "all parts done"))
-    return 1 if failed else 0
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (RESULTS, "log.txt"):  # of another run
+        if (out / name).is_file():
+            shutil.move(out / name, out / f"{name}.before")
+    environment = {"DAN_FAST_DRY": "1"} if args.dry else {}
+    environment |= prebuilt(out) if args.prebuilt else {}
+    with (out / RESULTS).open("a") as file:
+        file.write(json.dumps({"section": "env", "what": "run", "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+                               "revision": environment.get("DAN_FAST_REVISION") or revision()}) + "\n")
+    outcomes = run_all(chosen, args.seconds, out, environment)
+    print(summary(figures(out), outcomes, out))
+    return 1 if any(outcome.failure for outcome in outcomes) else 0
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python benchmarks/tune.py --seconds 120
 
 What the kernels ship is their ``Candidates``; a choice is noted in ``tuned.json`` only if it beats the default by 3 %.
-The shapes come first that matter most, and the time limit stops between kernels: what was tuned until then is kept.
+The shapes come first that matter most, and the time limit stops between kernels; a choice is written down as soon as it
+is made. Values are random: on zeros a GPU is faster than on data.
 """
 
 from __future__ import annotations
@@ -131,7 +132,10 @@ def write(path: Path, device: str, better: dict[Key, configs.Config], tuned: set
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=120, help="stop after this long (default: %(default)s)")
-    end = time.monotonic() + parser.parse_args().seconds
+    parser.add_argument("--out", type=Path, help="write the choices to this file too")
+    args = parser.parse_args()
+    end = time.monotonic() + args.seconds
+    places = PLACES | ({args.out} if args.out else set())
     if not torch.cuda.is_available():
         sys.exit("tune: no NVIDIA GPU that torch can use")
     major, minor = torch.cuda.get_device_capability()
@@ -143,15 +147,17 @@ def main() -> None:
             for step in steps():
                 if time.monotonic() > end:
                     break
+                known = len(tuner.options)
                 tuner.tune(step, seconds_on_gpu)
+                if len(tuner.options) > known:  # at once: the machine may be gone before the end
+                    for path in places:
+                        write(path, torch.cuda.get_device_name(), tuner.better, set(tuner.options))
             else:
                 complete = True
     except KeyboardInterrupt:  # gpu-check ends it so, when there is no more time
         pass
     finally:
         configs.choose = original
-    for path in PLACES:
-        write(path, torch.cuda.get_device_name(), tuner.better, set(tuner.options))
     print(f"tuned {len(tuner.options)} kernels and shape classes, {len(tuner.better)} of them away from the default"
           + ("" if complete else "; the time was up before the last shape"))
 

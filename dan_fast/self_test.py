@@ -57,9 +57,8 @@ def self_test(parts: Sequence[str] = tuple(PARTS)) -> Iterator[Verdict]:
     left = list(parts)
     unfit: list[str] = []
     while left:
-        environment = {**os.environ, VARIABLE: ",".join(unfit)}
-        with subprocess.Popen([*_COMMAND, *left], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                              env=environment) as child:
+        with subprocess.Popen([*_COMMAND, *left], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              errors="replace", env={**os.environ, VARIABLE: ",".join(unfit)}) as child:
             said = ""
             for line in _lines(child):
                 if not line.startswith("{"):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import importlib
 import json
+import os
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -14,11 +15,6 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-CASE = {"fullname": "benchmarks/bench_modulate.py::test_against_floor[small]", "name": "test_against_floor[small]",
-        "stats": {"median": 3e-4}, "extra_info": {"s_a_call": 1.2345e-5, "reference_s_a_call": 2e-5, "ratio": 1.62,
-                                                  "of_floor": 0.617, "against": "a copy"}}
-
-
 @pytest.fixture
 def load(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
@@ -30,32 +26,54 @@ def check(load):
     return load("gpu_check")
 
 
-def python(check, name, code, limit=60.0, **environment):
-    return check.Part(name, [sys.executable, "-c", code], limit, environment)
+def section(check, name, code, limit=60.0, **options):
+    return check.Section(name, limit, (sys.executable, "-c", code), **options)
 
 
-def test_refuses_without_a_gpu():
+def test_refuses_without_a_gpu(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    result = subprocess.run([sys.executable, str(BENCHMARKS / "gpu_check.py")], capture_output=True, text=True)
-    assert result.returncode == 2 and not result.stdout
+    result = subprocess.run([sys.executable, str(BENCHMARKS / "gpu_check.py"), "--out", str(tmp_path / "out")],
+                            capture_output=True, text=True)
+    assert result.returncode == 2 and not result.stdout and not (tmp_path / "out").exists()
     assert result.stderr.startswith("gpu-check needs an NVIDIA GPU: torch") and result.stderr.count("\n") == 1
 
 
-def test_one_failure_costs_only_itself(check):
+def test_a_section_that_does_not_exist_is_named(check, capsys):
+    with pytest.raises(SystemExit) as error:
+        check.main(["env", "trian"])
+    assert error.value.code == 2 and "there is no section trian; there are" in capsys.readouterr().err
+
+
+def test_every_line_that_needs_no_gpu_runs(tmp_path):
+    """What fails here would have failed on a GPU that is lent for minutes."""
+    result = subprocess.run([sys.executable, str(BENCHMARKS / "gpu_check.py"), "--dry", "--out", str(tmp_path)],
+                            capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert {row["section"] for row in rows} >= {"env", "ops", "infer", "train", "compile"}
+    assert not [row for row in rows if "FAILED" in row or "WRONG" in row]
+    losses = [row["loss"] for row in rows if row["what"].startswith("step ")]
+    assert len(set(losses)) == len(losses) == 8
+    assert "===== train\n" in (tmp_path / "log.txt").read_text()
+
+
+def test_one_failure_costs_only_itself(check, tmp_path):
     outcomes = check.run_all([
-        python(check, "good", "import os; print('said', os.environ['GIVEN'])", GIVEN="this"),
-        python(check, "bad", "print('last words'); raise SystemExit(7)"),
-        check.Part("missing", ["no-such-program-here"], 60, {}),
-        python(check, "after", "print('fine')"),
-    ], 100)
+        section(check, "good", "import os; print('said', os.environ['GIVEN'], os.environ['OUT'])",
+                environment={"GIVEN": "this"}),
+        section(check, "bad", "print('last words'); raise SystemExit(7)"),
+        check.Section("missing", 60, ("no-such-program-here",)),
+        section(check, "after", "import os; print(os.environ['DAN_FAST_SECTION'])"),
+    ], 100, tmp_path, {})
     assert [outcome.failure for outcome in outcomes[:2]] == ["", "exit code 7"]
-    assert "said this" in outcomes[0].output and "last words" in outcomes[1].output
+    assert f"said this {tmp_path}" in outcomes[0].output and "last words" in outcomes[1].output
     assert outcomes[2].failure.startswith("does not start: ")
-    assert not outcomes[3].failure
+    assert outcomes[3].output == "after\n" and not outcomes[3].failure
+    assert "===== bad\nlast words" in (tmp_path / "log.txt").read_text()
 
 
-def test_a_part_that_takes_too_long_may_write_what_it_has_and_is_ended(check, monkeypatch):
+def test_a_section_that_takes_too_long_may_write_what_it_has_and_is_ended(check, monkeypatch):
     monkeypatch.setattr(check, "GRACE", 3)
     code = """
 import subprocess, sys, time
@@ -70,7 +88,7 @@ except KeyboardInterrupt:
     for last in ("pass", "time.sleep(60)"):
         for limit in (2, 8, 32):  # a busy machine may need longer to start it
             start = time.monotonic()
-            outcome = check.run(python(check, "slow", code.format(last)), limit)
+            outcome = check.run(section(check, "slow", code.format(last)), limit, {})
             assert time.monotonic() - start < 60  # it was not waited for
             assert outcome.failure == f"not done after {limit} s"
             if outcome.output:
@@ -93,45 +111,129 @@ def ended(pid: str) -> bool:
     return False
 
 
-def test_time_is_limited_in_all(check):
+def test_time_is_limited_in_all(check, tmp_path):
     start = time.monotonic()
-    outcomes = check.run_all([python(check, str(i), "import time; time.sleep(30)") for i in range(4)], 2)
+    sleepers = [section(check, str(i), "import time; time.sleep(30)") for i in range(4)]
+    outcomes = check.run_all(sleepers, 14, tmp_path, {})
     assert time.monotonic() - start < 30  # not even for the first of them
-    assert all(outcome.failure for outcome in outcomes)
+    assert all(outcome.failure for outcome in outcomes) and outcomes[-1].failure == "no time was left"
 
 
-def test_parts_fit_and_exist(check, tmp_path):
-    parts = check.parts(tmp_path)
-    names = [part.name for part in parts]
-    assert names[:5] == ["build", "tests", "memcheck", "racecheck", "tune"]
-    assert {"bench_modulate", "bench_condition_path", "bench_channel_attention", "bench_estimator_tail"} <= set(names)
-    assert "bench_degradation" in names and "bench_cpu" not in names
-    for part in parts:
-        for word in part.command:
+@pytest.mark.parametrize("prebuilt, seconds", [(True, 430), (False, 540)])
+def test_no_section_can_starve_those_after_it(check, tmp_path, monkeypatch, prebuilt, seconds):
+    """If each took its whole limit and had to be killed, only the last two would get less than theirs."""
+    monkeypatch.setattr(check, "PROBE", Path(__file__))  # there is one
+    every = check.sections(prebuilt=prebuilt, out=tmp_path)
+    assert "probe" in [found.name for found in every]
+    assert [found.name for found in every[-2:]] == ["tune", "compile"] and check.SECONDS == 540
+    now, given = [0.0], {}
+
+    def take_it_all(found, limit, environment):
+        given[found.name] = limit
+        now[0] += limit + check.GRACE
+        return check.Outcome(found.name, limit, "not done", "")
+    monkeypatch.setattr(check, "run", take_it_all)
+    monkeypatch.setattr(check.time, "monotonic", lambda: now[0])
+    check.run_all(every, seconds, tmp_path, {})
+    assert all(given[found.name] == found.limit for found in every[:-2])
+    assert now[0] <= seconds
+    # In the order of importance: what a kernel does, before what a network does with it, before what is compared.
+    names = list(given)
+    assert names.index("fit") < names.index("ops") < names.index("infer") < names.index("train") < names.index("t_blur")
+
+
+def test_the_files_of_sections_exist(check, tmp_path):
+    for found in (*check.sections(prebuilt=False, out=tmp_path), *check.further()):
+        if not found.command:
+            assert (BENCHMARKS / "sections" / f"{found.name}.py").is_file()
+        for word in found.command:
             if word.endswith(".py"):
                 assert (BENCHMARKS.parent / word).is_file(), word
-    assert check.SECONDS <= 9 * 60
 
 
-def test_table_and_files(check, tmp_path):
-    rows = check.rows_of({"benchmarks": [CASE, {**CASE, "name": "other", "extra_info": {}}]})
-    assert rows[0]["us"] == pytest.approx(12.345) and rows[1]["us"] == pytest.approx(300)
-    lines = check.table(rows).splitlines()
-    assert lines[0].split() == list(check.COLUMNS)
-    assert lines[1].split() == ["modulate", "test_against_floor[small]", "12.3", "20", "1.62", "0.617", "a", "copy"]
-    assert check.table([]).split() == list(check.COLUMNS)
-
-    path = check.write(tmp_path / "new", "NVIDIA H100 80GB HBM3", {"revision": "abc"}, rows)
-    assert path.name == "gpu_nvidia_h100_80gb_hbm3.json"
-    assert json.loads(path.read_text())["revision"] == "abc" and "NaN" not in path.read_text()
-    with path.with_suffix(".csv").open() as file:
-        assert [row["benchmark"] for row in csv.DictReader(file)] == [row["benchmark"] for row in rows]
+def test_what_is_not_fit_is_left_out_where_a_network_runs(check, tmp_path):
+    rows = [{"section": "fit", "part": "conv3x3", "fit": False, "reason": "off"},
+            {"section": "fit", "part": "modulate", "fit": True}, {"section": "ops", "part": "upsampler", "fit": False}]
+    (tmp_path / "results.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"section": "cut o')
+    code = "import os; print(os.environ.get('DAN_FAST_WITHOUT', 'nothing'))"
+    both = [section(check, "infer", code, leaves_out=True), section(check, "tests", code)]
+    outcomes = check.run_all(both, 60, tmp_path, {})
+    assert [outcome.output.strip() for outcome in outcomes] == ["conv3x3", "nothing"]
+    assert {found.name for found in check.sections(prebuilt=True, out=tmp_path) if found.leaves_out} == {
+        "infer", "train", "profile"}
 
 
-def test_facts_say_what_is_missing(check, monkeypatch):
-    facts = check.facts()
-    assert facts["versions"]["torch"] == torch.__version__
-    assert check.said("no-such-program-here").startswith("no-such-program-here: ")
+def test_the_summary_has_what_matters_and_fits(check, tmp_path):
+    rows = [{"section": "ops", "what": "lrelu", "C": 64, "shape": "510x340", "us": 40.0 + n, "error": 1e-3,
+             "config": f"number {n}"} for n in range(300)]
+    rows += [{"section": "ops", "what": "lrelu", "C": 32, "shape": "x", "config": "wrong one", "WRONG": True}]
+    rows += [{"section": "infer", "what": "whole call", "ms": 12.3456789, "network": "v2", "graph_ms": None}] * 40
+    rows += [{"section": "profile", "kernel": "k" * 300}] * 200
+    outcomes = [check.Outcome("env", 3.2, "", "fine"),
+                check.Outcome("t_triton", 61, "exit code 1", "x" * 5000 + "the end"),
+                check.Outcome("compile", 0, "no time was left", "")]
+    text = check.summary(rows, outcomes, tmp_path)
+    assert len(text) <= check.OUTPUT == 12_000
+    lines = text.splitlines()
+    assert lines[0] == "--- t_triton: exit code 1" and lines[1].endswith("the end") and len(lines[1]) <= 900
+    assert lines[-1] == f"{tmp_path / 'results.jsonl'}; failed: t_triton, compile"
+    assert lines[-2] == "env 3 s done; t_triton 61 s exit code 1; compile 0 s no time was left"
+    assert "infer: what=whole call ms=12.35 network=v2" in lines
+    assert "number 0" in text and "number 1 " not in text and "wrong one" in text
+
+
+def test_the_checkout_runs_as_it_is_where_it_was_carried_to(check, tmp_path, monkeypatch):
+    """Its own kernels, Triton's cache unpacked where it was filled, and the revision of the source."""
+    cache = tmp_path / "there" / "cache"
+    (tmp_path / "here" / "cache").mkdir(parents=True)
+    (tmp_path / "here" / "cache" / "kernel").write_text("compiled")
+    archive, note = tmp_path / "triton.tgz", tmp_path / "revision"
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(tmp_path / "here" / "cache", "cache")
+    note.write_text("abc123-dirty\n")
+    for name, value in (("ARCHIVE", archive), ("CACHE", cache), ("REVISION", note)):
+        monkeypatch.setattr(check, name, value)
+    environment = check.prebuilt(tmp_path)
+    assert (cache / "kernel").read_text() == "compiled" and environment["TRITON_CACHE_DIR"] == str(cache)
+    assert environment["DAN_FAST_REVISION"] == "abc123-dirty"
+    said = subprocess.run([sys.executable, "-c", "import dan_fast_kernels; print(dan_fast_kernels.__file__)"],
+                          env={**os.environ, **environment}, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert Path(said.strip()).resolve() == BENCHMARKS.parent / "kernels" / "__init__.py"
+
+
+def test_the_revision_without_git(check, monkeypatch):
+    monkeypatch.setenv("DAN_FAST_REVISION", "abc")
+    assert check.revision() == "abc"
+    monkeypatch.delenv("DAN_FAST_REVISION")
+    monkeypatch.setenv("PATH", "")
+    assert check.revision() == "unknown"
+
+
+def test_triton_s_cache_is_filled_without_a_gpu(tmp_path):
+    """The whole takes minutes: here one operator, in a process of its own."""
+    pytest.importorskip("triton")
+    program = """
+import sys
+sys.path.insert(0, "benchmarks")
+import gpu_cache, torch
+from dan_fast import ops
+compiler = gpu_cache.Compiler()
+compiler.install()
+x = torch.zeros(1, 32, 8, 8, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+ops.modulate(x, x, torch.zeros(1, 32), torch.zeros(32))
+print(dict(compiler.launches), [kernel.metadata.target.arch for kernel in compiler.kernels.values()])
+"""
+    stub = tmp_path / "stub"
+    stub.mkdir()
+    subprocess.run(["cc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-xc", "-", "-o", stub / "libcuda.so.1"],
+                   input=b"int stub(void) { return 0; }", check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", "import os, sys; sys.setdlopenflags(os.RTLD_LAZY)\n" + program], cwd=BENCHMARKS.parent,
+        capture_output=True, text=True,
+        env={**os.environ, "TRITON_CACHE_DIR": str(tmp_path / "cache"), "TRITON_LIBCUDA_PATH": str(stub),
+             "LD_LIBRARY_PATH": str(stub), "DAN_FAST_STUB": str(stub)})
+    assert result.stdout.strip() == "{'forward_kernel': 1} [90]", result.stderr[-2000:]
+    assert list((tmp_path / "cache").rglob("*.cubin")) and list((tmp_path / "cache").rglob("*.so"))
 
 
 @pytest.fixture

@@ -1,0 +1,91 @@
+"""Where the figures of gpu-check go, and how long things take on the device: what its sections share.
+
+Each figure is a line of JSON in ``results.jsonl``, there as soon as it is known. In a dry run, on a CPU, functions are
+called once and take no time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from gpu import captured
+
+DRY = os.environ.get("DAN_FAST_DRY") == "1"
+DEVICE = torch.device("cpu" if DRY else "cuda")
+RESULTS = "results.jsonl"
+
+
+class Timing(NamedTuple):
+    """``us``: median microseconds of a call; ``spread``: by how much two halves of the rounds differ, of that."""
+
+    us: float
+    spread: float
+
+
+def note(**figure: Any) -> None:
+    """Write the figure down, with the section that it is of."""
+    line = json.dumps({"section": os.environ.get("DAN_FAST_SECTION", ""), **figure}, default=str)
+    print(line, flush=True)
+    with Path(os.environ.get("OUT", "."), RESULTS).open("a") as file:
+        file.write(line + "\n")
+
+
+def tried(measure: Callable[[], None], **about: Any) -> None:
+    """``measure()``; if it fails, that is a figure, and the section goes on."""
+    try:
+        measure()
+    except Exception as error:
+        note(**about, FAILED=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        if "CUDA error" in str(error):  # after that nothing works any more in this process
+            sys.exit(3)
+
+
+def synchronize() -> None:
+    if not DRY:
+        torch.cuda.synchronize()
+
+
+def peak_gib() -> float:
+    """Most memory of the device that this process held at once."""
+    return 0.0 if DRY else torch.cuda.max_memory_allocated() / 2**30
+
+
+def graph_time(function: Callable[[], object], calls: int = 20, rounds: int = 10) -> Timing:
+    """Of a call, from a CUDA graph of ``calls`` of them: without the CPU's part."""
+    if DRY:
+        with torch.inference_mode():
+            function()
+        return Timing(0.0, 0.0)
+    found = replay_time(captured(function, calls), rounds)
+    return Timing(found.us / calls, found.spread)
+
+
+def replay_time(replay: Callable[[], object], rounds: int = 10) -> Timing:
+    """Of one replay of a graph."""
+    if DRY:
+        return Timing(0.0, 0.0)
+    for _ in range(2):
+        replay()
+    times = []
+    for _ in range(rounds):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        replay()
+        end.record()
+        end.synchronize()
+        times.append(1000 * begin.elapsed_time(end))
+    halves = statistics.median(times[::2]), statistics.median(times[1::2])
+    return Timing(statistics.median(times), abs(halves[0] - halves[1]) / max(halves))
+
+
+def error(found: torch.Tensor, exact: torch.Tensor) -> float:
+    """Of the exact result's norm; NaN where something was not written."""
+    exact = exact.double()
+    return ((found.double() - exact).norm() / exact.norm()).item()

@@ -1,0 +1,188 @@
+"""Fills Triton's cache for an H100 or H200 on a machine without a GPU; ``gpu_carry.py`` calls it.
+
+Kernels are compiled where they would be launched, on CPU tensors, by Triton's own launchers with a driver that stands
+for a GPU of capability 9.0; nothing runs. What is launched: the calls of the GPU tests, every configuration of the
+convolutions, whole passes and training steps of the networks.
+"""
+
+from __future__ import annotations
+
+import collections
+import copy
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+STUB = "DAN_FAST_STUB"
+
+
+def _with_a_stub_of_the_driver() -> None:
+    """Starts this program again where launchers find a libcuda, which they only name functions of."""
+    if os.environ.get(STUB):
+        return
+    folder = tempfile.mkdtemp()
+    subprocess.run(["cc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-xc", "-", "-o", f"{folder}/libcuda.so.1"],
+                   input=b"int dan_fast_stub(void) { return 0; }", check=True)
+    os.execve(sys.executable, [sys.executable, *sys.argv],
+              {**os.environ, STUB: folder, "TRITON_LIBCUDA_PATH": folder, "LD_LIBRARY_PATH": folder})
+
+
+if __name__ == "__main__":
+    sys.setdlopenflags(os.RTLD_LAZY)  # as the stub has none of the functions
+    _with_a_stub_of_the_driver()
+
+import torch  # noqa: E402
+import triton.backends.nvidia.driver as nvidia  # noqa: E402
+from dan_fast_kernels import configs, conv3x3, convolution  # noqa: E402
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.runtime import driver  # noqa: E402
+from triton.runtime.jit import JITFunction  # noqa: E402
+
+import dan_fast  # noqa: E402
+import dan_fast.training.iteration as iteration  # noqa: E402
+import dan_fast.training.step as step  # noqa: E402
+from dan_fast import ops  # noqa: E402
+from dan_fast.inference.alternate import Whole, alternate  # noqa: E402
+from dan_fast.training.presets import get_preset  # noqa: E402
+
+CAPABILITY = 90
+
+
+class Hopper:
+    """As much of a driver as compiling takes."""
+
+    binary_ext = "cubin"
+    utils: object
+    get_current_target = staticmethod(lambda: GPUTarget("cuda", CAPABILITY, 32))
+    get_current_device = staticmethod(lambda: 0)
+    get_current_stream = staticmethod(lambda device=0: 0)
+    get_active_torch_device = staticmethod(lambda: torch.device("cpu"))
+
+
+class Compiler:
+    """Replaces launches by compilations, and the choices that depend on a device by an H100's."""
+
+    def __init__(self) -> None:
+        self.kernels: dict[str, object] = {}
+        self.launches: collections.Counter[str] = collections.Counter()
+        self.size = ""  # of images, for the shape's class; empty: as they are
+        self._start = time.monotonic()
+
+    def install(self) -> None:
+        stand_in = Hopper()
+        stand_in.utils = nvidia.CudaUtils()
+        driver.set_active(stand_in)
+        launch, shape_class = JITFunction.run, configs.shape_class
+
+        def compile_only(kernel, *args, grid, warmup, **kwargs):
+            found = launch(kernel, *args, grid=grid, warmup=True, **kwargs)
+            self.launches[kernel.fn.__name__] += 1
+            if found.hash not in self.kernels:
+                self.kernels[found.hash] = found
+                nvidia.CudaLauncher(found.src, found.metadata)  # its launcher in C, too
+            return found
+
+        def of_size(x: torch.Tensor) -> str:
+            known = shape_class(x)
+            return f"{known.rsplit(' ', 1)[0]} {self.size}" if self.size else known
+
+        def choose(op, has, *tensors, kernel="", triton_refuses="", cpp_refuses="") -> str:
+            narrow = all(tensor is None or tensor.dtype != torch.float64 for tensor in tensors)
+            return "triton" if "triton" in has and narrow and not triton_refuses else "torch"
+
+        JITFunction.run = compile_only
+        configs.shape_class, configs.capability = of_size, lambda device: CAPABILITY
+        configs.choose = lambda kernel, kind, tiles, device: configs.candidates_for(tiles, CAPABILITY)[0]
+        for name, module in list(sys.modules.items()):
+            if name.startswith("dan_fast.ops.") and hasattr(module, "choose"):
+                module.choose = choose
+
+    def said(self, what: str) -> None:
+        print(f"{what}: {len(self.kernels)} kernels, {time.monotonic() - self._start:.0f} s", flush=True)
+
+
+def _tests() -> None:
+    """The calls of tests/test_triton_on_gpu.py."""
+    from conftest import tiny_config
+
+    networks = (tiny_config(channels=64, groups=2, blocks=2, estimator_channels=32, group_residual="doubled",
+                            upsampler="published"),
+                tiny_config(channels=32, groups=2, blocks=2, kernel_size=31, code_length=15),
+                dan_fast.DANConfig(version="v1", channels=64, blocks=1, estimator_blocks=1))
+    warmup = sys.modules[ops.warmup.__module__]
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        for shape, dtype in (((1, 3, 3), torch.float32), ((3, 13, 17), torch.float32), ((2, 64, 48), torch.bfloat16),
+                             ((2, 3, 5), torch.float16)):
+            for config in networks:
+                for call in warmup.calls(config, *shape, dtype, "cpu"):
+                    warmup.run(call, True)
+
+
+def _configurations() -> None:
+    """Of the convolutions, in bfloat16, for sizes that are and are not multiples of 16."""
+    def image(channels: int, *size: int) -> torch.Tensor:
+        return torch.zeros(1, channels, *size, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+
+    for channels in (64, 32, 16):
+        for size in ((340, 510), (64, 64), (180, 270)):
+            x, bias, scale = image(channels, *size), torch.zeros(channels), torch.zeros(1, channels)
+            weight = image(channels * channels, 3, 3).view(channels, channels, 3, 3).contiguous(
+                memory_format=torch.channels_last)
+            tiles = conv3x3.candidates(x)
+            for config in (*configs.candidates_for(tiles, CAPABILITY), *configs.candidates_for(tiles, 80)[:2]):
+                conv3x3.bias_lrelu(x, weight, bias, 0.2, config=config)
+                conv3x3.scale_residual(x, weight, bias, scale, x, config=config)
+            for config in configs.candidates_for(convolution.candidates(x, weight), CAPABILITY):
+                convolution.upsampler(x, image(48 * channels, 11, 11).view(48, channels, 11, 11), torch.zeros(3, 3, 48),
+                                      config)
+
+
+def _network(name: str) -> dan_fast.DAN:
+    config = get_preset(name).config
+    return dan_fast.DAN(config, torch.rand(config.kernel_size**2, config.code_length) / 100).eval()
+
+
+def _inference(compiler: Compiler) -> None:
+    """Small images stand for large ones of the same divisibility."""
+    for name in ("v2-x4", "v2-0.3M-x4", "v1-x4"):
+        for dtype in (torch.bfloat16, torch.float32):
+            plan = dan_fast.Upscaler(_network(name), dtype=dtype).plan
+            for size, height, width in (("small", 16, 16), ("medium", 20, 30), ("medium", 20, 14), ("large", 24, 32)):
+                compiler.size = size
+                with torch.inference_mode():
+                    alternate(plan, Whole(plan, torch.rand(1, 3, height, width)), 2, kernel=True)
+            compiler.size = ""
+
+
+def _training(compiler: Compiler) -> None:
+    """Steps in bfloat16 of 64 patches of 64x64."""
+    step._planned = lambda model, lr: True
+    iteration.COLLAPSE_FROM = 10**9  # no Triton kernel is in it
+    compiler.size = "medium"
+    for name in ("v2-x4", "v2-0.3M-x4"):
+        preset, model = get_preset(name), _network(name).train()
+        take = step.TrainingStep(model, copy.deepcopy(model).requires_grad_(False), preset.degradation, preset.training,
+                                 bf16=True)
+        take(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), seed=0, learning_rate=1e-3, average_weight=0.1, iterations=2)
+    compiler.size = ""
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    compiler = Compiler()
+    compiler.install()
+    for what, work in (("tests", _tests), ("configurations", _configurations)):
+        work()
+        compiler.said(what)
+    for what, fill in (("inference", _inference), ("training", _training)):
+        fill(compiler)
+        compiler.said(what)
+    folder = Path(os.environ.get("TRITON_CACHE_DIR", "~/.triton/cache"))
+    print(f"{folder}: {dict(compiler.launches)}")
+
+
+if __name__ == "__main__":
+    main()

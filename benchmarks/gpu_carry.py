@@ -1,0 +1,78 @@
+"""Makes ready, without a GPU, all that a machine with one would else have to compile: ``make gpu-carry PYTHON=…``.
+
+    python benchmarks/gpu_carry.py [--probe FILE.cu]
+
+For a machine that is lent for minutes and reaches no network. ``python`` is of an environment with the CUDA build of
+torch and the Triton that it has. The folder ``.carry``, which git ignores, gets Triton's cache, filled for sm_90 by
+Triton's own launchers, a compiled probe if one is named, and the revision; ``kernels/`` gets the extension, built with
+CUDA and stripped. There, with both folders at their places:
+
+    python3 benchmarks/gpu_check.py --prebuilt --seconds 430 --out FOLDER
+
+Triton keeps absolute paths, so its cache lies in the same place here and there. A kernel that changed since, or
+another Triton, is compiled there after all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CARRY = ROOT / ".carry"
+ARCHIVE = CARRY / "triton.tgz"
+PROBE = CARRY / "probe"
+REVISION = CARRY / "revision"
+# Not the user's temporary folder: that may lie elsewhere there.
+CACHE = Path("/tmp/dan-fast-triton")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--probe", type=Path, help="a CUDA program to compile for sm_90a and run first")
+    args = parser.parse_args()
+    CARRY.mkdir(exist_ok=True)
+    start = time.monotonic()
+
+    def done(what: str) -> None:
+        print(f"{time.monotonic() - start:4.0f} s: {what}", flush=True)
+
+    subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=ROOT, check=True,
+                   env={**os.environ, "DAN_FAST_CUDA": "1"})
+    extension, = ROOT.glob("kernels/_C*.so")
+    subprocess.run(["strip", "-s", extension], check=True)
+    done(f"{extension.relative_to(ROOT)}, {_mib(extension)} MiB")
+    with tempfile.TemporaryDirectory() as site:
+        (Path(site) / "dan_fast_kernels").symlink_to(ROOT / "kernels")
+        shutil.rmtree(CACHE, ignore_errors=True)
+        path = os.pathsep.join((site, str(ROOT), str(ROOT / "tests")))
+        subprocess.run([sys.executable, "benchmarks/gpu_cache.py"], cwd=ROOT, check=True,
+                       env={**os.environ, "PYTHONPATH": path, "TRITON_CACHE_DIR": str(CACHE)})
+    with tarfile.open(ARCHIVE, "w:gz") as archive:
+        archive.add(CACHE, CACHE.name)
+    done(f"{ARCHIVE.relative_to(ROOT)}, {_mib(ARCHIVE)} MiB")
+    if args.probe:
+        subprocess.run(["nvcc", "-O3", "-std=c++17", "-gencode=arch=compute_90a,code=sm_90a", "-o", PROBE, args.probe],
+                       check=True)
+        done(f"{PROBE.relative_to(ROOT)}, {_mib(PROBE)} MiB")
+    from gpu_check import revision
+
+    REVISION.write_text(revision() + "\n")
+    print(f"Take along {CARRY.relative_to(ROOT)} and {extension.relative_to(ROOT)}; there:\n"
+          "    python3 benchmarks/gpu_check.py --prebuilt --seconds 430 --out FOLDER")
+    return 0
+
+
+def _mib(path: Path) -> str:
+    return f"{path.stat().st_size / 2**20:.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

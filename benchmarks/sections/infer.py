@@ -1,0 +1,78 @@
+"""Whole images: our own time first, then how far the result is off, then eager PyTorch."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from figures import DEVICE, DRY, note, peak_gib, replay_time, synchronize, tried
+
+import dan_fast
+
+NETWORKS = ("v2", "default", "v1")
+SIZES = ((64, 64), (340, 510), (180, 270), (1080, 1920))
+LARGE = 1_000_000  # LR pixels
+
+
+def network(name: str) -> dan_fast.DAN:
+    """``default``: trained weights; ``v1``, ``v2``: the published shapes, random."""
+    torch.manual_seed(0)
+    if name == "default":
+        return dan_fast.load(name)
+    small = {"blocks": 2, **({"groups": 1} if name == "v2" else {})} if DRY else {}
+    config = dan_fast.DANConfig(version=name, **small)
+    return dan_fast.DAN(config, torch.rand(config.kernel_size**2, config.code_length) / 100).eval()
+
+
+def run() -> None:
+    for name in NETWORKS:
+        model = network(name)
+        start = time.perf_counter()
+        upscaler = dan_fast.Upscaler(model, device=DEVICE, dtype=torch.float32 if DRY else torch.bfloat16)
+        synchronize()
+        note(what="made ready", network=name, s=time.perf_counter() - start)
+        for height, width in ((12, 16),) if DRY else SIZES:
+            tried(partial(_image, name, model, upscaler, (height, width)), network=name, size=f"{width}x{height}")
+
+
+def _image(name: str, model: dan_fast.DAN, upscaler: dan_fast.Upscaler, size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    about = {"network": name, "size": f"{size[1]}x{size[0]}", "dtype": str(upscaler.plan.dtype), "device": str(DEVICE)}
+    large = size[0] * size[1] > LARGE
+    firsts = [_seconds(lambda: upscaler(pixels, wants_kernel=False)) for _ in range(3)]
+    calls = [_seconds(lambda: upscaler(pixels, wants_kernel=False)) for _ in range(3 if large else 11)]
+    replays = list(upscaler._engine.graphs._replays.values())
+    graph = replay_time(replays[-1]._graph.replay).us / 1000 if replays and not large else None
+    note(what="whole call", ms=1000 * statistics.median(calls), graph_ms=graph,
+         first_calls_s=[round(seconds, 3) for seconds in firsts], peak_gib=peak_gib(),
+         **about)
+    if large:
+        stages = upscaler.stats().seconds
+        note(what="stages", **{stage: round(seconds, 4) for stage, seconds in stages.items()}, **about)
+        return
+    found = torch.from_numpy(upscaler(pixels, wants_kernel=False).image).to(DEVICE).permute(2, 0, 1)[None] / 255
+    lr = torch.from_numpy(pixels).to(DEVICE).permute(2, 0, 1)[None].float() / 255
+    plain = copy.deepcopy(model).to(DEVICE, upscaler.plan.dtype).to(memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        truth = copy.deepcopy(model).to(DEVICE)(lr).sr.clamp(0, 1)
+        low = lr.to(upscaler.plan.dtype).contiguous(memory_format=torch.channels_last)
+        theirs = plain(low).sr.float().clamp(0, 1)
+        synchronize()
+        eager = statistics.median(_seconds(lambda: (plain(low), synchronize())) for _ in range(3))
+    note(what="root mean square error to float32", ours=_rms(found - truth), plain=_rms(theirs - truth), **about)
+    note(what="the plain model, eager, without images and copies", ms=1000 * eager, **about)
+
+
+def _rms(difference: torch.Tensor) -> float:
+    return difference.square().mean().sqrt().item()
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

@@ -1,0 +1,97 @@
+"""Every configuration of the convolution: right? how fast? beside cuDNN; then every operator as it ships."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from dan_fast_kernels import configs, conv3x3
+from figures import DEVICE, DRY, error, graph_time, note, tried
+
+from dan_fast import DANConfig, ops
+from dan_fast.ops.conv3x3 import conv3x3_bias_lrelu_ref, conv3x3_scale_residual_ref
+from dan_fast.training.presets import get_preset
+
+SHAPES = {"510x340": (1, 340, 510), "64x64": (1, 64, 64), "64 of 64x64": (64, 64, 64), "270x180": (1, 180, 270)}
+WRONG = 1e-2  # of the norm, in bfloat16
+warmup = sys.modules[ops.warmup.__module__]
+
+
+def run() -> None:
+    torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True
+    for channels in (64, 32):
+        for label, shape in ({"tiny": (1, 9, 17)} if DRY else SHAPES).items():
+            _convolution(channels, label, *shape)
+    for preset in ("v2-x4", "v1-x4"):
+        config = get_preset(preset).config
+        for call in warmup.calls(config, *((1, 9, 17) if DRY else (1, 340, 510)), torch.bfloat16, DEVICE):
+            _operator(preset, config, call)
+
+
+def _image(channels: int, *shape: int) -> torch.Tensor:
+    batch, height, width = shape
+    return torch.randn(batch, channels, height, width, device=DEVICE).bfloat16().contiguous(
+        memory_format=torch.channels_last)
+
+
+def _convolution(channels: int, label: str, *shape: int) -> None:
+    x, residual = _image(channels, *shape), _image(channels, *shape)
+    weight = (torch.randn(channels, channels, 3, 3, device=DEVICE) / (3 * channels**0.5)).bfloat16().contiguous(
+        memory_format=torch.channels_last)
+    bias, scale = torch.randn(channels, device=DEVICE), torch.randn(shape[0], channels, device=DEVICE)
+    gflop = 18 * channels**2 * shape[0] * shape[1] * shape[2] / 1e9
+
+    def figure(what: str, us: float, **more: Any) -> None:
+        note(what=what, C=channels, shape=label, dtype="bfloat16", us=us, tflops=us and 1000 * gflop / us, **more)
+
+    timing = graph_time(lambda: F.conv2d(x, weight, padding=1))
+    figure("cuDNN, the convolution alone", timing.us, spread=timing.spread)
+    timing = graph_time(lambda: conv3x3_scale_residual_ref(x, weight, bias, scale, residual))
+    figure("cuDNN and PyTorch, add", timing.us, spread=timing.spread)
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        wide = x.float(), weight.float(), bias
+        exact = {"lrelu": conv3x3_bias_lrelu_ref(*wide),
+                 "add": conv3x3_scale_residual_ref(*wide, scale, residual.float())}
+    for config in _configurations(x):
+        for epilogue in exact:
+            def compute(epilogue: str = epilogue, config: configs.Config = config) -> torch.Tensor:
+                if epilogue == "lrelu":
+                    return conv3x3.bias_lrelu(x, weight, bias, 0.2, config=config)
+                return conv3x3.scale_residual(x, weight, bias, scale, residual, config=config)[0]
+
+            def measure(about: dict, truth: torch.Tensor, compute: Callable[[], torch.Tensor]) -> None:
+                with torch.inference_mode():
+                    off = error(compute(), truth)
+                timing = graph_time(compute)
+                wrong = {} if off < WRONG else {"WRONG": True}  # nor NaN
+                figure(us=timing.us, spread=timing.spread, error=off, **about, **wrong)
+            if not DRY:
+                tried(partial(measure, {"what": epilogue, "config": str(config)}, exact[epilogue], compute),
+                      what=epilogue, C=channels, shape=label, config=str(config))
+
+
+def _configurations(x: torch.Tensor) -> list[configs.Config]:
+    """Those of this GPU, and some that every GPU can run."""
+    tiles = conv3x3.candidates(x)
+    found = [*configs.candidates_for(tiles, configs.capability(x.device)), *configs.candidates_for(tiles, 80)[:2]]
+    return [config for number, config in enumerate(found) if config not in found[:number]]
+
+
+def _operator(preset: str, config: DANConfig, call: Any) -> None:
+    """Forward, as it ships, beside its reference."""
+    warmup.fill(call)
+    name = call.operator.__name__
+    reference = getattr(importlib.import_module(call.operator.__module__), f"{name}_ref")
+
+    def measure() -> None:
+        ours, theirs = (graph_time(lambda function=function: function(**call.arguments))
+                        for function in (call.operator, reference))
+        note(what=name, network=preset, shape=str(tuple(next(iter(call.arguments.values())).shape)), dtype="bfloat16",
+             us=ours.us, spread=ours.spread, us_pytorch=theirs.us)
+    tried(measure, what=name, network=preset)
