@@ -99,21 +99,30 @@ def test_step_cpu(compare, name, gradient):
 
 
 def test_step_of_the_published_network(compare, monkeypatch):
-    """One CUDA graph in bfloat16, against eager float32 with TF32, whose activations take 67 GB at batch 64."""
+    """One CUDA graph in bfloat16 of 64 patches, against eager float32 with TF32.
+
+    The plain step's activations take 67 GB with 64 patches: where there is not as much room it takes 32, twice.
+    """
     require_gpu()
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    batch = 64 if torch.cuda.get_device_properties(0).total_memory > 100e9 else 32
+    batch = 64
+    halves = 1 if torch.cuda.get_device_properties(0).total_memory > 100e9 else 2
     made, memory = {}, {}
-    for side in SIDES:
-        made[side] = make(side, "v2-x4", "last", "cuda", batch)
+    for side in ("ours", "plain"):
+        made[side] = make(side, "v2-x4", "last", "cuda", batch if side == "ours" else batch // halves)
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         for _ in range(5):  # until the graph is there
             made[side][0](made[side][1])
         memory[side] = torch.cuda.max_memory_allocated() - before
-    compare(lambda: made["ours"][0](made["ours"][1]), lambda: made["plain"][0](made["plain"][1]), rounds=7,
+
+    def plain_step() -> None:
+        for _ in range(halves):
+            made["plain"][0](made["plain"][1])
+
+    compare(lambda: made["ours"][0](made["ours"][1]), plain_step, rounds=7,
             device="cuda", inference=False, preset="v2-x4", batch=batch, patch=64, dtype="bfloat16",
-            against="eager float32 with TF32 through all iterations, channels_last",
+            against=f"eager float32 with TF32 through all iterations, channels_last, in {halves} steps",
             memory_gib={side: round(bytes_ / 2**30, 2) for side, bytes_ in memory.items()},
             memory_ratio=memory["ours"] / memory["plain"])
 

@@ -20,42 +20,60 @@ if not torch.cuda.is_available():
 STEPS = 8
 
 
-def reports(monkeypatch, warm_up: int, gradient: str, bf16: bool, noise: float = 0.1) -> torch.Tensor:
-    """Of ``STEPS`` steps, the first ``warm_up`` of them without a graph."""
-    monkeypatch.setattr(capture, "WARM_UP", warm_up)
+def make_step(gradient: str = "last", bf16: bool = False) -> TrainingStep:
     torch.manual_seed(0)
     model = dan_fast.DAN(tiny_config(scale=2, gradient=gradient)).cuda()
-    step = TrainingStep(model, copy.deepcopy(model).requires_grad_(False),
-                        Degradation(2, 21, (0.6, 2.0), irregular=True, noise=noise),
+    return TrainingStep(model, copy.deepcopy(model).requires_grad_(False),
+                        Degradation(2, 21, (0.6, 2.0), irregular=True, noise=0.1),
                         TrainingSettings(batch=4, patch=16), bf16=bf16)
-    told = []
-    for n in range(STEPS):
-        hr = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
-        told.append(step(hr.pin_memory(), seed=n, learning_rate=1e-3 / (n + 1), average_weight=0.1,
-                         iterations=2 if n < STEPS // 4 else 4).clone())
-    return torch.stack(told).cpu()
+
+
+def take(step: TrainingStep, n: int) -> torch.Tensor:
+    hr = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
+    return step(hr.pin_memory(), seed=n, learning_rate=1e-3 / (n + 1), average_weight=0.1,
+                iterations=2 if n < STEPS // 4 else 4)
+
+
+def reports(monkeypatch, warm_up: int, gradient: str, bf16: bool) -> torch.Tensor:
+    """Of ``STEPS`` steps, the first ``warm_up`` of them without a graph."""
+    monkeypatch.setattr(capture, "WARM_UP", warm_up)
+    # Else cuDNN's weight gradients add up in any order, and Adam makes a first step of every difference in sign.
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    step = make_step(gradient, bf16)
+    return torch.stack([take(step, n).clone() for n in range(STEPS)]).cpu()
 
 
 @pytest.mark.parametrize("gradient", ["last", "all"])
 @pytest.mark.parametrize("bf16", [False, True])
 def test_the_graph_takes_the_steps_of_eager_code(monkeypatch, gradient, bf16):
     graph, eager = (reports(monkeypatch, warm_up, gradient, bf16) for warm_up in (1, STEPS))
-    torch.testing.assert_close(graph, eager, rtol=2e-2 if bf16 else 2e-3, atol=1e-5)
+    # The first on the same weights; then rounding grows from step to step.
+    torch.testing.assert_close(graph[0], eager[0], rtol=5e-3 if bf16 else 1e-4, atol=1e-6)
+    torch.testing.assert_close(graph, eager, rtol=5e-2 if bf16 else 1e-2, atol=1e-5)
     assert len(set(graph[:, 0].tolist())) == STEPS  # other seeds, other losses
 
 
-def test_no_step_waits(monkeypatch):
-    reports(monkeypatch, STEPS, "last", True)  # libraries wait when they begin
+def test_no_step_waits():
+    step = make_step(bf16=True)
+    take(step, 0)  # libraries wait when they begin, and so do copies of a network
+    batches = [torch.zeros(4, 3, 32, 32, dtype=torch.uint8).pin_memory() for _ in range(3)]
     torch.cuda.set_sync_debug_mode("error")
     try:
-        model = dan_fast.DAN(tiny_config(scale=2)).cuda()
-        step = TrainingStep(model, copy.deepcopy(model).requires_grad_(False), Degradation(2, 21, (0.2, 2.0)),
-                            TrainingSettings(batch=4, patch=16), bf16=True)
-        hr = torch.zeros(4, 3, 32, 32, dtype=torch.uint8).pin_memory()
-        for n in range(3):
-            step(hr, seed=n, learning_rate=1e-3, average_weight=0.1, iterations=4)
+        for n, hr in enumerate(batches):
+            step(hr, seed=n, learning_rate=1e-3, average_weight=0.1, iterations=2)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_dropped_step_gives_its_memory_back():
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    step = make_step(bf16=True)
+    for n in range(capture.WARM_UP + 3):
+        take(step, n)
+    assert step._captured is not None and torch.cuda.memory_allocated() > before
+    del step
+    assert torch.cuda.memory_allocated() <= before + 2**20  # but for what libraries keep
 
 
 def test_patches_on_the_gpu_are_those_of_the_cpu():
