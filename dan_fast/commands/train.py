@@ -24,9 +24,11 @@ from ..training.presets import PRESETS, Preset, get_preset
 from ..training.processes import Processes, joined_processes, local_device
 from ..training.run import Run, RunOptions
 from ..training.settings import TrainingSettings
+from ..training.time_limit import TimeLimit
 from ..training.validation import FolderValidation
 
 DEFAULT_PRESET = "v2-0.3M-x4"
+WARMUP_SHARE = 0.03  # by the clock, where a preset has no warm-up
 log = logging.getLogger("dan_fast.train")
 
 
@@ -87,8 +89,10 @@ def run(args: argparse.Namespace) -> int:
         validation = FolderValidation(args.val, preset.config.scale, preset.degradation.irregular)
         make_folder(options.out)
         processes.wait_for_all()  # nothing is saved before everybody has seen whether there was something to resume
+        minutes = preset.training.minutes
+        limit = TimeLimit(minutes, args.started) if minutes else None
         with logging_redirect_tqdm():
-            finished = train(current, args.data, validation)
+            finished = train(current, args.data, validation, limit)
     return 0 if finished else 130
 
 
@@ -137,25 +141,32 @@ def _changed(preset: Preset, args: argparse.Namespace) -> Preset:
     """``preset`` with what the command line says otherwise."""
     names = [field.name for field in fields(TrainingSettings)]
     training = {name: getattr(args, name) for name in names if hasattr(args, name)}
+    changed = replace(preset.training, **training)
+    if changed.minutes and not changed.warmup and "warmup" not in training:
+        changed = replace(changed, warmup=round(WARMUP_SHARE * changed.steps))
     config = preset.config if args.gradient is None else replace(preset.config, gradient=args.gradient)
-    return replace(preset, config=config, training=replace(preset.training, **training))
+    return replace(preset, config=config, training=changed)
 
 
 def _resume(args: argparse.Namespace, options: RunOptions, processes: Processes) -> Run:
-    """The saved run; of its settings only the number of steps may change."""
+    """The saved run; of its settings only the number of steps may change, and by the clock the schedule."""
     current = Run.resume(options, processes)
     saved = current.preset
     asked = _asked_for(args)
     wanted = _changed(asked[0] if asked else saved, args)
-    if asked and not hasattr(args, "steps"):
-        wanted = replace(wanted, training=replace(wanted.training, steps=saved.training.steps))
+    by_clock = getattr(args, "minutes", saved.training.minutes) > 0
+    may_change = {"steps", "minutes", *(["schedule"] if by_clock else [])}
+    # What a preset says of these is no wish for a change; nor of the warm-up, which it may have got for the clock.
+    kept = {name: getattr(saved.training, name) for name in (*may_change, *(["warmup"] if by_clock else []))
+            if not hasattr(args, name)}
+    wanted = replace(wanted, training=replace(wanted.training, **kept))
     seed = args.seed if args.seed is not None else asked[1] if asked and args.config else current.seed
     if seed != current.seed:
         raise DanFastError(f"--seed {seed}: the run in {options.out} has seed {current.seed}; leave it out")
     for part in ("config", "degradation", "training"):
         before, after = asdict(getattr(saved, part)), asdict(getattr(wanted, part))
         for name in before:
-            if name != "steps" and before[name] != after[name]:
+            if name not in may_change and before[name] != after[name]:
                 raise DanFastError(f"{name}={after[name]}: the run in {options.out} has {before[name]}; "
                                    "leave it out, or start anew in another --out")
     current.preset = wanted
