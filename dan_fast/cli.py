@@ -23,6 +23,7 @@ COMMANDS = {
     "degrade": "blur and shrink sharp images, to make test sets",
     "pack": "pack images into one file, which training reads without decoding",
     "train": "train a network",
+    "parts": "take a training run's state apart into small files, to move it, and together again",
     "evaluate": "measure weights on degraded test images",
     "ablate": "ask one of the papers' questions again: train what it compares, and say what came out",
     "report": "write the page of results from what evaluate measured",

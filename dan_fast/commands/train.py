@@ -20,6 +20,7 @@ from ..files import SAMPLES, make_folder
 from ..training.checkpoints import Checkpoints
 from ..training.config_file import read_config
 from ..training.loop import train
+from ..training.parts import INDEX, MIB, join_parts, part_bytes
 from ..training.presets import PRESETS, Preset, get_preset
 from ..training.processes import Processes, joined_processes, local_device
 from ..training.run import Run, RunOptions
@@ -56,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="steps between validations (default: %(default)s)")
     parser.add_argument("--save-every", type=int, default=1000, metavar="STEPS",
                         help="steps between checkpoints (default: %(default)s)")
+    parser.add_argument("--parts", type=Path, metavar="DIR", help="write each checkpoint also to this folder, in files "
+                        "small enough for narrow ways and an index of them; --resume goes on from them where they are "
+                        "newer than the checkpoints in --out, dan-fast parts join makes a run's folder of them "
+                        "(default: none)")
+    parser.add_argument("--part-mib", type=float, default=MIB, metavar="MIB",
+                        help="most MiB of such a file (default: %(default)g)")
     parser.add_argument("--log-every", type=int, default=50, metavar="STEPS",
                         help="steps between lines of metrics.csv and TensorBoard's scalars (default: %(default)s)")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
@@ -88,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
         preset = current.preset
         validation = FolderValidation(args.val, preset.config.scale, preset.degradation.irregular)
         make_folder(options.out)
+        if options.parts:
+            make_folder(options.parts)
         processes.wait_for_all()  # nothing is saved before everybody has seen whether there was something to resume
         minutes = preset.training.minutes
         limit = TimeLimit(minutes, args.started) if minutes else None
@@ -113,11 +122,16 @@ def _options(args: argparse.Namespace) -> RunOptions:
     out = args.out or Path("runs") / (args.config.stem if args.config else args.preset or DEFAULT_PRESET)
     bf16 = None if args.precision == "auto" else args.precision == "bf16"
     return RunOptions(out, device, bf16, workers, log_every=args.log_every, save_every=args.save_every,
-                      validate_every=args.validate_every, profile=args.profile)
+                      validate_every=args.validate_every, profile=args.profile, parts=args.parts,
+                      part_bytes=part_bytes(args.part_mib, "--part-mib"))
 
 
 def _start_or_resume(args: argparse.Namespace, options: RunOptions, processes: Processes) -> Run:
-    exists = bool(Checkpoints(options.out / "checkpoints").newest_first())
+    if args.resume:
+        if processes.main and (joined := join_parts(options.out, options.out)):
+            log.info("joined the parts in %s: %s", options.out, joined)
+        processes.wait_for_all()
+    exists = bool(Checkpoints(options.out / "checkpoints").newest_first()) or (options.out / INDEX).exists()
     if args.resume == "yes" or (args.resume == "auto" and exists):
         return _resume(args, options, processes)
     if exists:

@@ -19,6 +19,7 @@ from .checkpoints import Checkpoints, code_revision
 from .clock import StepClock, Times
 from .config_file import preset_from_dict, preset_to_dict, write_config
 from .late import LAG, LateReader
+from .parts import MIB, write_parts
 from .precision import Precision, faster_precision
 from .presets import Preset
 from .processes import Processes
@@ -49,6 +50,7 @@ class RunOptions:
         workers: processes that read images; 0: the training process itself.
         log_every, save_every, validate_every: steps between scalars, checkpoints, validations.
         profile: write a trace of a few steps, ``trace.json``.
+        parts: a folder that gets each checkpoint also in parts (``training/parts.py``), of ``part_bytes`` at most.
     """
 
     out: Path
@@ -59,6 +61,8 @@ class RunOptions:
     save_every: int = 1000
     validate_every: int = 2000
     profile: bool = False
+    parts: Path | None = None
+    part_bytes: int = int(MIB * 2**20)
 
 
 class Run:
@@ -181,15 +185,21 @@ class Run:
             OSError: they cannot be written; the checkpoints before are kept.
         """
         if self.processes.main:
-            self.checkpoints.write(self.step, {
+            written = self.checkpoints.write(self.step, {
                 "preset": preset_to_dict(self.preset), "seed": self.seed, "step": self.step, "code": code_revision(),
                 "rollbacks": self.rollbacks, "low_until": self.low_until, "best": self.best, "bf16": self.take.bf16,
                 "begins": self.begins, "minutes": self.minutes,
                 "step_state": self.take.state_dict(), "reports": self.reader.state_dict(),
                 "times": self.reader.times(), "generator": torch.get_rng_state()})
-            checkpoint.save(self.average, self.options.out / WEIGHTS)
-            write_config(self.options.out / CONFIG, self.preset, self.seed)
+            self.write_weights()
+            if self.options.parts:
+                write_parts(written, self.options.parts, self.options.part_bytes)
         self.processes.wait_for_all()
+
+    def write_weights(self) -> None:
+        """Write the usable weights and the settings. Raises OSError."""
+        checkpoint.save(self.average, self.options.out / WEIGHTS)
+        write_config(self.options.out / CONFIG, self.preset, self.seed)
 
     def save_if_best(self, psnr: float) -> None:
         """Keep the averaged weights, to use, if ``psnr`` is the highest so far."""
