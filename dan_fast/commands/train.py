@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _config_help()
     parser.add_argument("--data", type=Path, nargs="+", metavar="DIR", default=[SAMPLES],
-                        help="folders of sharp images, searched recursively, or files that dan-fast pack wrote "
-                        "(default: the photos that ship)")
+                        help="folders of sharp images, searched recursively, or files that dan-fast pack wrote, "
+                        "of which those of JPEGs are decoded as a whole at the start (default: the photos that ship)")
     parser.add_argument("--preset", help=f"network and settings (default: {DEFAULT_PRESET}); "
                         f"one of {', '.join(PRESETS)}")
     parser.add_argument("--config", type=Path, metavar="FILE", help="network, settings and seed from a config.json, "
