@@ -364,18 +364,21 @@ def test_warm_up_where_a_preset_has_none(photos, tmp_path, monkeypatch):
 def test_command_ends_in_its_minutes(photos, tmp_path):
     """With all that belongs to it, from its start to its end."""
     write_config(tmp_path / "tiny.json", preset(minutes=0), 0)
-    out, minutes = tmp_path / "run", 0.3
-    begin = time.monotonic()
-    done = subprocess.run([
-        sys.executable, "-m", "dan_fast.train", "--data", str(photos), "--val", str(photos), "--out", str(out),
-        "--device", "cpu", "--log-every", "1", "--config", str(tmp_path / "tiny.json"), "--minutes", str(minutes)],
-        stderr=subprocess.PIPE, text=True, timeout=300)
-    wall = time.monotonic() - begin
+    for minutes in (0.3, 1.2, 4):  # it may be that even to start takes a busy machine longer
+        out = tmp_path / f"{minutes}"
+        begin = time.monotonic()
+        done = subprocess.run([
+            sys.executable, "-m", "dan_fast.train", "--data", str(photos), "--val", str(photos), "--out", str(out),
+            "--device", "cpu", "--log-every", "1", "--config", str(tmp_path / "tiny.json"), "--minutes", str(minutes)],
+            stderr=subprocess.PIPE, text=True)
+        wall = time.monotonic() - begin
+        if "were over when training could begin" not in done.stderr:
+            break
     assert done.returncode == 0, done.stderr[-3000:]
     assert 60 * minutes / 2 < wall < 60 * minutes
     step, rate = Checkpoints(out / "checkpoints").read()["step"], rates(out)
-    assert re.search(rf"step {step} after 0.[23] of {minutes} minutes", done.stderr)
-    assert re.search(r"0\.\d min used, 0\.\d left", done.stderr)
+    assert re.search(rf"step {step} after [\d.]+ of {minutes} minutes", done.stderr)
+    assert re.search(r"\d\.\d min used, \d\.\d left", done.stderr)
     assert step > 10 and list(rate) == list(range(1, step + 1)) and rate[step] < 2e-4 < 0.9e-3 < max(rate.values())
     assert (out / "validation.csv").read_text().splitlines()[-1].startswith(f"{step},")
 
