@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "which every run saves; instead of --preset")
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run's folder (default: runs/PRESET)")
     parser.add_argument("--resume", nargs="?", const="yes", choices=("yes", "auto"),
-                        help="go on with the run in --out, with its own settings; auto: or start it if there is none")
+                        help="go on with the run in --out, with its own settings, of which --steps, --minutes and, by "
+                        "the clock, --schedule may change; auto: or start it if there is none")
     parser.add_argument("--init", metavar="WEIGHTS", help="start from these weights, a file or the name of shipped "
                         "ones: to fine-tune them, or for another scale; what does not fit starts anew "
                         "(default: all random)")
