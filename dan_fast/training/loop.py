@@ -91,7 +91,11 @@ def _train(run: Run, data: list[Path], validation: Validation | None) -> bool:
                 _save(run)  # before anything else, as the time may be over
             validated = bool(validation and (run.step % options.validate_every == 0 or last) and not stopping
                              and _validate(run, validation, diary, last))
-            if (validated if limit and last else run.step % options.save_every == 0 or last or stopping):
+            if limit and not stopping:
+                saves = validated if last else run.step % options.save_every == 0 and limit.may_save()
+            else:
+                saves = run.step % options.save_every == 0 or last or stopping
+            if saves:
                 _save(run)
             if stopping:
                 log.info("stopped and saved at step %d; --resume goes on", run.step)

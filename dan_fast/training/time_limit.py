@@ -18,7 +18,7 @@ from .processes import Processes
 from .settings import TrainingSettings
 
 # Kept for the end of the process itself: seconds, or a share of the time if that is less.
-EXIT, EXIT_SHARE = 2.0, 0.05
+EXIT, EXIT_SHARE = 2.0, 0.1
 # A save may take so much longer than the longest before.
 SAVE_MARGIN = 1.5
 # The same of validations; the first one may take this share of the time, and so much is kept for one at the end.
@@ -33,7 +33,7 @@ class TimeLimit:
     and 1 after the last; what comes before (start-up, data) and after (a save, a validation) is not in it. How long
     that will be is told by the saves, validations and steps before, so that the command ends within its minutes.
 
-    With several processes the main one's clock holds for all: ``tick`` and ``may_validate`` must be called by all.
+    With several processes the main one's clock holds for all: ``tick`` and ``may_…`` must be called by all.
 
     Args:
         minutes: from ``started`` to the end of the command.
@@ -118,6 +118,11 @@ class TimeLimit:
         self._last = self.used
         self._save = max(self._save, self._last - begin)
 
+    def may_save(self) -> bool:
+        """Whether there is time for a save before the last one."""
+        may, = self._processes.from_main(float(self.used + SAVE_MARGIN * self._save < self._end()))
+        return bool(may)
+
     def may_validate(self, at_the_end: bool) -> bool:
         """Whether there is time for a validation now, before the last step or after it was saved."""
         if not self._validates:
@@ -134,10 +139,20 @@ class TimeLimit:
 
     @contextmanager
     def validating(self) -> Iterator[Callable[[], bool]]:
-        """A validation is made inside, no step's time; gives a function that tells whether it has to give up."""
-        begin = self.used
-        deadline = min(begin + LONGEST_VALIDATION * self._total, self._deadline())
-        yield lambda: self.used > deadline
+        """A validation is made inside, no step's time; gives a function that tells whether it has to give up.
+
+        That is asked before every piece of it, and none may take longer than the longest before.
+        """
+        begin = last = self.used
+        deadline, longest = min(begin + LONGEST_VALIDATION * self._total, self._deadline()), 0.0
+
+        def must_give_up() -> bool:
+            nonlocal last, longest
+            last, before = self.used, last
+            longest = max(longest, last - before)
+            return last + longest > deadline
+
+        yield must_give_up
         self._last = self.used
         self._validation = max(self._validation or 0.0, self._last - begin)
 
