@@ -266,6 +266,18 @@ def test_stopped_while_it_warms_up_it_warms_up_again(photos, tmp_path, clock):
     assert rate[4] == rate[1] < rate[5] and not Run.resume(options(out)).begins
 
 
+def test_only_the_first_part_begins(clock):
+    for anew in (True, False):
+        limit = TimeLimit(1, now=clock)
+        limit.begin(TINY.training, CPU, Processes(), anew=anew, validates=False)
+        begun = [limit.begins]
+        while not limit.tick():
+            clock.time += 1
+            begun.append(limit.begins)
+        assert begun == sorted(begun, reverse=True) and len(begun) > 50
+        assert begun[0] == begun[3] == anew and not begun[8]
+
+
 def test_a_gpu_is_some_steps_behind(clock):
     """Its steps are done later than they are launched, and its first ones tell nothing of the others."""
     ends = {}

@@ -116,7 +116,11 @@ def test_by_the_clock_the_main_process_tells_the_time(common, tmp_path):
     port, out = free_port(), tmp_path / "run"
     arguments = [*common, "--out", str(out), "--minutes", "0.4", "--schedule", "cosine", "--warmup", "1"]
     pair = [start(arguments, rank, port, ["-c", BY_THE_CLOCK]) for rank in (0, 1)]
-    errors = [process.communicate(timeout=HANGS)[1] for process in pair]
+    try:
+        errors = [process.communicate(timeout=HANGS)[1] for process in pair]
+    finally:
+        for process in pair:
+            process.kill()
     assert [process.returncode for process in pair] == [0, 0], errors
     ends = [next(line for line in error.splitlines() if line.startswith("ended")) for error in errors]
     assert ends[0] == ends[1]
