@@ -3,7 +3,7 @@
 # make quick  the tests of what a change most likely breaks: two minutes on two cores
 # make lint   ruff and mypy
 # make asan   every instruction set of the C++ operators, as plain programs under AddressSanitizer: two minutes
-# make fuzz   read 16,000 broken images, weights and kernels: two minutes; FUZZ='--seed 7' for the same ones again
+# make fuzz   read 17,000 broken images, weights, kernels and packs: two minutes; FUZZ='--seed 7' for the same ones again
 # make tsan   the threads of the convolutions under the thread sanitizer: two minutes
 # make results  write docs/results.md and its plots from the CSVs in docs/results; needs '.[plots]'
 # make measure DATA=… KERNELS=…  measure those CSVs: folders Set5, Set14 and B100 in DATA, kernels_12.mat and

@@ -6,13 +6,16 @@ import argparse
 import importlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 
+import psutil
 from dan_fast_kernels import without
 
 from .errors import DanFastError
 from .threads import wait_passively
 
+MOST_TO_START = 600  # seconds
 COMMANDS = {
     "demo": "blur, shrink and upscale the photos that ship, and show what it gains",
     "upscale": "upscale photos of unknown blur",
@@ -20,6 +23,7 @@ COMMANDS = {
     "degrade": "blur and shrink sharp images, to make test sets",
     "pack": "pack images into one file, which training reads without decoding",
     "train": "train a network",
+    "parts": "take a training run's state apart into small files, to move it, and together again",
     "evaluate": "measure weights on degraded test images",
     "ablate": "ask one of the papers' questions again: train what it compares, and say what came out",
     "report": "write the page of results from what evaluate measured",
@@ -29,7 +33,11 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``dan-fast``; returns the exit code: 0 done, 1 partly done, 2 bad input, 130 interrupted."""
+    """Run ``dan-fast``; returns the exit code: 0 done, 1 partly done, 2 bad input, 130 interrupted.
+
+    Without ``argv`` this process is the command, and its time counts from the start of the process.
+    """
+    started = time.monotonic() - (age_of_process() if argv is None else 0)
     wait_passively()
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="dan-fast", description="Blind super-resolution with DAN.")
@@ -44,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
     args = parser.parse_args(argv)
+    args.started = started
     try:
         _check_what_is_left_out()
         return args.run(args)
@@ -53,6 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"dan-fast {args.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def age_of_process() -> float:
+    """Seconds since this process began, as far as it can be known; else 0."""
+    age = time.time() - psutil.Process().create_time()
+    # The system tells it by a clock that may have been set since.
+    return age if 0 <= age < MOST_TO_START else 0.0
 
 
 def _check_what_is_left_out() -> None:

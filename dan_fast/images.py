@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -93,16 +95,67 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
     path = Path(path)
     if not path.is_file():
         raise ImageError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    with _clear_errors(path), _checked_header(path, max_pixels) as header:
+        return _decode(path, header)
+
+
+class JpegBytes:
+    """A JPEG in memory, which is read like the same file.
+
+    Args:
+        data: the file's bytes.
+        name: what errors call it.
+    """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self._data, self._name = data, name
+
+    def __str__(self) -> str:
+        return self._name
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def open(self, mode: str) -> BinaryIO:
+        return io.BytesIO(self._data)
+
+    def size(self, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+        """Height and width as stored, from the header. Raises ImageError as ``read_image``."""
+        with self._checked(max_pixels) as header:
+            return header.height, header.width
+
+    def read(self, *, max_pixels: int = MAX_PIXELS) -> Photo:
+        """Decode it. Raises ImageError as ``read_image``."""
+        with self._checked(max_pixels) as header:
+            return _decode(self, header)
+
+    @contextmanager
+    def _checked(self, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+        with _clear_errors(self):
+            if not self._data.startswith(b"\xff\xd8\xff"):
+                raise ImageError(f"{self}: expected a JPEG")
+            with _checked_header(self, max_pixels) as header:
+                yield header
+
+
+@contextmanager
+def _checked_header(path: Path | JpegBytes, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+    """The image, not decoded yet, if its header is credible."""
+    with quiet_codecs(), _open_header(path) as header:
+        width, height = header.size
+        if 0 in header.size:
+            raise ImageError(f"{path}: an image of {width}x{height} pixels is empty")
+        if width * height > max_pixels:
+            raise ImageError(f"{path}: {width}x{height} pixels are more than the limit of "
+                             f"{max_pixels / 1e6:g} million: crop or shrink it")
+        _check_promise(path, header)
+        yield header
+
+
+@contextmanager
+def _clear_errors(path: Path | JpegBytes) -> Iterator[None]:
     try:
-        with quiet_codecs(), _open_header(path) as header:
-            width, height = header.size
-            if 0 in header.size:
-                raise ImageError(f"{path}: an image of {width}x{height} pixels is empty")
-            if width * height > max_pixels:
-                raise ImageError(f"{path}: {width}x{height} pixels are more than the limit of "
-                                 f"{max_pixels / 1e6:g} million: crop or shrink it")
-            _check_promise(path, header)
-            return _decode(path, header)
+        yield
     except ImageError:
         raise
     except Image.UnidentifiedImageError as error:
@@ -202,12 +255,12 @@ _without_pillows_limit = Silence(_lift_pillows_limit)
 
 
 @contextmanager
-def _open_header(path: Path) -> Iterator[ImageFile.ImageFile]:
+def _open_header(path: Path | JpegBytes) -> Iterator[ImageFile.ImageFile]:
     # Pillow's own limit on pixels is below ours and global; it is only read by Image.open.
     # A file rather than its path, as Pillow (13) maps files into memory that it opens itself, and
     # then garbles uncompressed TIFFs that need turning.
     with path.open("rb") as file:
-        if reason := objection(file, path.stat().st_size):
+        if reason := objection(file, _length(path)):
             raise ImageError(f"{path}: cannot be decoded: {reason}")
         file.seek(0)
         with _without_pillows_limit:
@@ -216,15 +269,19 @@ def _open_header(path: Path) -> Iterator[ImageFile.ImageFile]:
             yield image
 
 
-def _check_promise(path: Path, image: ImageFile.ImageFile) -> None:
-    length = path.stat().st_size
+def _length(path: Path | JpegBytes) -> int:
+    return len(path) if isinstance(path, JpegBytes) else path.stat().st_size
+
+
+def _check_promise(path: Path | JpegBytes, image: ImageFile.ImageFile) -> None:
+    length = _length(path)
     with path.open("rb") as file:
         if not can_hold(image, file, length):
             raise ImageError(f"{path}: {image.width}x{image.height} pixels cannot be in a file of {length} bytes: "
                              "it is damaged or truncated")
 
 
-def _decode(path: Path, image: ImageFile.ImageFile) -> Photo:
+def _decode(path: Path | JpegBytes, image: ImageFile.ImageFile) -> Photo:
     notes = []
     bits = _bits(image)
     # "I" is 32 bits, but also what Pillow before 12 makes of 16-bit grey PNGs.
@@ -239,7 +296,7 @@ def _decode(path: Path, image: ImageFile.ImageFile) -> Photo:
         profile = None
     # Pillow opens a PNG of 16-bit grey + alpha as RGBA; only the raw mode tells.
     grey = image.mode in _GREY_MODES or (bits == 16 and "LA;16B" in _raw_mode(image))
-    rgb, alpha = _decode_16_bits(image, path) if bits == 16 else _decode_8_bits(image)
+    rgb, alpha = _decode_16_bits(image, path) if bits == 16 and isinstance(path, Path) else _decode_8_bits(image)
     return Photo(rgb, alpha, grey, profile, tuple(notes))
 
 

@@ -4,7 +4,7 @@ import pytest
 from fuzz.run import fuzz
 
 
-@pytest.mark.parametrize(("kind", "count"), [("images", 400), ("checkpoints", 60), ("kernels", 200)])
+@pytest.mark.parametrize(("kind", "count"), [("images", 400), ("checkpoints", 60), ("kernels", 200), ("packs", 100)])
 def test_broken_files_are_read_or_refused_in_one_line(kind, count):
     if kind == "kernels":
         pytest.importorskip("scipy")

@@ -1,12 +1,19 @@
+import io
+import shutil
+import zipfile
+
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
 
 from dan_fast.cli import main
 from dan_fast.errors import ImageError
+from dan_fast.images import JpegBytes, read_image
 from dan_fast.training.data import PatchDataset, StreamPart, on_device, patch_loader
 from dan_fast.training.held import HeldImages, fits
+from dan_fast.training.jpeg_pack import DecodedImage, decoded_images
 from dan_fast.training.pack import PackedImage, is_pack, packed_images, write_pack
 
 
@@ -91,6 +98,112 @@ def test_a_pack_cut_short_is_an_error(folder, tmp_path):
     pack.write_bytes(pack.read_bytes()[:-100])
     with pytest.raises(ImageError, match=r"c\.webp: the file was cut short"):
         PatchDataset([pack], 16)
+
+
+def test_a_pack_of_jpegs_gives_the_patches_of_those_jpegs(folder, tmp_path, capsys):
+    pack, unpacked = tmp_path.parent / f"{tmp_path.name}.zip", tmp_path.parent / f"{tmp_path.name}-unpacked"
+    assert main(["pack", str(folder), "-o", str(pack), "--jpeg", "90"]) == 0
+    assert "6 images" in capsys.readouterr().out
+    with zipfile.ZipFile(pack) as archive:  # any tool opens it
+        assert archive.testzip() is None
+        archive.extractall(unpacked)
+        assert [entry.filename for entry in archive.infolist()] == [
+            "000000_a.jpg", "000001_c.jpg", "000002_d.jpg", "000003_deep_b.jpg", "000004_e.jpg", "000005_small.jpg"]
+        # Quality 75, of which 90 would make more; and it is not compressed twice.
+        assert archive.read("000003_deep_b.jpg") == (folder / "deep/b.jpg").read_bytes()
+    for channels in (3, 1):
+        a, b = (PatchDataset([path], 32, channels=channels, seed=3) for path in (unpacked, pack))
+        assert all(isinstance(image, DecodedImage) for image in b.images)
+        assert all(torch.equal(a[i], b[i]) for i in range(60))
+        patches = torch.cat(list(HeldImages(b, torch.device("cpu")).batches(StreamPart(range(15), 4), 4)))
+        assert torch.equal(patches, torch.stack([a[i] for i in range(60)]))
+    loader = patch_loader(PatchDataset([pack], 32, channels=1, seed=3), StreamPart(range(15), 4), 2)
+    assert torch.equal(patches, torch.cat(list(loader)))
+    # Near the images, and the nearer the higher the quality; the same set is the same file.
+    assert main(["pack", str(folder), "-o", str(tmp_path / "best.zip"), "--jpeg", "100"]) == 0
+    errors = [np.abs(image.pixels().astype(int) - read_image(folder / "a.png").rgb).mean()
+              for image in (decoded_images(path)[0] for path in (pack, tmp_path / "best.zip"))]
+    assert errors[1] < 1 < errors[0]
+    with zipfile.ZipFile(pack) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_a_pack_that_is_too_large_is_not_written(folder, tmp_path, capsys):
+    for name, more, word in (("x.zip", ["--jpeg", "100"], "quality 100"), ("x.tif", [], "(--jpeg)")):
+        out = tmp_path / name
+        assert main(["pack", str(folder), "-o", str(out), *more, "--max-mib", "0.02"]) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "the 6 images take 0.0" in error and word in error and "limit is 0.02" in error and not out.exists()
+        assert main(["pack", str(folder), "-o", str(out), *more, "--max-mib", "1"]) == 0
+        size = out.stat().st_size
+        out.unlink()
+        assert main(["pack", str(folder), "-o", str(out), *more, "--max-mib", str(size / 2**20)]) == 0
+        out.unlink()
+    for arguments, word in ((["x.zip", "--jpeg", "0"], "quality=0"), (["x.zip", "--jpeg", "101"], "quality=101"),
+                            (["x.tif", "--jpeg", "90"], ".zip"), (["x.zip"], ".tif"),
+                            (["x.tif", "--max-mib", "0"], "--max-mib 0"),
+                            (["x.tif", "--max-mib", "nan"], "--max-mib nan")):
+        assert main(["pack", str(folder), "-o", str(tmp_path / arguments[0]), *arguments[1:]]) == 2
+        assert word in capsys.readouterr().err
+        assert not (tmp_path / arguments[0]).exists()
+
+
+@pytest.fixture
+def jpegs(folder, tmp_path):
+    pack = tmp_path.parent / f"{tmp_path.name}-jpegs.zip"
+    assert main(["pack", str(folder), "-o", str(pack), "--jpeg", "90"]) == 0
+    return pack
+
+
+def replace_in(pack, data: bytes, **options) -> None:
+    """Another image, in a sound zip."""
+    with zipfile.ZipFile(pack, "a") as archive:
+        archive.writestr("000009_odd.jpg", data, **options)
+
+
+def flip_a_byte(pack) -> None:
+    data = bytearray(pack.read_bytes())
+    data[1000] ^= 1
+    pack.write_bytes(data)
+
+
+def huge() -> bytes:
+    """The header of a JPEG says 65,000 x 3,000 pixels, and there are 32."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(buffer, "JPEG")
+    data = bytearray(buffer.getvalue())
+    start = data.index(b"\xff\xc0") + 5
+    data[start:start + 4] = (3000).to_bytes(2, "big") + (65000).to_bytes(2, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("damage, word", [
+    (lambda pack: pack.write_bytes(pack.read_bytes()[:-100]), "cannot be read as a packed file"),
+    (flip_a_byte, "Bad CRC-32"),
+    (lambda pack: replace_in(pack, bytes(1000), compress_type=zipfile.ZIP_DEFLATED), "000009_odd.jpg' is compressed"),
+    (lambda pack: replace_in(pack, b"\x89PNG"), "000009_odd.jpg: expected a JPEG"),
+    (lambda pack: replace_in(pack, b"\xff\xd8\xff"), "000009_odd.jpg"),
+    (lambda pack: replace_in(pack, huge()), "65000x3000 pixels cannot be in a file"),
+    (lambda pack: shutil.copy(other_zip(pack), pack), "not a zip that dan-fast pack"),
+])
+def test_a_damaged_pack_of_jpegs_is_refused_in_one_line(jpegs, tmp_path, capsys, damage, word):
+    damage(jpegs)
+    assert main(["train", "--data", str(jpegs), "--out", str(tmp_path / "run"), "--steps", "1", "--device", "cpu"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and str(jpegs) in error[0] and word in error[0]
+
+
+def other_zip(pack):
+    with zipfile.ZipFile(pack.with_suffix(".other"), "w") as archive:
+        archive.writestr("a.txt", "text")
+    return pack.with_suffix(".other")
+
+
+def test_more_pixels_than_memory_are_refused_before_any_is_decoded(jpegs, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 30_000}))
+    monkeypatch.setattr(JpegBytes, "read", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(ImageError, match=r"its 6 images take 0.0 GiB in memory, .*pack fewer"):
+        decoded_images(jpegs)
 
 
 def test_every_turn_and_flip_comes_up(tmp_path):

@@ -8,11 +8,18 @@ from conftest import tiny_config
 
 import dan_fast
 from dan_fast.degradation.pipeline import Degradation
+from dan_fast.degraded_set import images_below
 from dan_fast.training import capture
+from dan_fast.training.checkpoints import Checkpoints
 from dan_fast.training.data import PatchDataset, StreamPart, on_device, patch_loader
 from dan_fast.training.held import HeldImages
+from dan_fast.training.jpeg_pack import write_jpeg_pack
+from dan_fast.training.loop import train
+from dan_fast.training.presets import Preset
+from dan_fast.training.run import Run, RunOptions
 from dan_fast.training.settings import TrainingSettings
 from dan_fast.training.step import TrainingStep
+from dan_fast.training.time_limit import TimeLimit
 
 if not torch.cuda.is_available():
     pytest.skip("no GPU", allow_module_level=True)
@@ -83,3 +90,17 @@ def test_patches_on_the_gpu_are_those_of_the_cpu():
     assert torch.equal(torch.cat(list(HeldImages(dataset, device).batches(stream, 8))).cpu(), expected)
     copied = [batch.clone() for batch in on_device(patch_loader(dataset, stream, 2), device)]
     assert torch.equal(torch.cat(copied).cpu(), expected)
+
+
+def test_by_the_clock_it_is_saved_in_time(tmp_path):
+    """From a pack of JPEGs that is held on the GPU; with two graphs, one after the other."""
+    pack = tmp_path / "photos.zip"
+    write_jpeg_pack(images_below([dan_fast.files.SAMPLES]), pack, 90, print)
+    settings = TrainingSettings(steps=100, minutes=0.5, batch=4, patch=16, schedule="cosine", short_until=0.3, warmup=3)
+    preset = Preset(tiny_config(scale=2), Degradation(2, 21, (0.2, 2.0)), settings)
+    run = Run(preset, 0, RunOptions(tmp_path / "run", torch.device("cuda"), log_every=1, save_every=500))
+    limit = TimeLimit(settings.minutes)
+    assert train(run, [pack], limit=limit)
+    assert 0 < limit.left < 10 and Checkpoints(tmp_path / "run/checkpoints").read()["step"] == run.step > 50
+    last = (tmp_path / "run/metrics.csv").read_text().splitlines()[-1].split(",")
+    assert int(last[0]) == run.step and float(last[4]) < 0.01 * settings.learning_rate

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,10 +35,11 @@ def common(photo, tmp_path) -> list[str]:  # noqa: F811
             "--precision", "fp32", "--log-every", "1", "--save-every", "4"]
 
 
-def start(arguments: list[str], rank: int, port: int) -> subprocess.Popen:
+def start(arguments: list[str], rank: int, port: int, program: Sequence[str] = ("-m", "dan_fast.train")
+          ) -> subprocess.Popen:
     environment = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCH_GLOO_LAZY_INIT": "0"}
-    return subprocess.Popen([sys.executable, "-m", "dan_fast.train", *arguments], env=environment,
+    return subprocess.Popen([sys.executable, *program, *arguments], env=environment,
                             stderr=subprocess.PIPE, text=True)
 
 
@@ -85,6 +87,47 @@ def test_ctrl_c_in_one_process_stops_both_at_the_same_step(common, tmp_path):
     errors = [process.communicate(timeout=HANGS)[1] for process in pair]
     assert [process.returncode for process in pair] == [130, 130], errors
     assert "stopped and saved at step" in errors[0]
+
+
+# The main process's clock goes on by a fifth of a second whenever it is asked, the other one's is wrong. Each ends by
+# saying what it has learned.
+BY_THE_CLOCK = """
+import hashlib, itertools, os, sys
+import dan_fast.commands.train as command
+from dan_fast.training.time_limit import TimeLimit
+asked, wrong = itertools.count(), os.environ["RANK"] != "0"
+TimeLimit.used = property(lambda self: 1e9 if wrong else next(asked) / 5)
+train = command.train
+
+def told(run, *arguments):
+    finished = train(run, *arguments)
+    weights = hashlib.sha256(run.take.weights.values.detach().numpy().tobytes()).hexdigest()
+    print("ended", run.step, run.begins, weights, file=sys.stderr)
+    return finished
+
+command.train = told
+from dan_fast.cli import main
+sys.argv[0:1] = ["dan-fast", "train"]
+sys.exit(main())
+"""
+
+
+def test_by_the_clock_the_main_process_tells_the_time(common, tmp_path):
+    port, out = free_port(), tmp_path / "run"
+    arguments = [*common, "--out", str(out), "--minutes", "0.4", "--schedule", "cosine", "--warmup", "1"]
+    pair = [start(arguments, rank, port, ["-c", BY_THE_CLOCK]) for rank in (0, 1)]
+    try:
+        errors = [process.communicate(timeout=HANGS)[1] for process in pair]
+    finally:
+        for process in pair:
+            process.kill()
+    assert [process.returncode for process in pair] == [0, 0], errors
+    ends = [next(line for line in error.splitlines() if line.startswith("ended")) for error in errors]
+    assert ends[0] == ends[1]
+    step = int(ends[0].split()[1])
+    rates = [float(row[4]) for row in figures(out)[1:]]
+    assert step == len(rates) > 8 and rates[-1] < 1e-5 and max(rates) > 9e-4
+    assert (out / f"checkpoints/step-{step:09d}.pt").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

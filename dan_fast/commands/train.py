@@ -20,13 +20,16 @@ from ..files import SAMPLES, make_folder
 from ..training.checkpoints import Checkpoints
 from ..training.config_file import read_config
 from ..training.loop import train
+from ..training.parts import INDEX, MIB, join_parts, part_bytes
 from ..training.presets import PRESETS, Preset, get_preset
 from ..training.processes import Processes, joined_processes, local_device
 from ..training.run import Run, RunOptions
 from ..training.settings import TrainingSettings
+from ..training.time_limit import TimeLimit
 from ..training.validation import FolderValidation
 
 DEFAULT_PRESET = "v2-0.3M-x4"
+WARMUP_SHARE = 0.03  # by the clock, where a preset has no warm-up
 log = logging.getLogger("dan_fast.train")
 
 
@@ -34,15 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _config_help()
     parser.add_argument("--data", type=Path, nargs="+", metavar="DIR", default=[SAMPLES],
-                        help="folders of sharp images, searched recursively, or files that dan-fast pack wrote "
-                        "(default: the photos that ship)")
+                        help="folders of sharp images, searched recursively, or files that dan-fast pack wrote, "
+                        "of which those of JPEGs are decoded as a whole at the start (default: the photos that ship)")
     parser.add_argument("--preset", help=f"network and settings (default: {DEFAULT_PRESET}); "
                         f"one of {', '.join(PRESETS)}")
     parser.add_argument("--config", type=Path, metavar="FILE", help="network, settings and seed from a config.json, "
                         "which every run saves; instead of --preset")
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run's folder (default: runs/PRESET)")
     parser.add_argument("--resume", nargs="?", const="yes", choices=("yes", "auto"),
-                        help="go on with the run in --out, with its own settings; auto: or start it if there is none")
+                        help="go on with the run in --out, with its own settings, of which --steps, --minutes and, by "
+                        "the clock, --schedule may change; auto: or start it if there is none")
     parser.add_argument("--init", metavar="WEIGHTS", help="start from these weights, a file or the name of shipped "
                         "ones: to fine-tune them, or for another scale; what does not fit starts anew "
                         "(default: all random)")
@@ -54,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="steps between validations (default: %(default)s)")
     parser.add_argument("--save-every", type=int, default=1000, metavar="STEPS",
                         help="steps between checkpoints (default: %(default)s)")
+    parser.add_argument("--parts", type=Path, metavar="DIR", help="write each checkpoint also to this folder, in files "
+                        "small enough for narrow ways and an index of them; --resume goes on from them where they are "
+                        "newer than the checkpoints in --out, dan-fast parts join makes a run's folder of them "
+                        "(default: none)")
+    parser.add_argument("--part-mib", type=float, default=MIB, metavar="MIB",
+                        help="most MiB of such a file (default: %(default)g)")
     parser.add_argument("--log-every", type=int, default=50, metavar="STEPS",
                         help="steps between lines of metrics.csv and TensorBoard's scalars (default: %(default)s)")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
@@ -86,9 +96,13 @@ def run(args: argparse.Namespace) -> int:
         preset = current.preset
         validation = FolderValidation(args.val, preset.config.scale, preset.degradation.irregular)
         make_folder(options.out)
+        if options.parts:
+            make_folder(options.parts)
         processes.wait_for_all()  # nothing is saved before everybody has seen whether there was something to resume
+        minutes = preset.training.minutes
+        limit = TimeLimit(minutes, args.started) if minutes else None
         with logging_redirect_tqdm():
-            finished = train(current, args.data, validation)
+            finished = train(current, args.data, validation, limit)
     return 0 if finished else 130
 
 
@@ -109,11 +123,16 @@ def _options(args: argparse.Namespace) -> RunOptions:
     out = args.out or Path("runs") / (args.config.stem if args.config else args.preset or DEFAULT_PRESET)
     bf16 = None if args.precision == "auto" else args.precision == "bf16"
     return RunOptions(out, device, bf16, workers, log_every=args.log_every, save_every=args.save_every,
-                      validate_every=args.validate_every, profile=args.profile)
+                      validate_every=args.validate_every, profile=args.profile, parts=args.parts,
+                      part_bytes=part_bytes(args.part_mib, "--part-mib"))
 
 
 def _start_or_resume(args: argparse.Namespace, options: RunOptions, processes: Processes) -> Run:
-    exists = bool(Checkpoints(options.out / "checkpoints").newest_first())
+    if args.resume:
+        if processes.main and (joined := join_parts(options.out, options.out)):
+            log.info("joined the parts in %s: %s", options.out, joined)
+        processes.wait_for_all()
+    exists = bool(Checkpoints(options.out / "checkpoints").newest_first()) or (options.out / INDEX).exists()
     if args.resume == "yes" or (args.resume == "auto" and exists):
         return _resume(args, options, processes)
     if exists:
@@ -137,25 +156,32 @@ def _changed(preset: Preset, args: argparse.Namespace) -> Preset:
     """``preset`` with what the command line says otherwise."""
     names = [field.name for field in fields(TrainingSettings)]
     training = {name: getattr(args, name) for name in names if hasattr(args, name)}
+    changed = replace(preset.training, **training)
+    if changed.minutes and not changed.warmup and "warmup" not in training:
+        changed = replace(changed, warmup=round(WARMUP_SHARE * changed.steps))
     config = preset.config if args.gradient is None else replace(preset.config, gradient=args.gradient)
-    return replace(preset, config=config, training=replace(preset.training, **training))
+    return replace(preset, config=config, training=changed)
 
 
 def _resume(args: argparse.Namespace, options: RunOptions, processes: Processes) -> Run:
-    """The saved run; of its settings only the number of steps may change."""
+    """The saved run; of its settings only the number of steps may change, and by the clock the schedule."""
     current = Run.resume(options, processes)
     saved = current.preset
     asked = _asked_for(args)
     wanted = _changed(asked[0] if asked else saved, args)
-    if asked and not hasattr(args, "steps"):
-        wanted = replace(wanted, training=replace(wanted.training, steps=saved.training.steps))
+    by_clock = getattr(args, "minutes", saved.training.minutes) > 0
+    may_change = {"steps", "minutes", *(["schedule"] if by_clock else [])}
+    # What a preset says of these is no wish for a change; nor of the warm-up, which it may have got for the clock.
+    kept = {name: getattr(saved.training, name) for name in (*may_change, *(["warmup"] if by_clock else []))
+            if not hasattr(args, name)}
+    wanted = replace(wanted, training=replace(wanted.training, **kept))
     seed = args.seed if args.seed is not None else asked[1] if asked and args.config else current.seed
     if seed != current.seed:
         raise DanFastError(f"--seed {seed}: the run in {options.out} has seed {current.seed}; leave it out")
     for part in ("config", "degradation", "training"):
         before, after = asdict(getattr(saved, part)), asdict(getattr(wanted, part))
         for name in before:
-            if name != "steps" and before[name] != after[name]:
+            if name not in may_change and before[name] != after[name]:
                 raise DanFastError(f"{name}={after[name]}: the run in {options.out} has {before[name]}; "
                                    "leave it out, or start anew in another --out")
     current.preset = wanted

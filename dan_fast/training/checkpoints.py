@@ -31,13 +31,17 @@ class Checkpoints:
             return []
         return sorted((p for p in self.folder.iterdir() if re.fullmatch(r"step-\d{9}\.pt", p.name)), reverse=True)
 
-    def write(self, step: int, state: dict) -> None:
+    def write(self, step: int, state: dict) -> Path:
         """Write ``state``, tensors and plain values, then remove what is older than the last ``KEEP``.
+
+        Returns:
+            The file.
 
         Raises:
             OSError: it cannot be written, for example as the disk is full; the ones before are kept.
         """
-        with atomic_path(self.folder / f"step-{step:09d}.pt") as temporary, open(temporary, "wb") as file:
+        path = self.folder / f"step-{step:09d}.pt"
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
             try:
                 torch.save(state, file)
             except RuntimeError as error:  # torch hides the reason why a write failed, or tells it as its context
@@ -46,8 +50,9 @@ class Checkpoints:
             # The name must not outlive the content when the power fails.
             file.flush()
             os.fsync(file.fileno())
-        for path in self.newest_first()[KEEP:]:
-            path.unlink()
+        for old in self.newest_first()[KEEP:]:
+            old.unlink()
+        return path
 
     def read(self, skip: int = 0) -> dict:
         """The newest state that is whole, without the ``skip`` newest if there are others.

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import ImageError
 from ..images import find_images, read_image, to_8_bits
+from .jpeg_pack import DecodedImage, decoded_images, is_jpeg_pack
 from .pack import PackedImage, is_pack, packed_images
 
 CACHE_BYTES = 1 << 30
@@ -36,7 +37,8 @@ class PatchDataset(Dataset):
 
     Args:
         paths: image files, folders (searched recursively), or files that ``dan-fast pack`` wrote. A folder and its
-            packed file give the same patches if every image of it can be read.
+            packed file give the same patches if every image of it can be read; a packed file of JPEGs, which is decoded
+            here as a whole, those of a folder with the JPEGs that are in it.
         size: side of the patches, pixels. Smaller images are mirrored until they are large enough.
         channels: 3 (RGB) or 1 (the mean of RGB).
         seed: another seed, another stream.
@@ -48,9 +50,10 @@ class PatchDataset(Dataset):
     """
 
     def __init__(self, paths: Sequence[Path | str], size: int, *, channels: int = 3, seed: int = 0) -> None:
-        self.images: list[Path | PackedImage] = []
+        self.images: list[Path | PackedImage | DecodedImage] = []
         for path in map(Path, paths):
-            self.images += packed_images(path) if is_pack(path) else find_images([path])
+            self.images += (packed_images(path) if is_pack(path) else decoded_images(path) if is_jpeg_pack(path)
+                            else find_images([path]))
         self.size, self.channels, self.seed = size, channels, seed
         self._broken: set[int] = set()
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
@@ -95,7 +98,7 @@ class PatchDataset(Dataset):
 
     def _read(self, number: int) -> np.ndarray:
         image = self.images[number]
-        if isinstance(image, PackedImage):
+        if not isinstance(image, Path):
             return image.pixels()
         if number in self._cache:
             self._cache.move_to_end(number)

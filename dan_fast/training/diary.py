@@ -61,8 +61,9 @@ class Diary:
         run, main = self._run, self._run.processes.main
         # Reports that were not read before the checkpoint come again.
         first = min([*run.reader.state_dict(), run.step + 1])
-        self._bar = tqdm(initial=first - 1, total=run.preset.training.steps, unit="step", dynamic_ncols=True,
-                         smoothing=0.05, disable=not main)
+        total = None if run.limit else run.preset.training.steps
+        self._bar = tqdm(initial=first - 1, total=total, unit="step", dynamic_ncols=True, smoothing=0.05,
+                         disable=not main)
         if main:
             out = run.options.out
             self._writer = SummaryWriter(str(out), purge_step=first)
@@ -89,6 +90,8 @@ class Diary:
         self._metrics.add(step, *report[:4], images, data_ms)
         scalars = {"loss/sr": report.sr, "loss/kernel": report.kernel, "learning_rate": report.learning_rate,
                    "gradient_norm": report.gradient_norm, "rollbacks": self._run.rollbacks}
+        if self._run.limit:
+            scalars["minutes"] = self._run.minutes
         told = f"sr {report.sr:.4f}, kernel {report.kernel:.2e}, "
         if not math.isnan(images):
             scalars |= {"speed/images_per_s": images, "speed/data_ms": data_ms}
@@ -96,7 +99,12 @@ class Diary:
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
         memory = peak_memory(self._run.options.device)
-        self._bar.set_postfix_str(f"{told}{memory / 2**30:.2f} GiB", refresh=False)
+        self._bar.set_postfix_str(f"{told}{memory / 2**30:.2f} GiB{self._time()}", refresh=False)
+
+    def _time(self) -> str:
+        """By the clock, what is used and left."""
+        limit = self._run.limit
+        return f", {limit.used / 60:.1f} min used, {max(limit.left, 0) / 60:.1f} left" if limit else ""
 
     def _speed(self) -> tuple[float, float]:
         """Images a second and milliseconds that a step waited for its images, in the steps since the last row; nan if
@@ -119,7 +127,7 @@ class Diary:
         for name, picture in scores.pictures.items():
             self._writer.add_image(name, picture, step, dataformats="HWC")
         self._scores.add(step, scores.psnr, scores.kernel_error)
-        log.info("step %d: %.2f dB on Y", step, scores.psnr)
+        log.info("step %d: %.2f dB on Y%s", step, scores.psnr, self._time())
 
     def _warn_if_data_bound(self, share: float) -> None:
         """Once; and not of the first steps, for which the workers must start."""

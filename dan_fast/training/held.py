@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .data import PatchDataset
-from .pack import PackedImage
 
 # Of the memory that is free before training; the rest is the network's.
 SHARE = 0.5
 
 
 def fits(dataset: PatchDataset, device: torch.device) -> bool:
-    """Whether the images are packed, so that reading them all takes no decoding, and fit the free memory of a GPU."""
-    packed = [image for image in dataset.images if isinstance(image, PackedImage)]
+    """Whether the images are packed, so that they are pixels already, and fit the free memory of a GPU."""
+    packed = [image for image in dataset.images if not isinstance(image, Path)]
     if device.type != "cuda" or len(packed) < len(dataset.images):
         return False
     return sum(int(np.prod(image.shape)) for image in packed) <= SHARE * torch.cuda.mem_get_info(device)[0]

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from .clock import Times, Took
 
+# Reports are read so many steps late.
+LAG = 4
+
 
 class LateReader:
     """Holds the values of the last ``lag`` steps; older ones have long been computed when they are read.

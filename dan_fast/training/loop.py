@@ -6,34 +6,42 @@ import errno
 import logging
 import signal
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 from torch import Tensor
 
 from ..errors import DanFastError
-from ..model import DAN
 from .data import PatchDataset, StreamPart, on_device, patch_loader
 from .diary import Diary
 from .held import HeldImages, fits
-from .processes import Processes
 from .profile import step_profiler
 from .run import BEST, WEIGHTS, Run
+from .time_limit import TimeLimit
 from .validation import Scores
 
 log = logging.getLogger("dan_fast.train")
 
-# Called with the averaged network by every process.
-Validation = Callable[[DAN, Processes], Scores]
+# Called with the averaged network by every process; by the clock also with what tells that it must give up, and then it
+# may give None.
+Validation = Callable[..., Scores | None]
+# More than anybody takes.
+ENDLESS = 10**9
 
 
-def train(run: Run, data: list[Path], validation: Validation | None = None) -> bool:
+def train(run: Run, data: list[Path], validation: Validation | None = None, limit: TimeLimit | None = None) -> bool:
     """Train ``run`` to its last step. Returns False if the user stopped it before; it is saved either way.
 
+    Args:
+        limit: of a run by the clock (``minutes`` in its settings); None: its minutes begin now.
+
     Raises:
-        DanFastError: no image can be read, the run diverges again and again, the disk is full, another process of the
-            run is gone; the message says what to do.
+        DanFastError: no time is left to train, no image can be read, the run diverges again and again, the disk is
+            full, another process of the run is gone; the message says what to do.
     """
     try:
+        if run.preset.training.minutes:
+            run.limit = limit or TimeLimit(run.preset.training.minutes)
         return _train(run, data, validation)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -50,42 +58,79 @@ def _train(run: Run, data: list[Path], validation: Validation | None) -> bool:
     dataset = PatchDataset(data, settings.patch * run.preset.config.scale, channels=run.preset.config.image_channels,
                            seed=run.seed)
     _ = dataset[run.step * settings.batch]  # says here, rather than in a worker, if nothing can be read
-    stream = StreamPart(range(run.step, settings.steps), settings.batch, (processes.rank, processes.count))
+    limit, end = run.limit, run.step + ENDLESS if run.limit else settings.steps
+    stream = StreamPart(range(run.step, end), settings.batch, (processes.rank, processes.count))
     held = fits(dataset, options.device)
     batches: Iterable[Tensor] = (
         HeldImages(dataset, options.device).batches(stream, stream.own) if held
         else on_device(patch_loader(dataset, stream, options.workers), options.device))
-    log.info("%d images%s, %.3f M parameters, steps %d to %d on %s in %s (%s)%s", len(dataset.images),
+    log.info("%d images%s, %.3f M parameters, %s on %s in %s (%s)%s", len(dataset.images),
              " held on the GPU" if held else "",
-             sum(p.numel() for p in run.model.parameters()) / 1e6, run.step, settings.steps, options.device,
+             sum(p.numel() for p in run.model.parameters()) / 1e6,
+             f"from step {run.step} on for {settings.minutes:g} minutes" if limit
+             else f"steps {run.step} to {settings.steps}", options.device,
              "bfloat16" if run.precision.bf16 else "float32", run.precision.why,
              f", {processes.count} processes" if processes.count > 1 else "")
-    if run.step == 0:
-        run.save()  # something to roll back to
+    if run.step == 0 or limit:  # something to roll back to; by the clock, also to know how long it takes
+        _save(run)
+    if limit:
+        limit.begin(settings, options.device, processes, anew=run.begins, validates=validation is not None)
     with (Diary(run) as diary, _StopSignal() as stop,
           step_profiler(options.out / "trace.json", options.profile and processes.main) as profiled):
         run.clock.start()
         for hr in run.clock.waiting_for(batches):
             run.train_step(hr, stop.requested)
-            last = run.step == settings.steps
+            last = limit.tick() if limit else run.step == end
             # One process can stop at once; several stop at the step where all know of it.
             stopping = stop.requested and processes.count == 1
             for step, report, times in run.reports(all_of_them=last):
                 diary.write(step, report, times)
                 stopping = stopping or (report.stop > 0 and not last)
             profiled()
-            if validation and (run.step % options.validate_every == 0 or last) and not stopping:
-                with run.clock.not_counting():
-                    scores = validation(run.average, processes)
-                diary.write_scores(run.step, scores)
-                run.save_if_best(scores.psnr)
-            if run.step % options.save_every == 0 or last or stopping:
-                run.save()
+            if limit and last:
+                _save(run)  # before anything else, as the time may be over
+            validated = bool(validation and (run.step % options.validate_every == 0 or last) and not stopping
+                             and _validate(run, validation, diary, last))
+            if limit and not stopping:
+                saves = validated if last else run.step % options.save_every == 0 and limit.may_save()
+            else:
+                saves = run.step % options.save_every == 0 or last or stopping
+            if saves:
+                _save(run)
             if stopping:
                 log.info("stopped and saved at step %d; --resume goes on", run.step)
                 return False
+            if last:
+                break
+    if limit:
+        log.info("step %d after %.1f of %g minutes, %.1f in all; --resume with --minutes goes on", run.step,
+                 limit.used / 60, settings.minutes, run.minutes)
     if processes.main:
         _say_where_the_weights_are(run)
+    return True
+
+
+def _save(run: Run) -> None:
+    with run.limit.saving() if run.limit else nullcontext():
+        run.save()
+
+
+def _validate(run: Run, validation: Validation, diary: Diary, at_the_end: bool) -> bool:
+    """Whether there was the time for it."""
+    if run.limit is None:
+        with run.clock.not_counting():
+            scores = validation(run.average, run.processes)
+    elif not run.limit.may_validate(at_the_end):
+        return False
+    else:
+        with run.clock.not_counting(), run.limit.validating() as must_give_up:
+            scores = validation(run.average, run.processes, must_give_up)
+        if scores is None:
+            run.limit.given_up()
+            return False
+    assert scores is not None
+    diary.write_scores(run.step, scores)
+    run.save_if_best(scores.psnr)
     return True
 
 

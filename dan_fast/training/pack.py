@@ -39,18 +39,21 @@ class PackedImage:
         return f"{self.pack}: {self.name}"
 
 
-def write_pack(images: Iterable[tuple[Path, str]], path: Path, on_skip: Callable[[str], None]) -> int:
+def write_pack(images: Iterable[tuple[Path, str]], path: Path, on_skip: Callable[[str], None], *,
+               most_bytes: int | None = None) -> int:
     """Write ``images``, pairs of file and name, in 8 bit to ``path``: whole or not at all. Returns how many there are.
 
     Args:
         on_skip: called with the reason for a file that cannot be read, which is left out.
+        most_bytes: of the pack; if it were larger, nothing is written.
 
     Raises:
-        DanFastError: ``path`` is no name of a TIFF, or no image can be read.
+        DanFastError: ``path`` is no name of a TIFF, no image can be read, or the pack is too large.
         OSError: it cannot be written.
     """
     if path.suffix.lower() not in (".tif", ".tiff"):
-        raise DanFastError(f"{path}: expected a name that ends in .tif; the packed file is a TIFF")
+        raise DanFastError(f"{path}: expected a name that ends in .tif; the packed file is a TIFF, but for "
+                           "JPEGs (--jpeg)")
     count = 0
     with atomic_path(path) as temporary:
         with tifffile.TiffWriter(temporary, bigtiff=True) as writer:
@@ -64,6 +67,10 @@ def write_pack(images: Iterable[tuple[Path, str]], path: Path, on_skip: Callable
                 count += 1
         if not count:
             raise DanFastError("none of the images can be read")
+        if most_bytes is not None and (size := temporary.stat().st_size) > most_bytes:
+            raise DanFastError(f"{path}: the {count} images take {size / 2**20:.1f} MiB, the limit is "
+                               f"{most_bytes / 2**20:.4g}: nothing is written; JPEGs (--jpeg), or about "
+                               f"{int(count * most_bytes / size)} of the images, would fit")
     return count
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 
 import torch
 import torch.distributed as dist
@@ -40,6 +41,19 @@ class Processes:
             with _clear_errors():
                 dist.all_reduce(tensor)
 
+    def from_main(self, *values: float) -> list[float]:
+        """What the main process calls this with; all must, and with as many. The GPUs are not waited for.
+
+        Raises:
+            DanFastError: a process is gone.
+        """
+        if self.count == 1:
+            return list(values)
+        with _clear_errors():
+            told = torch.tensor(values, dtype=torch.float64)
+            dist.broadcast(told, 0, group=_group_of_hosts())
+            return told.tolist()
+
     def wait_for_all(self) -> None:
         """Return when all processes have called this; ``DanFastError`` if one of them is gone."""
         if self.count > 1:
@@ -52,6 +66,12 @@ def local_device(device: torch.device) -> torch.device:
     if device.type == "cuda" and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return device
+
+
+@cache
+def _group_of_hosts() -> dist.ProcessGroup | None:
+    """Processes by way of their CPUs; None: that is how they talk anyway."""
+    return None if dist.get_backend() == "gloo" else dist.new_group(timeout=TIMEOUT, backend="gloo")
 
 
 @contextmanager

@@ -18,17 +18,17 @@ from ..model import DAN
 from .checkpoints import Checkpoints, code_revision
 from .clock import StepClock, Times
 from .config_file import preset_from_dict, preset_to_dict, write_config
-from .late import LateReader
+from .late import LAG, LateReader
+from .parts import MIB, write_parts
 from .precision import Precision, faster_precision
 from .presets import Preset
 from .processes import Processes
 from .step import LossFunction, Report, TrainingStep
+from .time_limit import TimeLimit
 
 CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 BEST = "best.safetensors"
-# Reports are read so many steps late.
-LAG = 4
 MAX_ROLLBACKS = 5
 # The learning rate is low for so many steps after a roll back.
 RECOVERY = 2000
@@ -50,6 +50,7 @@ class RunOptions:
         workers: processes that read images; 0: the training process itself.
         log_every, save_every, validate_every: steps between scalars, checkpoints, validations.
         profile: write a trace of a few steps, ``trace.json``.
+        parts: a folder that gets each checkpoint also in parts (``training/parts.py``), of ``part_bytes`` at most.
     """
 
     out: Path
@@ -60,6 +61,8 @@ class RunOptions:
     save_every: int = 1000
     validate_every: int = 2000
     profile: bool = False
+    parts: Path | None = None
+    part_bytes: int = int(MIB * 2**20)
 
 
 class Run:
@@ -95,6 +98,14 @@ class Run:
         self.rollbacks = 0  # in a row, so that the learning rate is still low
         self.low_until = 0
         self.best = (float("-inf"), 0)  # PSNR and step of the best validation
+        self.limit: TimeLimit | None = None  # while it goes by the clock
+        self.begins = True  # with what only a run's beginning has: warm-up, short iterations
+        self.minutes_before = 0.0  # by the clock, in the parts before this one
+
+    @property
+    def minutes(self) -> float:
+        """By the clock, until now."""
+        return self.minutes_before + (self.limit.used / 60 if self.limit else 0)
 
     @torch.no_grad()
     def start_from(self, source: DAN) -> list[str]:
@@ -120,7 +131,9 @@ class Run:
 
     def train_step(self, hr: Tensor, stop: bool = False) -> None:
         """One optimiser step on ``hr`` (B, 3, H, W) uint8; which degradation it gets follows from the step."""
-        settings, step = self.preset.training, self.step
+        settings, step, position = self.preset.training, self.step, float(self.step)
+        if self.limit:
+            settings, position = self.limit.settings, self.limit.position
         if step == self.low_until:
             if self.rollbacks:
                 log.info("step %d: learning rate as scheduled again", step)
@@ -128,11 +141,12 @@ class Run:
         report = self.take(
             hr, seed=self.seed * 1_000_003 + step,
             # Each roll back halves it for a while: as it was the run would diverge again.
-            learning_rate=settings.learning_rate_at(step) * 0.5**self.rollbacks,
+            learning_rate=settings.learning_rate_at(position) * 0.5**self.rollbacks,
             # Faster in the first steps, when the weights change most.
             average_weight=1 - min(settings.ema, (1 + step) / (10 + step)),
-            iterations=settings.iterations_at(step, self.preset.config.iterations), stop=stop)
+            iterations=settings.iterations_at(position, self.preset.config.iterations), stop=stop)
         self.step += 1
+        self.begins = self.limit.begins if self.limit else settings.begins_at(self.step)
         self.reader.push(self.step, report, self.clock.step_ended())
 
     def reports(self, *, all_of_them: bool = False) -> Iterator[tuple[int, Report, Times | None]]:
@@ -171,14 +185,21 @@ class Run:
             OSError: they cannot be written; the checkpoints before are kept.
         """
         if self.processes.main:
-            self.checkpoints.write(self.step, {
+            written = self.checkpoints.write(self.step, {
                 "preset": preset_to_dict(self.preset), "seed": self.seed, "step": self.step, "code": code_revision(),
                 "rollbacks": self.rollbacks, "low_until": self.low_until, "best": self.best, "bf16": self.take.bf16,
+                "begins": self.begins, "minutes": self.minutes,
                 "step_state": self.take.state_dict(), "reports": self.reader.state_dict(),
                 "times": self.reader.times(), "generator": torch.get_rng_state()})
-            checkpoint.save(self.average, self.options.out / WEIGHTS)
-            write_config(self.options.out / CONFIG, self.preset, self.seed)
+            self.write_weights()
+            if self.options.parts:
+                write_parts(written, self.options.parts, self.options.part_bytes)
         self.processes.wait_for_all()
+
+    def write_weights(self) -> None:
+        """Write the usable weights and the settings. Raises OSError."""
+        checkpoint.save(self.average, self.options.out / WEIGHTS)
+        write_config(self.options.out / CONFIG, self.preset, self.seed)
 
     def save_if_best(self, psnr: float) -> None:
         """Keep the averaged weights, to use, if ``psnr`` is the highest so far."""
@@ -205,6 +226,9 @@ class Run:
         torch.set_rng_state(state["generator"])
         for name in ("step", "rollbacks", "low_until", "best"):
             setattr(run, name, state[name])
+        # Earlier versions went by steps only.
+        run.begins = state.get("begins", run.preset.training.begins_at(run.step))
+        run.minutes_before = state.get("minutes", 0.0)
         if (now := code_revision()) != state["code"]:
             log.warning("the run was saved by dan_fast %s, this is %s: the losses may differ", state["code"], now)
         return run

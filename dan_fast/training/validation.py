@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,27 +42,37 @@ class FolderValidation:
     def __init__(self, folder: Path, scale: int, irregular: bool) -> None:
         self.degraded = DegradedSet.from_folder(folder, scale, "irregular" if irregular else "gaussian8")
 
-    def __call__(self, model: DAN, processes: Processes) -> Scores:
-        """Every process measures its share of the images and gets the scores of all; pictures are of its own."""
+    def __call__(self, model: DAN, processes: Processes, must_give_up: Callable[[], bool] = lambda: False
+                 ) -> Scores | None:
+        """Every process measures its share of the images and gets the scores of all; pictures are of its own.
+
+        Returns:
+            None if ``must_give_up``, asked before every image, said so in a process.
+        """
         upscaler = Upscaler(model)
         # Images spread over the set, and another kernel for each.
         own = self.degraded.images[processes.rank::processes.count]
         stride = max(1, len(own) // SAMPLES)
         samples = {(name, i % self.degraded.kernels_per_image) for i, (_, name) in enumerate(own[::stride][:SAMPLES])}
         pictures = {}
-        sums = torch.zeros(3, dtype=torch.float64, device=model.encoder.device)
+        sums = torch.zeros(4, dtype=torch.float64, device=model.encoder.device)
         cases = self.degraded.cases(lambda why: log.warning("validation skipped %s", why),
                                     part=(processes.rank, processes.count))
         for case in tqdm(cases, "validation", len(own) * self.degraded.kernels_per_image, leave=None,
                          disable=not processes.main):
+            if must_give_up():
+                sums[3] = 1
+                break
             result = upscaler(case.lr)
             score = psnr(result.image, case.hr, crop=self.degraded.scale, y_channel=True)
-            sums += sums.new_tensor((score, kernel_error(result.kernel, case.kernel), 1))
+            sums += sums.new_tensor((score, kernel_error(result.kernel, case.kernel), 1, 0))
             if (case.image, case.kernel_index) in samples:
                 pictures[f"sample/{case.image}"] = comparison(case, result, self.degraded.scale)
                 pictures[f"kernel/{case.image}"] = kernel_picture(result.kernel)
         processes.sum(sums)
-        total_psnr, total_error, count = sums.tolist()
+        total_psnr, total_error, count, given_up = sums.tolist()
+        if given_up:
+            return None
         if not count:
             raise DanFastError(f"no image in {self.degraded.name} can be validated on")
         return Scores(total_psnr / count, total_error / count, pictures)

@@ -1,4 +1,4 @@
-"""Fuzz the readers of images, weights and kernels: ``PYTHONPATH=tests python -m fuzz``."""
+"""Fuzz the readers of images, weights, kernels and packs: ``PYTHONPATH=tests python -m fuzz``."""
 
 import argparse
 import os
@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=10_000, help="how many broken images [%(default)s]")
     parser.add_argument("--checkpoints", type=int, default=3_000, help="how many broken weights [%(default)s]")
     parser.add_argument("--kernels", type=int, default=3_000, help="how many broken kernels [%(default)s]")
+    parser.add_argument("--packs", type=int, default=1_000, help="how many broken packs of JPEGs [%(default)s]")
     parser.add_argument("--seed", type=int, default=None, help="the same files again [a new one, printed]")
     parser.add_argument("--first", type=int, default=0, help="number of the first file, to see one again [%(default)s]")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes [%(default)s]")
@@ -25,7 +26,7 @@ def main() -> int:
     seed = secrets.randbelow(10**9) if arguments.seed is None else arguments.seed
     print(f"seed {seed}", flush=True)
     failures = 0
-    for kind in KINDS[:3]:
+    for kind in (kind for kind in KINDS if kind != "faulty"):
         count = getattr(arguments, kind)
         done = fuzz(kind, seed, count, first=arguments.first, workers=arguments.workers)
         for failure in tqdm(done, total=count, desc=kind):

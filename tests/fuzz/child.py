@@ -16,7 +16,7 @@ import numpy as np
 
 from .mutate import broken
 
-KINDS = ("images", "checkpoints", "kernels", "faulty")
+KINDS = ("images", "checkpoints", "kernels", "faulty", "packs")
 SECONDS, MEGABYTES = 3, 300
 # Lossless WebP of one colour takes no bytes per pixel: 67 million are let through.
 WEBP_MEGABYTES = 1000

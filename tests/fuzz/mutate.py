@@ -16,7 +16,8 @@ PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"zTXt", b"iTXt", b"a
 def broken(rng: np.random.Generator, name: str, files: dict[str, bytes]) -> bytes:
     """``files[name]`` with one, two or four things wrong."""
     data = files[name]
-    shaped = {"png": _png, "tif": _tiff, "safetensors": _safetensors, "pth": _zip}.get(name.rsplit(".", 1)[1])
+    by_suffix = {"png": _png, "tif": _tiff, "safetensors": _safetensors, "pth": _zip, "zip": _zip}
+    shaped = by_suffix.get(name.rsplit(".", 1)[1])
     for _ in range(rng.choice([1, 2, 4], p=[0.6, 0.3, 0.1])):
         if shaped and rng.random() < 0.6:
             data = shaped(rng, data)
@@ -129,8 +130,11 @@ def _zip(rng: np.random.Generator, data: bytes) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             parts = {name: archive.read(name) for name in archive.namelist()}
+            comment = archive.comment
     except Exception:  # not a zip, or not any more
         return _bytes(rng, data, b"")
+    if not parts:
+        return data
     name = next(n for n in parts if n.endswith("data.pkl")) if rng.random() < 0.7 and any(
         n.endswith("data.pkl") for n in parts) else str(rng.choice(list(parts)))
     what = int(rng.integers(4))
@@ -142,6 +146,7 @@ def _zip(rng: np.random.Generator, data: bytes) -> bytes:
         parts[name] = (_bytes, _field)[what - 2](rng, parts[name], b"")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED if rng.random() < 0.2 else zipfile.ZIP_STORED) as archive:
+        archive.comment = comment
         for part, content in parts.items():
             archive.writestr(part, content)
     return buffer.getvalue()
