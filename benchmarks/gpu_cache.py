@@ -37,6 +37,9 @@ if __name__ == "__main__":
 import torch  # noqa: E402
 import triton.backends.nvidia.driver as nvidia  # noqa: E402
 from dan_fast_kernels import configs, conv3x3, convolution  # noqa: E402
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from operator_cases import NETWORKS, SHAPES  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.runtime import driver  # noqa: E402
 from triton.runtime.jit import JITFunction  # noqa: E402
@@ -106,17 +109,10 @@ class Compiler:
 
 def _tests() -> None:
     """The calls of tests/test_triton_on_gpu.py."""
-    from conftest import tiny_config
-
-    networks = (tiny_config(channels=64, groups=2, blocks=2, estimator_channels=32, group_residual="doubled",
-                            upsampler="published"),
-                tiny_config(channels=32, groups=2, blocks=2, kernel_size=31, code_length=15),
-                dan_fast.DANConfig(version="v1", channels=64, blocks=1, estimator_blocks=1))
     warmup = sys.modules[ops.warmup.__module__]
     with torch.backends.cudnn.flags(allow_tf32=False):
-        for shape, dtype in (((1, 3, 3), torch.float32), ((3, 13, 17), torch.float32), ((2, 64, 48), torch.bfloat16),
-                             ((2, 3, 5), torch.float16)):
-            for config in networks:
+        for shape, dtype in SHAPES:
+            for config in NETWORKS.values():
                 for call in warmup.calls(config, *shape, dtype, "cpu"):
                     warmup.run(call, True)
 

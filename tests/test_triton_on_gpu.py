@@ -11,10 +11,9 @@ import sys
 import pytest
 import torch
 from accuracy import assert_accurate
-from conftest import tiny_config
+from operator_cases import NETWORKS, SHAPES
 from torch import Tensor
 
-import dan_fast
 from dan_fast import ops
 from dan_fast.ops.backend import why_no_triton
 
@@ -25,15 +24,6 @@ if why_no_triton():
 
 warmup_module = sys.modules[ops.warmup.__module__]
 calls = warmup_module.calls
-NETWORKS = {
-    "v2": tiny_config(channels=64, groups=2, blocks=2, estimator_channels=32, group_residual="doubled",
-                      upsampler="published"),
-    "v2-plain": tiny_config(channels=32, groups=2, blocks=2, kernel_size=31, code_length=15),
-    "v1": dan_fast.DANConfig(version="v1", channels=64, blocks=1, estimator_blocks=1),
-}
-# Few, as each is compiled anew. The upsampler takes no image below 3x3.
-SHAPES = [((1, 3, 3), torch.float32), ((3, 13, 17), torch.float32), ((2, 64, 48), torch.bfloat16),
-          ((2, 3, 5), torch.float16)]
 
 
 def cases() -> list:
