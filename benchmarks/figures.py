@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,13 +40,29 @@ def note(**figure: Any) -> None:
 
 
 def tried(measure: Callable[[], None], **about: Any) -> None:
-    """``measure()``; if it fails, that is a figure, and the section goes on."""
+    """``measure()``; if it fails, that is a figure, and the section goes on as long as the device does."""
     try:
         measure()
     except Exception as error:
         note(**about, FAILED=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-        if "CUDA error" in str(error):  # after that nothing works any more in this process
+        try:
+            synchronize()
+        except RuntimeError:  # nothing works any more in this process
             sys.exit(3)
+
+
+def under_load(load: Callable[[], object], query: str) -> dict[str, str]:
+    """What nvidia-smi says of ``query``'s fields, while ``load`` is called."""
+    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]
+    end = time.monotonic() + 5
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as asked:
+        while asked.poll() is None and time.monotonic() < end:
+            load()
+            synchronize()
+        asked.kill()
+        assert asked.stdout is not None
+        said = asked.stdout.readline().strip().split(", ")
+    return dict(zip(query.split(","), said, strict=False))
 
 
 def synchronize() -> None:
