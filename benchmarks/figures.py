@@ -45,10 +45,17 @@ def tried(measure: Callable[[], None], **about: Any) -> None:
         measure()
     except Exception as error:
         note(**about, FAILED=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-        try:
-            synchronize()
-        except RuntimeError:  # nothing works any more in this process
+        if not alive():
             sys.exit(3)
+
+
+def alive() -> bool:
+    """Whether the device does anything more for this process: after an illegal access it does not."""
+    try:
+        synchronize()
+    except RuntimeError:
+        return False
+    return True
 
 
 def under_load(load: Callable[[], object], query: str) -> dict[str, str]:

@@ -34,8 +34,8 @@ from .ops.conv3x3 import conv3x3_scale_residual_ref
 from .training.settings import TrainingSettings
 from .training.step import TrainingStep, unroll
 
-# Of the images that kernels are tried on, on a GPU: batch, height, width.
-SHAPE = (2, 37, 19)
+# Of the images that kernels are tried on: batch, height, width. On a CPU Triton interprets, which takes its time.
+SHAPE, SHAPE_ON_CPU = (2, 37, 19), (2, 3, 5)
 # Of a result's norm: what bfloat16 (2^-9 in each rounding) and TensorFloat-32 cost stays well below.
 BOUND = 2e-2
 SECONDS = 60  # for one part, most of it compiling
@@ -103,8 +103,7 @@ def check(part: str, device: torch.device) -> str:
 def _kernel(part: str, device: torch.device) -> str:
     """Values and gradients of every operator that the kernel computes, in bfloat16, against float64."""
     warmup = sys.modules[ops.warmup.__module__]
-    # On a CPU Triton interprets, which takes its time.
-    shape = SHAPE if device.type == "cuda" else (2, 3, 5)
+    shape = SHAPE if device.type == "cuda" else SHAPE_ON_CPU
     known = set()
     for config in NETWORKS:
         for call in warmup.calls(config, *shape, torch.bfloat16, device):
@@ -116,7 +115,7 @@ def _kernel(part: str, device: torch.device) -> str:
             warmup.fill(call)
             reference = getattr(importlib.import_module(call.operator.__module__), f"{name}_ref")
             # These have a test of their own, which may fail.
-            with _left_out("descriptors", "programmatic_launch"), ops.backend("triton"), poisoned():
+            with left_out("descriptors", "programmatic_launch"), ops.backend("triton"), poisoned():
                 found = _results(call.operator, call.arguments, call.learns)
             exact = _results(reference, {key: value.double() if isinstance(value, Tensor) else value
                                          for key, value in call.arguments.items()}, call.learns)
@@ -176,7 +175,7 @@ def _descriptors(device: torch.device) -> str:
         exact = conv3x3_scale_residual_ref(*(tensor.double() for tensor in (x, weight, bias, scale, residual)))
         for config in configs.candidates_for(conv3x3.candidates(x), configs.capability(device)):
             if config["BOXES"]:
-                with _left_out("programmatic_launch"), poisoned():
+                with left_out("programmatic_launch"), poisoned():
                     found, _ = conv3x3.scale_residual(x, weight, bias, scale, residual, config=config)
                 if reason := _far(f"conv3x3 {config}", {"output": found}, {"output": exact}):
                     return reason
@@ -187,7 +186,7 @@ def _programmatic_launch(device: torch.device) -> str:
     """Many small kernels in a row, from a graph, as in use: the bits of one after the other."""
     from .cuda_graphs import GraphStream, replay
 
-    chain, image = _chain(device)
+    chain, image = convolutions(device)
     with ops.backend("triton"):
         stream = GraphStream(device)
         with stream.warm_up():
@@ -196,13 +195,13 @@ def _programmatic_launch(device: torch.device) -> str:
         for _ in range(10):
             image.normal_()
             replay(graph)
-            with _left_out("programmatic_launch"):
+            with left_out("programmatic_launch"):
                 if not torch.equal(found, chain()):
                     return "a chain of convolutions gives other results than one after the other"
     return ""
 
 
-def _chain(device: torch.device) -> tuple[Callable[[], Tensor], Tensor]:
+def convolutions(device: torch.device) -> tuple[Callable[[], Tensor], Tensor]:
     """A chain of convolutions, and the image that it starts with."""
     image = torch.randn(1, 64, 32, 32, device=device).bfloat16().contiguous(memory_format=torch.channels_last)
     weights = [torch.randn(64, 64, 3, 3, device=device).bfloat16().div(24).contiguous(memory_format=torch.channels_last)
@@ -226,7 +225,7 @@ def _inference_graphs(device: torch.device) -> str:
     for _ in range(4):  # the second captures
         image = torch.randint(0, 256, (40, 56, 3), dtype=torch.uint8).numpy()
         found = upscaler(image)
-        with _left_out("inference_graphs"):
+        with left_out("inference_graphs"):
             expected = upscaler(image)
         if abs(found.image.astype(int) - expected.image).max() > 2 or abs(found.kernel - expected.kernel).sum() > BOUND:
             return "a replayed pass gives another image than the same pass without a graph"
@@ -245,9 +244,9 @@ def _step(device: torch.device) -> tuple[TrainingStep, Tensor]:
 
 
 def _training_graphs(device: torch.device) -> str:
-    def reports(*left_out: str) -> Tensor:
+    def reports(*without: str) -> Tensor:
         step, hr = _step(device)
-        with _left_out(*left_out):
+        with left_out(*without):
             return torch.stack([step(hr, seed=n, learning_rate=1e-4, average_weight=0.1, iterations=2).clone()
                                 for n in range(6)]).cpu()
     found, expected = reports(), reports("training_graphs")
@@ -259,8 +258,8 @@ def _training_plan(device: torch.device) -> str:
     step, _ = _step(device)
     lr = torch.rand(2, 3, 24, 28, device=device)
 
-    def code(*left_out: str) -> Tensor:
-        with _left_out(*left_out), torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+    def code(*without: str) -> Tensor:
+        with left_out(*without), torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             return unroll(step.model, lr, 3).code
     return _far("three iterations", {"code": code()}, {"code": code("training_plan")})
 
@@ -271,7 +270,7 @@ _OTHERS: dict[str, Callable[[torch.device], str]] = {
 
 
 @contextmanager
-def _left_out(*parts: str) -> Iterator[None]:
+def left_out(*parts: str) -> Iterator[None]:
     """Without these parts too."""
     before = os.environ.get(VARIABLE, "")
     os.environ[VARIABLE] = ",".join(filter(None, (before, *parts)))

@@ -55,7 +55,7 @@ def test_every_line_that_needs_no_gpu_runs(tmp_path):
     assert not [row for row in rows if "FAILED" in row or "WRONG" in row]
     losses = [row["loss"] for row in rows if row.get("what", "").startswith("step ")]
     assert len(set(losses)) == len(losses) == 8
-    assert "===== train\n" in (tmp_path / "log.txt").read_text()
+    assert "===== train\n" in (log := (tmp_path / "log.txt").read_text()) and "\ntuned 0 kernels" in log
 
 
 def test_one_failure_costs_only_itself(check, tmp_path):
@@ -254,14 +254,19 @@ def tuner(load):
     return load("tune").Tuner(80)
 
 
-def steps_of(tuner, seconds):
-    """A step of two kernels, and a clock: the sum of what ``seconds`` says of the blocks that they were given."""
+def steps_of(tuner, seconds, wrong=()):
+    """A step of two kernels, and a clock: the sum of what ``seconds`` says of the blocks that they were given.
+
+    ``wrong``: what some compute instead of 1.
+    """
+    wrong = dict(wrong)
     given = {}
 
     def step():
         for kernel in ("a", "b"):
             candidates = {80: [{"BLOCK": block} for block in (1, 2, 3)], 90: [{"BLOCK": 9}]}
             given[kernel] = tuner.choose(kernel, "small", candidates, torch.device("cpu"))["BLOCK"]
+        return [torch.full((3,), wrong.get((kernel, block), 1.0)) for kernel, block in given.items()]
 
     def seconds_of(step):
         step()
@@ -286,6 +291,15 @@ def test_a_candidate_that_does_not_run_costs_only_itself(tuner, capsys):
     tuner.tune(step, seconds_of)
     assert tuner.better == {("a", "small"): {"BLOCK": 3}, ("b", "small"): {"BLOCK": 3}}
     assert "a small: {'BLOCK': 2} does not run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", [1.1, float("nan")])
+def test_a_candidate_that_computes_something_else_is_not_chosen(tuner, capsys, wrong):
+    seconds = {("a", 1): 3.0, ("a", 2): 1.0, ("a", 3): 2.0, ("b", 1): 1.0, ("b", 2): 1.0, ("b", 3): 1.0}
+    step, seconds_of, _ = steps_of(tuner, seconds, {("a", 2): wrong})
+    tuner.tune(step, seconds_of)
+    assert tuner.better == {("a", "small"): {"BLOCK": 3}}
+    assert "a small: {'BLOCK': 2} does not run: its results are" in capsys.readouterr().out
 
 
 def test_what_is_written_is_what_kernels_read(load, tmp_path, monkeypatch):
