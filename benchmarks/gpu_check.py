@@ -35,7 +35,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpu_carry import ARCHIVE, CACHE, PROBE, REVISION
+from gpu_carry import ARCHIVE, CACHE, PROBE, REVISION, link_kernels
 
 ROOT = Path(__file__).parents[1]
 RESULTS = "results.jsonl"
@@ -260,7 +260,7 @@ def prebuilt(out: Path) -> dict[str, str]:
         with tarfile.open(ARCHIVE) as archive:
             archive.extractall(CACHE.parent, filter="data")
     site = Path(tempfile.mkdtemp(prefix="dan-fast-site-"))
-    (site / "dan_fast_kernels").symlink_to(ROOT / "kernels")
+    link_kernels(site)
     path = os.pathsep.join(filter(None, (str(site), str(ROOT), os.environ.get("PYTHONPATH"))))
     revision = REVISION.read_text().strip() if REVISION.is_file() else ""
     return {"PYTHONPATH": path, "TRITON_CACHE_DIR": str(CACHE), **({"DAN_FAST_REVISION": revision} if revision else {})}

@@ -195,12 +195,16 @@ def test_the_summary_has_what_matters_and_fits(check, tmp_path):
     assert "number 0" in text and "number 1 " not in text and "wrong one" in text
 
 
-def test_the_checkout_runs_as_it_is_where_it_was_carried_to(check, tmp_path, monkeypatch):
+def test_the_checkout_runs_as_it_is_where_it_was_carried_to(load, check, tmp_path, monkeypatch):
     """Its own kernels, Triton's cache unpacked where it was filled, and the revision of the source."""
     cache = tmp_path / "there" / "cache"
     (tmp_path / "here" / "cache").mkdir(parents=True)
     (tmp_path / "here" / "cache" / "kernel").write_text("compiled")
     archive, note = tmp_path / "triton.tgz", tmp_path / "revision"
+    carried = tmp_path / "dan_fast_kernels" / "_C.abi3.so"
+    carried.parent.mkdir()
+    carried.write_text("not read here")
+    monkeypatch.setattr(load("gpu_carry"), "CARRY", tmp_path)
     with tarfile.open(archive, "w:gz") as file:
         file.add(tmp_path / "here" / "cache", "cache")
     note.write_text("abc123-dirty\n")
@@ -209,9 +213,14 @@ def test_the_checkout_runs_as_it_is_where_it_was_carried_to(check, tmp_path, mon
     environment = check.prebuilt(tmp_path)
     assert (cache / "kernel").read_text() == "compiled" and environment["TRITON_CACHE_DIR"] == str(cache)
     assert environment["DAN_FAST_REVISION"] == "abc123-dirty"
-    said = subprocess.run([sys.executable, "-c", "import dan_fast_kernels; print(dan_fast_kernels.__file__)"],
-                          env={**os.environ, **environment}, cwd=tmp_path, capture_output=True, text=True).stdout
-    assert Path(said.strip()).resolve() == BENCHMARKS.parent / "kernels" / "__init__.py"
+    package = Path(environment["PYTHONPATH"].partition(os.pathsep)[0]) / "dan_fast_kernels"
+    program = "import dan_fast_kernels.conv3x3 as kernels; print(kernels.__file__)"
+    said = subprocess.run([sys.executable, "-c", program], env={**os.environ, **environment}, cwd=tmp_path,
+                          capture_output=True, text=True).stdout
+    assert Path(said.strip()) == package / "conv3x3.py"
+    assert (package / "conv3x3.py").resolve() == BENCHMARKS.parent / "kernels" / "conv3x3.py"
+    # A build that was carried comes before the one of this machine.
+    assert (package / "_C.abi3.so").resolve() == carried
 
 
 def test_the_revision_without_git(check, monkeypatch):
