@@ -113,7 +113,7 @@ def test_float32(capability, channels, tf32):
 @pytest.mark.parametrize("boxes", [False, True], ids=["pointers", "descriptors"])
 def test_starts_early_where_the_gpu_can(capability, boxes, monkeypatch):
     """ACQBULK waits for the kernel before, ahead of every other access to memory; PREEXIT lets the next one start."""
-    chosen = conv3x3._descriptors(8, 16, 4, 3) if boxes and capability >= 90 else conv3x3._pointers(8, 16, 4, 3)
+    chosen = conv3x3.descriptors(8, 16, 4, 3) if boxes and capability >= 90 else conv3x3.pointers(8, 16, 4, 3)
     monkeypatch.setattr(configs, "capability", lambda device: capability)
     for left_out in ("", "programmatic_launch"):
         monkeypatch.setenv("DAN_FAST_WITHOUT", left_out)
