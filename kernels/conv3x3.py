@@ -147,13 +147,14 @@ def product(values, tap_weight, total, FLIP: tl.constexpr, SWAP: tl.constexpr, W
 
 
 @triton.jit
-def _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE: tl.constexpr,
+def _finish(total, bias, scale, scale_step, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE: tl.constexpr,
             PER_PIXEL: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr, EDGE: tl.constexpr):
     """What happens to ``total`` (pixels, C) in registers, in float32, before it is stored.
 
     ``"lrelu"``: leaky ReLU of total + bias, ``factor`` for negative values. ``"mask"``: its gradient, ``other`` is what
-    it returned. ``"add"``: factor * (other + scale * (total + bias)). ``conv`` gets the bare total. What is None is
-    left out. EDGE is 1 if the first and last column of ``total`` belong to other tiles, else 0.
+    it returned. ``"add"``: factor * (other + scale * (total + bias)); ``scale_step`` is from one image's scale to the
+    next's. ``conv`` gets the bare total. What is None is left out. EDGE is 1 if the first and last column of ``total``
+    belong to other tiles, else 0.
     """
     channel = tl.arange(0, C)
     inside = inside_of(y0, x0, H, W, TH, TW)
@@ -174,7 +175,7 @@ def _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, E
             if PER_PIXEL:
                 total *= tl.load(scale + start + at, mask=inside, other=0.0).to(tl.float32)
             else:
-                total *= tl.load(scale + image * C + channel).to(tl.float32)[None, :]
+                total *= tl.load(scale + image * scale_step + channel).to(tl.float32)[None, :]
         if other is not None:
             total += tl.load(other + start + at, mask=inside, other=0.0).to(tl.float32)
         total *= factor
@@ -242,7 +243,7 @@ def sum_of_rows(x, weight, image, y0, x0, rows, FLIP: tl.constexpr, SWAP: tl.con
 
 
 @triton.jit
-def pointer_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, factor, EPILOGUE: tl.constexpr,
+def pointer_kernel(x, weight, bias, scale, scale_step, other, out, conv, H, W, taps, factor, EPILOGUE: tl.constexpr,
                    PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
                    PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
     """EARLY: see ``configs.starts_early``."""
@@ -252,11 +253,12 @@ def pointer_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, factor,
     total = sum_by_address(x, weight, image, y0, x0, H, W, taps, FLIP, SWAP, WIDEN, PRECISION, C, TH, TW)
     if EARLY:
         gdc_launch_dependents()
-    _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL, C, TH, TW, 0)
+    _finish(total, bias, scale, scale_step, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL, C,
+            TH, TW, 0)
 
 
 @triton.jit
-def descriptor_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, factor, EPILOGUE: tl.constexpr,
+def descriptor_kernel(x, weight, bias, scale, scale_step, other, out, conv, H, W, taps, factor, EPILOGUE: tl.constexpr,
                       PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
                       PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr,
                       TW: tl.constexpr):
@@ -267,11 +269,12 @@ def descriptor_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, fact
     total = sum_of_boxes(x, weight, image, y0, x0, taps, FLIP, SWAP, WIDEN, PRECISION, C, TH, TW)
     if EARLY:
         gdc_launch_dependents()
-    _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL, C, TH, TW, 0)
+    _finish(total, bias, scale, scale_step, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL, C,
+            TH, TW, 0)
 
 
 @triton.jit
-def rows_kernel(x, weight, bias, scale, other, out, conv, H, W, rows, factor, EPILOGUE: tl.constexpr,
+def rows_kernel(x, weight, bias, scale, scale_step, other, out, conv, H, W, rows, factor, EPILOGUE: tl.constexpr,
                 PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
                 PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
     """``x`` and ``weight`` are descriptors. Boxes begin a column before their tile."""
@@ -282,7 +285,8 @@ def rows_kernel(x, weight, bias, scale, other, out, conv, H, W, rows, factor, EP
     total = sum_of_rows(x, weight, image, y0, x0, rows, FLIP, SWAP, WIDEN, PRECISION, C, TH, TW)
     if EARLY:
         gdc_launch_dependents()
-    _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL, C, TH, TW, 1)
+    _finish(total, bias, scale, scale_step, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL, C,
+            TH, TW, 1)
 
 
 def bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float, config: configs.Config | None = None) -> Tensor:
@@ -322,7 +326,7 @@ def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, factor: float
     config = config or chosen(name(), x, candidates(x))
     per_pixel = scale is not None and scale.dim() == 4
     if scale is not None:
-        scale = aligned(scale) if per_pixel else scale.contiguous()
+        scale = aligned(scale) if per_pixel else scale if scale.stride(1) == 1 else scale.contiguous()
     kernel = {0: pointer_kernel, 9: descriptor_kernel, 3: rows_kernel}[config["BOXES"]]
     tile = config["TH"], config["TW"]
     across = tile[1] - (2 if kernel is rows_kernel else 0)
@@ -330,6 +334,7 @@ def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, factor: float
     with torch.cuda.device_of(x):
         kernel[(batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, across),)](
             load_x, load_weight, None if bias is None else bias.contiguous(), scale,
+            0 if scale is None or per_pixel else scale.stride(0),
             None if other is None else aligned(other), out, conv, height, width, config["BOXES"] or 9, float(factor),
             EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, **options(x, config))
 
