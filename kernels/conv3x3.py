@@ -59,7 +59,7 @@ TILES: dict[tuple[int, int], configs.Candidates] = {
     (16, 64): {80: _AMPERE, 90: _HOPPER_64, 120: _AMPERE},
     (19, 16): {80: (pointers(8, 16, 8, 2), pointers(8, 8, 4, 3))},
     (19, 32): {80: (pointers(8, 16, 4, 2), pointers(8, 8, 4, 3))},
-    (19, 64): {80: (pointers(8, 16, 4, 2), pointers(8, 8, 4, 3))},
+    (19, 64): {80: (pointers(8, 16, 8, 3), pointers(8, 8, 4, 3))},
     (32, 16): {80: (pointers(8, 8, 4, 2), pointers(4, 8, 4, 2))},
     (32, 32): {80: (pointers(8, 8, 8, 2), pointers(4, 8, 4, 2))},
     (32, 64): {80: (pointers(4, 8, 8, 2),)},
@@ -147,14 +147,14 @@ def product(values, tap_weight, total, FLIP: tl.constexpr, SWAP: tl.constexpr, W
 
 
 @triton.jit
-def _finish(total, bias, scale, scale_step, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE: tl.constexpr,
+def _finish(total, bias, scale, scale_step, other, out, conv, sums, image, y0, x0, H, W, factor, EPILOGUE: tl.constexpr,
             PER_PIXEL: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr, EDGE: tl.constexpr):
     """What happens to ``total`` (pixels, C) in registers, in float32, before it is stored.
 
     ``"lrelu"``: leaky ReLU of total + bias, ``factor`` for negative values. ``"mask"``: its gradient, ``other`` is what
     it returned. ``"add"``: factor * (other + scale * (total + bias)); ``scale_step`` is from one image's scale to the
-    next's. ``conv`` gets the bare total. What is None is left out. EDGE is 1 if the first and last column of ``total``
-    belong to other tiles, else 0.
+    next's. ``conv`` gets the bare total, ``sums`` (programs, C) the sum of the result over the pixels of each program.
+    What is None is left out. EDGE is 1 if the first and last column of ``total`` belong to other tiles, else 0.
     """
     channel = tl.arange(0, C)
     inside = inside_of(y0, x0, H, W, TH, TW)
@@ -179,6 +179,8 @@ def _finish(total, bias, scale, scale_step, other, out, conv, image, y0, x0, H, 
         if other is not None:
             total += tl.load(other + start + at, mask=inside, other=0.0).to(tl.float32)
         total *= factor
+    if sums is not None:
+        tl.store(sums + tl.program_id(0) * C + channel, tl.sum(tl.where(inside, total, 0.0), 0))
     tl.store(out + start + at, total.to(out.dtype.element_ty), mask=inside)
 
 
@@ -243,9 +245,10 @@ def sum_of_rows(x, weight, image, y0, x0, rows, FLIP: tl.constexpr, SWAP: tl.con
 
 
 @triton.jit
-def pointer_kernel(x, weight, bias, scale, scale_step, other, out, conv, H, W, taps, factor, EPILOGUE: tl.constexpr,
-                   PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
-                   PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+def pointer_kernel(x, weight, bias, scale, scale_step, other, out, conv, sums, H, W, taps, factor,
+                   EPILOGUE: tl.constexpr, PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr,
+                   WIDEN: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr,
+                   TW: tl.constexpr):
     """EARLY: see ``configs.starts_early``."""
     if EARLY:
         gdc_wait()
@@ -253,15 +256,15 @@ def pointer_kernel(x, weight, bias, scale, scale_step, other, out, conv, H, W, t
     total = sum_by_address(x, weight, image, y0, x0, H, W, taps, FLIP, SWAP, WIDEN, PRECISION, C, TH, TW)
     if EARLY:
         gdc_launch_dependents()
-    _finish(total, bias, scale, scale_step, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL, C,
-            TH, TW, 0)
+    _finish(total, bias, scale, scale_step, other, out, conv, sums, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL,
+            C, TH, TW, 0)
 
 
 @triton.jit
-def descriptor_kernel(x, weight, bias, scale, scale_step, other, out, conv, H, W, taps, factor, EPILOGUE: tl.constexpr,
-                      PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
-                      PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr,
-                      TW: tl.constexpr):
+def descriptor_kernel(x, weight, bias, scale, scale_step, other, out, conv, sums, H, W, taps, factor,
+                      EPILOGUE: tl.constexpr, PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr,
+                      WIDEN: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr,
+                      TH: tl.constexpr, TW: tl.constexpr):
     """``x`` and ``weight`` are descriptors."""
     if EARLY:
         gdc_wait()
@@ -269,12 +272,12 @@ def descriptor_kernel(x, weight, bias, scale, scale_step, other, out, conv, H, W
     total = sum_of_boxes(x, weight, image, y0, x0, taps, FLIP, SWAP, WIDEN, PRECISION, C, TH, TW)
     if EARLY:
         gdc_launch_dependents()
-    _finish(total, bias, scale, scale_step, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL, C,
-            TH, TW, 0)
+    _finish(total, bias, scale, scale_step, other, out, conv, sums, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL,
+            C, TH, TW, 0)
 
 
 @triton.jit
-def rows_kernel(x, weight, bias, scale, scale_step, other, out, conv, H, W, rows, factor, EPILOGUE: tl.constexpr,
+def rows_kernel(x, weight, bias, scale, scale_step, other, out, conv, sums, H, W, rows, factor, EPILOGUE: tl.constexpr,
                 PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
                 PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
     """``x`` and ``weight`` are descriptors. Boxes begin a column before their tile."""
@@ -285,8 +288,8 @@ def rows_kernel(x, weight, bias, scale, scale_step, other, out, conv, H, W, rows
     total = sum_of_rows(x, weight, image, y0, x0, rows, FLIP, SWAP, WIDEN, PRECISION, C, TH, TW)
     if EARLY:
         gdc_launch_dependents()
-    _finish(total, bias, scale, scale_step, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL, C,
-            TH, TW, 1)
+    _finish(total, bias, scale, scale_step, other, out, conv, sums, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL,
+            C, TH, TW, 1)
 
 
 def bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float, config: configs.Config | None = None) -> Tensor:
@@ -316,11 +319,23 @@ def input_gradient(grad: Tensor, weight: Tensor, activated: Tensor | None, slope
     return out
 
 
+def activation_gradient(grad: Tensor, weight: Tensor, activated: Tensor, slope: float,
+                        config: configs.Config | None = None) -> tuple[Tensor, Tensor]:
+    """``input_gradient`` with ``activated``, and its sum over images and pixels, (C,), float32, before rounding.
+
+    Programs sum up what they have in registers, in a fixed order; only their sums are read again.
+    """
+    out = torch.empty_like(grad, memory_format=torch.channels_last)
+    sums = _launch(grad, weight, out, "mask", slope, flip=True, other=activated, add_up=True, config=config)
+    return out, grad.new_zeros(grad.shape[1], dtype=torch.float32) if sums is None else sums.sum(0)
+
+
 def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, factor: float, *, bias: Tensor | None = None,
             scale: Tensor | None = None, other: Tensor | None = None, conv: Tensor | None = None, flip: bool = False,
-            config: configs.Config | None = None) -> None:
+            add_up: bool = False, config: configs.Config | None = None) -> Tensor | None:
+    """With ``add_up`` the sums of each program; None if there is no image."""
     if not x.numel():
-        return
+        return None
     x, weight = aligned(x), aligned(weight)
     batch, _, height, width = x.shape
     config = config or chosen(name(), x, candidates(x))
@@ -331,12 +346,15 @@ def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, factor: float
     tile = config["TH"], config["TW"]
     across = tile[1] - (2 if kernel is rows_kernel else 0)
     load_x, load_weight = (boxes_of(x, tile), taps_of(weight)) if config["BOXES"] else (x, weight)
+    programs = batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, across)
+    sums = torch.empty(programs, x.shape[1], device=x.device, dtype=torch.float32) if add_up else None
     with torch.cuda.device_of(x):
-        kernel[(batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, across),)](
+        kernel[(programs,)](
             load_x, load_weight, None if bias is None else bias.contiguous(), scale,
             0 if scale is None or per_pixel else scale.stride(0),
-            None if other is None else aligned(other), out, conv, height, width, config["BOXES"] or 9, float(factor),
-            EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, **options(x, config))
+            None if other is None else aligned(other), out, conv, sums, height, width, config["BOXES"] or 9,
+            float(factor), EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, **options(x, config))
+    return sums
 
 
 def options(x: Tensor, config: configs.Config) -> dict[str, Any]:

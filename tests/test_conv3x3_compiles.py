@@ -36,6 +36,7 @@ def record(channels, dtype, chosen, every_epilogue=False):
                 conv3x3.scale_residual(x, weight, bias, x, x, True, config)
                 conv3x3.bias_lrelu(x, weight, bias, 0.2, config)
                 conv3x3.input_gradient(x, weight, x, 0.2, None, config)
+                conv3x3.activation_gradient(x, weight, x, 0.2, config)
                 conv3x3.input_gradient(x, weight, None, 0.0, x, config)
                 conv3x3.input_gradient(x, weight, None, 0.0, None, config)
     return launches
@@ -67,7 +68,7 @@ def test_every_configuration(capability, channels, dtype):
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_every_epilogue(capability):
     launches = record(64, torch.bfloat16, configs.candidates_for(conv3x3.TILES[16, 64], capability)[:1], True)
-    assert Counter(launch.arguments["EPILOGUE"] for launch in launches) == {"add": 5, "mask": 1, "lrelu": 1}
+    assert Counter(launch.arguments["EPILOGUE"] for launch in launches) == {"add": 5, "mask": 2, "lrelu": 1}
     for launch in launches:
         assert_good(launch, capability)
 
