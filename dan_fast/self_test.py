@@ -41,7 +41,8 @@ BOUND = 2e-2
 SECONDS = 60  # for one part, most of it compiling
 NETWORKS = (DANConfig(groups=1, blocks=1, estimator_blocks=1), DANConfig(version="v1", blocks=1, estimator_blocks=1))
 # The part that an operator's kernel is, where it is not called so.
-_KERNELS = {"conv3x3_bias_lrelu": "conv3x3", "conv3x3_scale_residual": "conv3x3", "dpcb": "conv3x3"}
+_KERNELS = {"conv3x3_bias_lrelu": "conv3x3", "conv3x3_scale_residual": "conv3x3", "dpcb": "conv3x3",
+            "next_condition": "estimator_tail"}
 
 
 _COMMAND = (sys.executable, "-m", "dan_fast.self_test")

@@ -31,6 +31,7 @@ CANDIDATES: configs.Candidates = {
 def forward_kernel(code, head, head_bias, first, bias1, second, bias2, scales, inputs, hidden,
                    N: tl.constexpr, BLOCKS: tl.constexpr, DOUBLED: tl.constexpr, C: tl.constexpr,
                    LENGTH: tl.constexpr, PADDED: tl.constexpr, STAGES: tl.constexpr):
+    """``inputs`` and ``hidden``, which only gradients need, may be None."""
     image = tl.program_id(0)
     i, j, k = tl.arange(0, C), tl.arange(0, C), tl.arange(0, PADDED)
     values = tl.load(code + image * LENGTH + k, mask=k < LENGTH, other=0.0).to(tl.float32)
@@ -45,8 +46,9 @@ def forward_kernel(code, head, head_bias, first, bias1, second, bias2, scales, i
         h = tl.where(h > 0, h, h * SLOPE)
         f = tl.sum(w2 * h[None, :], 1) + tl.load(bias2 + n * C + i).to(tl.float32)
         to = (image * N + n) * C
-        tl.store(inputs + to + i, z)
-        tl.store(hidden + to + j, h)
+        if inputs is not None:
+            tl.store(inputs + to + i, z)
+            tl.store(hidden + to + j, h)
         tl.store(scales + to + i, f)
         z += f
         # A group's end; one loop over all blocks, so that fetching ahead does not stop there.
@@ -96,17 +98,25 @@ def forward(code: Tensor, head: Tensor, head_bias: Tensor, weight1: Tensor, bias
 
     Weights are [out, in], as a convolution has them; no copy is made of a ``weight1`` whose memory is [in, out].
     """
-    count, channels, length = weight1.shape[0], weight1.shape[1], code.shape[1]
-    scales, inputs, hidden = (torch.empty(len(code), count, channels, device=code.device) for _ in range(3))
+    channels = weight1.shape[1]
+    scales, inputs, hidden = (torch.empty(len(code), *weight1.shape[:2], device=code.device) for _ in range(3))
     if len(code):
         config = config or _config("condition_path", code, channels)
+        weights, sizes = arguments(code, head, head_bias, weight1, bias1, weight2, bias2, blocks, doubled)
         with torch.cuda.device_of(code):
-            forward_kernel[(len(code),)](
-                code.contiguous(), head.contiguous(), head_bias.contiguous(), _in_out(weight1), bias1.contiguous(),
-                weight2.contiguous(), bias2.contiguous(), scales, inputs, hidden, N=count, BLOCKS=blocks,
-                DOUBLED=doubled, C=channels, LENGTH=length, PADDED=triton.next_power_of_2(length),
-                STAGES=config["num_stages"], num_warps=_warps(config, channels))
+            forward_kernel[(len(code),)](code.contiguous(), *weights, scales, inputs, hidden, **sizes,
+                                         STAGES=config["num_stages"], num_warps=_warps(config, channels))
     return scales, inputs, hidden
+
+
+def arguments(code: Tensor, head: Tensor, head_bias: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor,
+              bias2: Tensor, blocks: int, doubled: bool) -> tuple[list[Tensor], dict[str, int]]:
+    """The weights as ``forward_kernel`` takes them, and its sizes."""
+    (count, channels), length = weight1.shape[:2], code.shape[1]
+    weights = [head.contiguous(), head_bias.contiguous(), _in_out(weight1), bias1.contiguous(), weight2.contiguous(),
+               bias2.contiguous()]
+    return weights, {"N": count, "BLOCKS": blocks, "DOUBLED": doubled, "C": channels, "LENGTH": length,
+                     "PADDED": triton.next_power_of_2(length)}
 
 
 def backward(grad: Tensor, hidden: Tensor, weight1: Tensor, weight2: Tensor, blocks: int, doubled: bool,

@@ -17,6 +17,8 @@ exchanged (FLIP).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -29,44 +31,44 @@ from .images import channels_last
 from .without import without
 
 
-def _pointers(height: int, width: int, warps: int, stages: int) -> configs.Config:
+def pointers(height: int, width: int, warps: int, stages: int) -> configs.Config:
     return {"BOXES": 0, "SWAP": 0, "TH": height, "TW": width, "num_warps": warps, "num_stages": stages}
 
 
-def _descriptors(height: int, width: int, warps: int, stages: int, swap: int = 0) -> configs.Config:
+def descriptors(height: int, width: int, warps: int, stages: int, swap: int = 0) -> configs.Config:
     return {"BOXES": 9, "SWAP": swap, "TH": height, "TW": width, "num_warps": warps, "num_stages": stages}
 
 
-def _rows(height: int, width: int, warps: int, stages: int, swap: int = 0) -> configs.Config:
+def rows(height: int, width: int, warps: int, stages: int, swap: int = 0) -> configs.Config:
     """``width`` is that of the box: a tile has two columns less."""
     return {"BOXES": 3, "SWAP": swap, "TH": height, "TW": width, "num_warps": warps, "num_stages": stages}
 
 
 # Of every list, the first is the default for large images and the last for small ones.
-_AMPERE = (_pointers(8, 16, 4, 3), _pointers(16, 16, 8, 3), _pointers(8, 8, 4, 4))
-_HOPPER = (_descriptors(16, 16, 8, 4), _descriptors(8, 16, 4, 4), _pointers(8, 16, 4, 4), _rows(8, 32, 8, 2),
-           _rows(4, 32, 4, 2), _descriptors(8, 8, 4, 6))
-_HOPPER_64 = (_descriptors(16, 16, 8, 2, swap=1), _descriptors(16, 16, 8, 3, swap=1), _descriptors(4, 64, 8, 3, swap=1),
-              _descriptors(8, 16, 4, 4, swap=1), _rows(4, 32, 8, 3, swap=1), _rows(2, 64, 8, 2, swap=1),
-              _rows(4, 32, 8, 2), _descriptors(8, 8, 4, 6, swap=1))
+_AMPERE = (pointers(8, 16, 4, 3), pointers(16, 16, 8, 3), pointers(8, 8, 4, 4))
+_HOPPER = (descriptors(16, 16, 8, 4), descriptors(8, 16, 4, 4), pointers(8, 16, 4, 4), rows(8, 32, 8, 2),
+           rows(4, 32, 4, 2), descriptors(8, 8, 4, 6))
+_HOPPER_64 = (descriptors(16, 16, 8, 2, swap=1), descriptors(16, 16, 8, 3, swap=1), descriptors(4, 64, 8, 3, swap=1),
+              descriptors(8, 16, 4, 4, swap=1), rows(4, 32, 8, 3, swap=1), rows(2, 64, 8, 2, swap=1),
+              rows(4, 32, 8, 2), descriptors(8, 8, 4, 6, swap=1))
 # By bits of a value (19: TensorFloat-32) and channels. 12.x has the copy engine, but neither wgmma nor the shared
 # memory of 9.0 and 10.0. Full float32 runs on the ordinary units: with more pixels a program it would spill.
 TILES: dict[tuple[int, int], configs.Candidates] = {
     (16, 16): {80: _AMPERE, 90: _HOPPER, 120: _AMPERE},
     (16, 32): {80: _AMPERE, 90: _HOPPER, 120: _AMPERE},
     (16, 64): {80: _AMPERE, 90: _HOPPER_64, 120: _AMPERE},
-    (19, 16): {80: (_pointers(8, 16, 8, 2), _pointers(8, 8, 4, 3))},
-    (19, 32): {80: (_pointers(8, 16, 4, 2), _pointers(8, 8, 4, 3))},
-    (19, 64): {80: (_pointers(8, 16, 4, 2), _pointers(8, 8, 4, 3))},
-    (32, 16): {80: (_pointers(8, 8, 4, 2), _pointers(4, 8, 4, 2))},
-    (32, 32): {80: (_pointers(8, 8, 8, 2), _pointers(4, 8, 4, 2))},
-    (32, 64): {80: (_pointers(4, 8, 8, 2),)},
+    (19, 16): {80: (pointers(8, 16, 8, 2), pointers(8, 8, 4, 3))},
+    (19, 32): {80: (pointers(8, 16, 4, 2), pointers(8, 8, 4, 3))},
+    (19, 64): {80: (pointers(8, 16, 8, 3), pointers(8, 8, 4, 3))},
+    (32, 16): {80: (pointers(8, 8, 4, 2), pointers(4, 8, 4, 2))},
+    (32, 32): {80: (pointers(8, 8, 8, 2), pointers(4, 8, 4, 2))},
+    (32, 64): {80: (pointers(4, 8, 8, 2),)},
 }
 
 
-def name() -> str:
-    """What ``tuned.json`` knows the convolution by: float32 in TensorFloat-32 has choices of its own."""
-    return "conv3x3_tf32" if configs.tf32() else "conv3x3"
+def name(kernel: str = "conv3x3") -> str:
+    """What ``tuned.json`` knows it by: float32 in TensorFloat-32 has choices of its own."""
+    return f"{kernel}_tf32" if configs.tf32() else kernel
 
 
 def candidates(x: Tensor) -> configs.Candidates:
@@ -74,12 +76,15 @@ def candidates(x: Tensor) -> configs.Candidates:
 
     Large tiles read less; small images have too few pixels to give every multiprocessor one.
     """
-    bits = 16 if x.dtype.itemsize == 2 else 19 if configs.tf32() else 32
-    return ordered(TILES[bits, x.shape[1]], x)
+    return candidates_of(TILES, x)
 
 
-def ordered(tiles: configs.Candidates, x: Tensor) -> configs.Candidates:
-    """``tiles`` with the best for images as large as ``x`` first; without the copy engine's, if these are left out."""
+def candidates_of(every: dict[tuple[int, int], configs.Candidates], x: Tensor) -> configs.Candidates:
+    """Those in ``every``, which is as ``TILES``, for images like ``x``, the best for so many pixels first.
+
+    Without those of the copy engine, if it is left out.
+    """
+    tiles = every[16 if x.dtype.itemsize == 2 else 19 if configs.tf32() else 32, x.shape[1]]
     if without("descriptors"):  # what is for the generation before has none
         tiles = {80: tiles[80]}
     if "small" not in configs.shape_class(x):
@@ -96,7 +101,7 @@ def chosen(kernel: str, x: Tensor, tiles: configs.Candidates) -> configs.Config:
 
 
 @triton.jit
-def _place(H, W, TH: tl.constexpr, TW: tl.constexpr):
+def place(H, W, TH: tl.constexpr, TW: tl.constexpr):
     """Image, and upper left pixel, of this program's tile."""
     across = tl.cdiv(W, TW)
     tiles = across * tl.cdiv(H, TH)
@@ -105,8 +110,24 @@ def _place(H, W, TH: tl.constexpr, TW: tl.constexpr):
 
 
 @triton.jit
-def _product(values, tap_weight, total, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
-             PRECISION: tl.constexpr):
+def values_of(image, y0, x0, H, W, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+    """Where a tile's first value lies, from the start of all images on; and from there, in 32 bits, (pixels, C)."""
+    pixel, channel = tl.arange(0, TH * TW), tl.arange(0, C)
+    start = ((image.to(tl.int64) * H + y0) * W + x0) * C
+    return start, (pixel // TW * W + pixel % TW)[:, None] * C + channel[None, :]
+
+
+@triton.jit
+def inside_of(y0, x0, H, W, TH: tl.constexpr, TW: tl.constexpr):
+    """Which pixels of a tile are in the image, (pixels, 1)."""
+    pixel = tl.arange(0, TH * TW)
+    row, column = y0 + pixel // TW, x0 + pixel % TW
+    return ((row >= 0) & (row < H) & (column >= 0) & (column < W))[:, None]
+
+
+@triton.jit
+def product(values, tap_weight, total, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
+            PRECISION: tl.constexpr):
     """Adds one tap: ``values`` (pixels, in), ``tap_weight`` (out, in), or (in, out) with FLIP.
 
     SWAP: the total is (out, pixels), so that wgmma has few rows and many columns and reads shared memory half as often.
@@ -121,19 +142,21 @@ def _product(values, tap_weight, total, FLIP: tl.constexpr, SWAP: tl.constexpr, 
 
 
 @triton.jit
-def _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE: tl.constexpr,
+def _finish(total, bias, scale, scale_step, other, out, conv, sums, image, y0, x0, H, W, factor, EPILOGUE: tl.constexpr,
             PER_PIXEL: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr, EDGE: tl.constexpr):
     """What happens to ``total`` (pixels, C) in registers, in float32, before it is stored.
 
     ``"lrelu"``: leaky ReLU of total + bias, ``factor`` for negative values. ``"mask"``: its gradient, ``other`` is what
-    it returned. ``"add"``: factor * (other + scale * (total + bias)). ``conv`` gets the bare total. What is None is
-    left out. EDGE is 1 if the first and last column of ``total`` belong to other tiles, else 0.
+    it returned. ``"add"``: factor * (other + scale * (total + bias)); ``scale_step`` is from one image's scale to the
+    next's. ``conv`` gets the bare total, ``sums`` (programs, C) the sum of the result over the pixels of each program.
+    What is None is left out. EDGE is 1 if the first and last column of ``total`` belong to other tiles, else 0.
     """
-    pixel, channel = tl.arange(0, TH * TW), tl.arange(0, C)
-    y, x = pixel // TW, pixel % TW
-    inside = ((y0 + y < H) & (x0 + x < W) & (x >= EDGE) & (x < TW - EDGE))[:, None]
-    start = ((image.to(tl.int64) * H + y0) * W + x0) * C
-    at = (y * W + x)[:, None] * C + channel[None, :]
+    channel = tl.arange(0, C)
+    inside = inside_of(y0, x0, H, W, TH, TW)
+    if EDGE:
+        column = tl.arange(0, TH * TW) % TW
+        inside &= ((column >= EDGE) & (column < TW - EDGE))[:, None]
+    start, at = values_of(image, y0, x0, H, W, C, TH, TW)
     if conv is not None:
         tl.store(conv + start + at, total.to(conv.dtype.element_ty), mask=inside)
     if bias is not None:
@@ -147,71 +170,52 @@ def _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, E
             if PER_PIXEL:
                 total *= tl.load(scale + start + at, mask=inside, other=0.0).to(tl.float32)
             else:
-                total *= tl.load(scale + image * C + channel).to(tl.float32)[None, :]
+                total *= tl.load(scale + image * scale_step + channel).to(tl.float32)[None, :]
         if other is not None:
             total += tl.load(other + start + at, mask=inside, other=0.0).to(tl.float32)
         total *= factor
+    if sums is not None:
+        tl.store(sums + tl.program_id(0) * C + channel, tl.sum(tl.where(inside, total, 0.0), 0))
     tl.store(out + start + at, total.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def pointer_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, factor, EPILOGUE: tl.constexpr,
-                   PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
-                   PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
-    """``x`` and ``weight`` are pointers. ``taps`` is 9; as a constant it would have the loop unrolled, which spills.
+def sum_by_address(x, weight, image, y0, x0, H, W, taps, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
+                   PRECISION: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+    """The convolution of a tile, (pixels, C). ``x`` and ``weight`` are pointers.
 
-    EARLY: see ``configs.starts_early``.
+    ``taps`` is 9; as a constant it would have the loop unrolled, which spills.
     """
-    if EARLY:
-        gdc_wait()
-    image, y0, x0 = _place(H, W, TH, TW)
-    pixel, channel = tl.arange(0, TH * TW), tl.arange(0, C)
-    y, x_ = pixel // TW, pixel % TW
-    values_at = x + ((image.to(tl.int64) * H + y0) * W + x0) * C + (y * W + x_)[:, None] * C + channel[None, :]
+    channel = tl.arange(0, C)
+    start, at = values_of(image, y0, x0, H, W, C, TH, TW)
+    values_at = x + start + at
     weight_at = weight + channel[:, None] * (9 * C) + channel[None, :]
     total = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
     for tap in range(taps):
         dy, dx = tap // 3 - 1, tap % 3 - 1
-        row, column = y0 + y + dy, x0 + x_ + dx
-        inside = (row >= 0) & (row < H) & (column >= 0) & (column < W)
-        values = tl.load(values_at + (dy * W + dx) * C, mask=inside[:, None], other=0.0)
+        inside = inside_of(y0 + dy, x0 + dx, H, W, TH, TW)
+        values = tl.load(values_at + (dy * W + dx) * C, mask=inside, other=0.0)
         tap_weight = tl.load(weight_at + (8 - tap if FLIP else tap) * C)
-        total = _product(values, tap_weight, total, FLIP, SWAP, WIDEN, PRECISION)
-    if EARLY:
-        gdc_launch_dependents()
-    _finish(total.T if SWAP else total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE,
-            PER_PIXEL, C, TH, TW, 0)
+        total = product(values, tap_weight, total, FLIP, SWAP, WIDEN, PRECISION)
+    return total.T if SWAP else total
 
 
 @triton.jit
-def descriptor_kernel(x, weight, bias, scale, other, out, conv, H, W, taps, factor, EPILOGUE: tl.constexpr,
-                      PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
-                      PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr,
-                      TW: tl.constexpr):
-    """``x`` and ``weight`` are descriptors: boxes of (1, TH, TW, C) in (B, H, W, C), of (C, C) in (C, 9 * C)."""
-    if EARLY:
-        gdc_wait()
-    image, y0, x0 = _place(H, W, TH, TW)
+def sum_of_boxes(x, weight, image, y0, x0, taps, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
+                 PRECISION: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+    """The same with descriptors: ``x`` loads (1, TH, TW, C) of (B, H, W, C), ``weight`` (C, C) of (C, 9 * C)."""
     total = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
     for tap in range(taps):
         values = x.load([image, y0 + tap // 3 - 1, x0 + tap % 3 - 1, 0]).reshape(TH * TW, C)
         tap_weight = weight.load([0, (8 - tap if FLIP else tap) * C])
-        total = _product(values, tap_weight, total, FLIP, SWAP, WIDEN, PRECISION)
-    if EARLY:
-        gdc_launch_dependents()
-    _finish(total.T if SWAP else total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE,
-            PER_PIXEL, C, TH, TW, 0)
+        total = product(values, tap_weight, total, FLIP, SWAP, WIDEN, PRECISION)
+    return total.T if SWAP else total
 
 
 @triton.jit
-def rows_kernel(x, weight, bias, scale, other, out, conv, H, W, rows, factor, EPILOGUE: tl.constexpr,
-                PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
-                PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
-    """Descriptors as for ``descriptor_kernel``; ``rows`` is 3. Column j of a box is column ``x0 + j`` of the image."""
-    if EARLY:
-        gdc_wait()
-    image, y0, x0 = _place(H, W, TH, TW - 2)
-    x0 -= 1
+def sum_of_rows(x, weight, image, y0, x0, rows, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
+                PRECISION: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+    """The same for a tile whose first and last column are of no use; ``rows`` is 3."""
     left = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
     middle = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
     right = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
@@ -219,23 +223,68 @@ def rows_kernel(x, weight, bias, scale, other, out, conv, H, W, rows, factor, EP
         values = x.load([image, y0 + row - 1, x0, 0]).reshape(TH * TW, C)
         first = (8 - 3 * row if FLIP else 3 * row) * C
         step = -C if FLIP else C
-        left = _product(values, weight.load([0, first]), left, FLIP, SWAP, WIDEN, PRECISION)
-        middle = _product(values, weight.load([0, first + step]), middle, FLIP, SWAP, WIDEN, PRECISION)
-        right = _product(values, weight.load([0, first + 2 * step]), right, FLIP, SWAP, WIDEN, PRECISION)
-    if EARLY:
-        gdc_launch_dependents()
-    # The left taps of a pixel met the column before it. The first and last column of a box are of no use.
+        left = product(values, weight.load([0, first]), left, FLIP, SWAP, WIDEN, PRECISION)
+        middle = product(values, weight.load([0, first + step]), middle, FLIP, SWAP, WIDEN, PRECISION)
+        right = product(values, weight.load([0, first + 2 * step]), right, FLIP, SWAP, WIDEN, PRECISION)
+    # A pixel's left taps met the column before it.
     pixel = tl.arange(0, TH * TW)
     before, after = tl.maximum(pixel - 1, 0), tl.minimum(pixel + 1, TH * TW - 1)
     if SWAP:
         left = tl.gather(left, tl.broadcast_to(before[None, :], (C, TH * TW)), 1)
         right = tl.gather(right, tl.broadcast_to(after[None, :], (C, TH * TW)), 1)
-        total = (left + middle + right).T
     else:
         left = tl.gather(left, tl.broadcast_to(before[:, None], (TH * TW, C)), 0)
         right = tl.gather(right, tl.broadcast_to(after[:, None], (TH * TW, C)), 0)
-        total = left + middle + right
-    _finish(total, bias, scale, other, out, conv, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL, C, TH, TW, 1)
+    total = left + middle + right
+    return total.T if SWAP else total
+
+
+@triton.jit
+def pointer_kernel(x, weight, bias, scale, scale_step, other, out, conv, sums, H, W, taps, factor,
+                   EPILOGUE: tl.constexpr, PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr,
+                   WIDEN: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr,
+                   TW: tl.constexpr):
+    """EARLY: see ``configs.starts_early``."""
+    if EARLY:
+        gdc_wait()
+    image, y0, x0 = place(H, W, TH, TW)
+    total = sum_by_address(x, weight, image, y0, x0, H, W, taps, FLIP, SWAP, WIDEN, PRECISION, C, TH, TW)
+    if EARLY:
+        gdc_launch_dependents()
+    _finish(total, bias, scale, scale_step, other, out, conv, sums, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL,
+            C, TH, TW, 0)
+
+
+@triton.jit
+def descriptor_kernel(x, weight, bias, scale, scale_step, other, out, conv, sums, H, W, taps, factor,
+                      EPILOGUE: tl.constexpr, PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr,
+                      WIDEN: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr,
+                      TH: tl.constexpr, TW: tl.constexpr):
+    """``x`` and ``weight`` are descriptors."""
+    if EARLY:
+        gdc_wait()
+    image, y0, x0 = place(H, W, TH, TW)
+    total = sum_of_boxes(x, weight, image, y0, x0, taps, FLIP, SWAP, WIDEN, PRECISION, C, TH, TW)
+    if EARLY:
+        gdc_launch_dependents()
+    _finish(total, bias, scale, scale_step, other, out, conv, sums, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL,
+            C, TH, TW, 0)
+
+
+@triton.jit
+def rows_kernel(x, weight, bias, scale, scale_step, other, out, conv, sums, H, W, rows, factor, EPILOGUE: tl.constexpr,
+                PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
+                PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+    """``x`` and ``weight`` are descriptors. Boxes begin a column before their tile."""
+    if EARLY:
+        gdc_wait()
+    image, y0, x0 = place(H, W, TH, TW - 2)
+    x0 -= 1
+    total = sum_of_rows(x, weight, image, y0, x0, rows, FLIP, SWAP, WIDEN, PRECISION, C, TH, TW)
+    if EARLY:
+        gdc_launch_dependents()
+    _finish(total, bias, scale, scale_step, other, out, conv, sums, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL,
+            C, TH, TW, 1)
 
 
 def bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float, config: configs.Config | None = None) -> Tensor:
@@ -265,31 +314,51 @@ def input_gradient(grad: Tensor, weight: Tensor, activated: Tensor | None, slope
     return out
 
 
+def activation_gradient(grad: Tensor, weight: Tensor, activated: Tensor, slope: float,
+                        config: configs.Config | None = None) -> tuple[Tensor, Tensor]:
+    """``input_gradient`` with ``activated``, and its sum over images and pixels, (C,), float32, before rounding.
+
+    Programs sum up what they have in registers, in a fixed order; only their sums are read again.
+    """
+    out = torch.empty_like(grad, memory_format=torch.channels_last)
+    sums = _launch(grad, weight, out, "mask", slope, flip=True, other=activated, add_up=True, config=config)
+    return out, grad.new_zeros(grad.shape[1], dtype=torch.float32) if sums is None else sums.sum(0)
+
+
 def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, factor: float, *, bias: Tensor | None = None,
             scale: Tensor | None = None, other: Tensor | None = None, conv: Tensor | None = None, flip: bool = False,
-            config: configs.Config | None = None) -> None:
+            add_up: bool = False, config: configs.Config | None = None) -> Tensor | None:
+    """With ``add_up`` the sums of each program; None if there is no image."""
     if not x.numel():
-        return
-    x, weight = _aligned(x), _aligned(weight)
-    batch, channels, height, width = x.shape
+        return None
+    x, weight = aligned(x), aligned(weight)
+    batch, _, height, width = x.shape
     config = config or chosen(name(), x, candidates(x))
     per_pixel = scale is not None and scale.dim() == 4
     if scale is not None:
-        scale = _aligned(scale) if per_pixel else scale.contiguous()
+        scale = aligned(scale) if per_pixel else scale if scale.stride(1) == 1 else scale.contiguous()
     kernel = {0: pointer_kernel, 9: descriptor_kernel, 3: rows_kernel}[config["BOXES"]]
     tile = config["TH"], config["TW"]
     across = tile[1] - (2 if kernel is rows_kernel else 0)
     load_x, load_weight = (boxes_of(x, tile), taps_of(weight)) if config["BOXES"] else (x, weight)
-    early = configs.starts_early(x.device)
+    programs = batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, across)
+    sums = torch.empty(programs, x.shape[1], device=x.device, dtype=torch.float32) if add_up else None
     with torch.cuda.device_of(x):
-        kernel[(batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, across),)](
+        kernel[(programs,)](
             load_x, load_weight, None if bias is None else bias.contiguous(), scale,
-            None if other is None else _aligned(other), out, conv, height, width, config["BOXES"] or 9, float(factor),
-            EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, SWAP=bool(config["SWAP"]),
-            WIDEN=triton.knobs.runtime.interpret and x.dtype == torch.bfloat16,
-            PRECISION="tf32" if configs.tf32() and x.dtype == torch.float32 else "ieee",
-            EARLY=early, C=channels, TH=tile[0], TW=tile[1], num_warps=config["num_warps"],
-            num_stages=config["num_stages"], launch_pdl=early)
+            0 if scale is None or per_pixel else scale.stride(0),
+            None if other is None else aligned(other), out, conv, sums, height, width, config["BOXES"] or 9,
+            float(factor), EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, **options(x, config))
+    return sums
+
+
+def options(x: Tensor, config: configs.Config) -> dict[str, Any]:
+    """What every kernel with a 3x3 convolution in it is launched with, by name."""
+    early = configs.starts_early(x.device)
+    return {"SWAP": bool(config["SWAP"]), "WIDEN": triton.knobs.runtime.interpret and x.dtype == torch.bfloat16,
+            "PRECISION": "tf32" if configs.tf32() and x.dtype == torch.float32 else "ieee", "EARLY": early,
+            "C": x.shape[1], "TH": config["TH"], "TW": config["TW"], "num_warps": config["num_warps"],
+            "num_stages": config["num_stages"], "launch_pdl": early}
 
 
 def boxes_of(x: Tensor, tile: tuple[int, int]) -> TensorDescriptor:
@@ -305,6 +374,6 @@ def taps_of(weight: Tensor) -> TensorDescriptor:
     return TensorDescriptor(weight, [channels, 9 * channels], [9 * channels, 1], [channels, channels])
 
 
-def _aligned(x: Tensor) -> Tensor:
+def aligned(x: Tensor) -> Tensor:
     x = channels_last(x)
     return x if x.data_ptr() % 16 == 0 else x.clone()  # as the copy engine needs it

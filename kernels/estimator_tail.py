@@ -7,6 +7,8 @@ column that the tap does not reach, plus the corner that both took away. So the 
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -122,16 +124,42 @@ def tail_kernel(x, sums, conv_weight, conv_bias, out_weight, out_bias, encoder, 
         tl.store(kernel + tap, tl.exp(logit - peak) / total, mask=tap < TAPS)
 
 
+class Tail(NamedTuple):
+    """What ``tail_kernel`` takes, the sums launched before it.
+
+    Attributes:
+        results: kernel (B, k*k), code (B, c), the sums below each tap (B, C, 3, 3) and the features (B, F), float32.
+        arguments, sizes: of the kernel.
+        warps: it is best launched with.
+    """
+
+    results: tuple[Tensor, Tensor, Tensor, Tensor]
+    arguments: list[Any]
+    sizes: dict[str, int]
+    warps: int
+
+
 def forward(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor, out_bias: Tensor, encoder: Tensor,
             config: configs.Config | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Kernel (B, k*k), code (B, c), the sums below each tap (B, C, 3, 3) and the features (B, F), all float32."""
+    tail = launch_sums(x, conv_weight, conv_bias, out_weight, out_bias, encoder, config)
+    if len(x):
+        with torch.cuda.device_of(x):
+            tail_kernel[(len(x),)](*tail.arguments, **tail.sizes, num_warps=tail.warps)
+    return tail.results
+
+
+def launch_sums(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor, out_bias: Tensor,
+                encoder: Tensor, config: configs.Config | None = None) -> Tail:
+    """Launches the first of the two, and says what the second takes."""
     x = channels_last(x)
     batch, channels, height, width = x.shape
     taps, length, wide = len(out_weight), encoder.shape[1], len(conv_weight)
-    kernel, code, windows, features = (torch.empty(batch, *shape, device=x.device, dtype=torch.float32)
-                                       for shape in ((taps,), (length,), (channels, 3, 3), (wide,)))
+    results = kernel, code, windows, features = (
+        torch.empty(batch, taps, device=x.device), torch.empty(batch, length, device=x.device),
+        torch.empty(batch, channels, 3, 3, device=x.device), torch.empty(batch, wide, device=x.device))
     if not batch:
-        return kernel, code, windows, features
+        return Tail(results, [], {}, 1)
     config = config or configs.choose("estimator_tail", configs.shape_class(x), CANDIDATES, x.device)
     _, _, pixels, rows, columns = tiles_of(x, config["BLOCK"])
     parts, rows_each = parts_of(pixels, rows, config["PARTS"] // batch)
@@ -144,9 +172,8 @@ def forward(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tenso
     with torch.cuda.device_of(x):
         sum_kernel[(parts + 4, batch)](x, sums, height, width, parts, rows_each, C=channels, ROWS=rows,
                                        COLUMNS=columns, num_warps=config["num_warps"])
-        tail_kernel[(batch,)](
-            x, sums, *weights, kernel, code, windows, features, height, width, parts, conv_weight.stride(1),
-            conv_weight.stride(3), C=channels, F=wide, TAPS=taps, LENGTH=length, ROWS=min(rows, 64), COLUMNS=columns,
-            FEATURES=wide_columns, CODE=code_columns, CHUNK=min(triton.next_power_of_2(taps), chunk),
-            STAGES=config["STAGES"], num_warps=config["TAIL_WARPS"])
-    return kernel, code, windows, features
+    return Tail(results, [x, sums, *weights, kernel, code, windows, features, height, width, parts,
+                          conv_weight.stride(1), conv_weight.stride(3)],
+                {"C": channels, "F": wide, "TAPS": taps, "LENGTH": length, "ROWS": min(rows, 64), "COLUMNS": columns,
+                 "FEATURES": wide_columns, "CODE": code_columns, "CHUNK": min(triton.next_power_of_2(taps), chunk),
+                 "STAGES": config["STAGES"]}, config["TAIL_WARPS"])

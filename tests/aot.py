@@ -79,9 +79,10 @@ class _Recorder:
         def launch(*args, **kwargs) -> None:
             names = self.kernel.arg_names
             options = {name: value for name, value in kwargs.items() if name not in names}
-            arguments = {**dict(zip(names, args, strict=False)),
-                         **{name: value for name, value in kwargs.items() if name in names}}
-            assert list(arguments) == names, f"{self.kernel.__name__} is launched with {list(arguments)}, has {names}"
+            given = {**dict(zip(names, args, strict=False)),
+                     **{name: value for name, value in kwargs.items() if name in names}}
+            assert given.keys() == set(names), f"{self.kernel.__name__} is launched with {list(given)}, has {names}"
+            arguments = {name: given[name] for name in names}
             self.launches.append(Launch(self.kernel, grid, arguments, options))
         return launch
 

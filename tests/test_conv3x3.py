@@ -13,7 +13,7 @@ from dan_fast import ops
 from dan_fast.errors import DanFastError
 from dan_fast.model.blocks import DPCB
 from dan_fast.ops import conv3x3_bias_lrelu, conv3x3_scale_residual, dpcb
-from dan_fast.ops.conv3x3 import conv3x3_bias_lrelu_ref, conv3x3_scale_residual_ref, input_gradient
+from dan_fast.ops.conv3x3 import activation_gradient, conv3x3_bias_lrelu_ref, conv3x3_scale_residual_ref, input_gradient
 from dan_fast.ops.dpcb import dpcb_ref
 
 
@@ -118,6 +118,7 @@ def test_opcheck(function, reference, names, dtype, store):
 def test_opcheck_of_the_gradient(activated, add):
     grad, weight, out, other = arguments_of(("x", "weight", "residual", "residual"))
     torch.library.opcheck(input_gradient, (grad, weight, out if activated else None, 0.2, other if add else None))
+    torch.library.opcheck(activation_gradient, (grad, weight, out, 0.2))
 
 
 @every_function

@@ -36,6 +36,7 @@ def record(channels, dtype, chosen, every_epilogue=False):
                 conv3x3.scale_residual(x, weight, bias, x, x, True, config)
                 conv3x3.bias_lrelu(x, weight, bias, 0.2, config)
                 conv3x3.input_gradient(x, weight, x, 0.2, None, config)
+                conv3x3.activation_gradient(x, weight, x, 0.2, config)
                 conv3x3.input_gradient(x, weight, None, 0.0, x, config)
                 conv3x3.input_gradient(x, weight, None, 0.0, None, config)
     return launches
@@ -67,7 +68,7 @@ def test_every_configuration(capability, channels, dtype):
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_every_epilogue(capability):
     launches = record(64, torch.bfloat16, configs.candidates_for(conv3x3.TILES[16, 64], capability)[:1], True)
-    assert Counter(launch.arguments["EPILOGUE"] for launch in launches) == {"add": 5, "mask": 1, "lrelu": 1}
+    assert Counter(launch.arguments["EPILOGUE"] for launch in launches) == {"add": 5, "mask": 2, "lrelu": 1}
     for launch in launches:
         assert_good(launch, capability)
 
@@ -113,7 +114,7 @@ def test_float32(capability, channels, tf32):
 @pytest.mark.parametrize("boxes", [False, True], ids=["pointers", "descriptors"])
 def test_starts_early_where_the_gpu_can(capability, boxes, monkeypatch):
     """ACQBULK waits for the kernel before, ahead of every other access to memory; PREEXIT lets the next one start."""
-    chosen = conv3x3._descriptors(8, 16, 4, 3) if boxes and capability >= 90 else conv3x3._pointers(8, 16, 4, 3)
+    chosen = conv3x3.descriptors(8, 16, 4, 3) if boxes and capability >= 90 else conv3x3.pointers(8, 16, 4, 3)
     monkeypatch.setattr(configs, "capability", lambda device: capability)
     for left_out in ("", "programmatic_launch"):
         monkeypatch.setenv("DAN_FAST_WITHOUT", left_out)

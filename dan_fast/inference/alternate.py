@@ -16,10 +16,10 @@ from .tiling import Tile
 class Images(Protocol):
     """What one alternation works on."""
 
-    def iterate(self, condition: Tensor, *, writes: bool, estimates: bool) -> Estimate | None:
+    def iterate(self, condition: Tensor, *, writes: bool, estimates: bool, goes_on: bool) -> Estimate | None:
         """One iteration with a ``condition`` of ``plan.condition``: the Restorer, and the Estimator if wanted.
 
-        ``writes``: keep the result. That of a later iteration replaces it.
+        ``writes``: keep the result. That of a later iteration replaces it. ``goes_on``: there may be one.
         """
 
 
@@ -38,11 +38,13 @@ class Whole:
         self._plan, self._prepared = plan, plan.prepare(lr)
         self.sr: Tensor | None = None
 
-    def iterate(self, condition: Tensor, *, writes: bool, estimates: bool) -> Estimate | None:
+    def iterate(self, condition: Tensor, *, writes: bool, estimates: bool, goes_on: bool) -> Estimate | None:
         cells = self._plan.restore(self._prepared, condition)
         if writes:
             self.sr = self._plan.image(cells)
-        return self._plan.estimate(self._plan.features(cells, self._prepared)) if estimates else None
+        if not estimates:
+            return None
+        return self._plan.estimate(self._plan.features(cells, self._prepared), goes_on=goes_on)
 
 
 class Tiled:
@@ -61,7 +63,7 @@ class Tiled:
         self._plan, self._canvas = plan, canvas
         self._batches = [tiles[n:n + batch] for n in range(0, len(tiles), batch)]
 
-    def iterate(self, condition: Tensor, *, writes: bool, estimates: bool) -> Estimate | None:
+    def iterate(self, condition: Tensor, *, writes: bool, estimates: bool, goes_on: bool) -> Estimate | None:
         sums: list[Tensor] = []
         for tiles in self._batches:
             prepared = self._plan.prepare(torch.cat([self._canvas.read(*tile.window) for tile in tiles]))
@@ -106,16 +108,18 @@ def alternate(plan: Plan, images: Images, iterations: int, *, kernel: bool = Tru
     before = Estimate(plan.model.init_kernel, code)
     for count in range(1, iterations + 1):
         last = count == iterations
-        estimate = images.iterate(condition, writes=last or tolerance is not None, estimates=kernel or not last)
+        estimate = images.iterate(condition, writes=last or tolerance is not None, estimates=kernel or not last,
+                                  goes_on=not last)
         if last or estimate is None or (tolerance is not None and _moved(plan, before, estimate) <= tolerance):
             break
-        before, code, condition = estimate, estimate.code, plan.condition(estimate.code)
+        before, code = estimate, estimate.code
+        condition = plan.condition(code) if estimate.condition is None else estimate.condition
     return Outcome(estimate, code, count)
 
 
 def restore(plan: Plan, images: Images, code: Tensor) -> None:
     """The Restorer's result with a known ``code`` (1 or N, c) into ``images``."""
-    images.iterate(plan.condition(code), writes=True, estimates=False)
+    images.iterate(plan.condition(code), writes=True, estimates=False, goes_on=False)
 
 
 def _moved(plan: Plan, before: Estimate, after: Estimate) -> float:

@@ -59,7 +59,7 @@ class CollapsedUpsampler:
             exact = upscale if learns else copy.deepcopy(upscale).double().requires_grad_(False)
             weight, bias = _filters(exact, channels, scale, learns)
         self._weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
-        self._bias = bias.to(dtype)
+        self._bias = bias.to(dtype).contiguous()
         # The operator has no gradient.
         self._convolve = upsampler_ref if learns else upsampler
 

@@ -126,7 +126,7 @@ class Engine:
             whole = Whole(self.plan, lr)
             outcome = alternate(self.plan, whole, options.iterations, kernel=wants_kernel,
                                 tolerance=options.tolerance)
-            kernel, code = outcome.estimate or (None, None)
+            kernel, code, _ = outcome.estimate or (None, None, None)
             return whole.sr, kernel, code, outcome.code
 
         captures = (lr.is_cuda and lr[:, 0].numel() <= _LARGEST_GRAPH and options.tolerance is None

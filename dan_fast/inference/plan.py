@@ -29,6 +29,7 @@ from ..ops import (
     dpcg,
     dpcg_weights,
     estimator_tail,
+    next_condition,
     tail_weights,
 )
 from ..ops.dpcb_stack import DPCBWeights
@@ -53,10 +54,12 @@ class Prepared(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """``kernel`` (B, k, k), or None for v1; ``code`` (B, c)."""
+    """``kernel`` (B, k, k), or None for v1; ``code`` (B, c); ``condition`` that the next iteration has by this code,
+    where it came along."""
 
     kernel: Tensor | None
     code: Tensor
+    condition: Tensor | None = None
 
 
 class Plan(ABC):
@@ -106,8 +109,11 @@ class Plan(ABC):
     def estimate_pooled(self, pooled: Tensor, pixels: int) -> Estimate:
         """What the Estimator makes of the sums of ``pool`` over all ``pixels`` of the image."""
 
-    def estimate(self, features: Tensor) -> Estimate:
-        """What the Estimator makes of whole images, from its ``features``."""
+    def estimate(self, features: Tensor, *, goes_on: bool = False) -> Estimate:
+        """What the Estimator makes of whole images, from its ``features``.
+
+        ``goes_on``: another iteration follows, so that its condition may come along.
+        """
         return self.estimate_pooled(self.pool(features), features.shape[2] * features.shape[3])
 
     @abstractmethod
@@ -219,8 +225,11 @@ class PlanV2(Plan):
     def _estimator_body(self, x: Tensor, z: Tensor) -> Tensor:
         return dpcg(x, z, self._estimator_weights)
 
-    def estimate(self, features: Tensor) -> Estimate:
+    def estimate(self, features: Tensor, *, goes_on: bool = False) -> Estimate:
+        path: Any = self._condition_weights
         with self.stopwatch("estimator tail"):
+            if goes_on:
+                return Estimate(*next_condition(features, *self._tail_weights, self.model.encoder[0], *path))
             return Estimate(*estimator_tail(features, *self._tail_weights, self.model.encoder[0]))
 
     def estimate_pooled(self, pooled: Tensor, pixels: int) -> Estimate:

@@ -13,6 +13,7 @@ from .dpcb_stack import DPCBWeights, dpcb_stack, dpcb_weights
 from .dpcg import DPCGWeights, dpcg, dpcg_weights
 from .estimator_tail import TailWeights, estimator_tail, tail_weights
 from .modulate import modulate
+from .next_condition import next_condition
 from .upsampler import upsampler
 from .warmup import warmup
 
@@ -20,6 +21,6 @@ __all__ = [
     "AttentionWeights", "CRBWeights", "ConditionWeights", "DPCBWeights", "DPCGWeights", "TailWeights",
     "attention_weights", "backend", "blur_downsample", "channel_attention", "condition_path", "condition_weights",
     "conv3x3_bias", "conv3x3_bias_lrelu", "conv3x3_scale_residual", "convolution", "crb_stack", "crb_weights", "dpcb",
-    "dpcb_stack", "dpcb_weights", "dpcg", "dpcg_weights", "estimator_tail", "modulate", "tail_weights", "upsampler",
-    "warmup",
+    "dpcb_stack", "dpcb_weights", "dpcg", "dpcg_weights", "estimator_tail", "modulate", "next_condition",
+    "tail_weights", "upsampler", "warmup",
 ]

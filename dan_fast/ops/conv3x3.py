@@ -138,6 +138,26 @@ def _input_gradient_fake(grad: Tensor, weight: Tensor, activated: Tensor | None 
     return torch.empty_like(grad)
 
 
+@torch.library.custom_op("dan_fast::conv3x3_activation_gradient", mutates_args=())
+def activation_gradient(grad: Tensor, weight: Tensor, activated: Tensor, slope: float) -> tuple[Tensor, Tensor]:
+    """``input_gradient`` with ``activated``, and its sum over images and pixels, (C,): that of the bias before it.
+
+    Triton adds up what it has in registers, before it is rounded, in float32, always in the same order.
+    """
+    if chosen_for("conv3x3_input_gradient", grad, weight, activated) == "triton":
+        from dan_fast_kernels import conv3x3 as kernels
+
+        found, total = kernels.activation_gradient(grad, weight, activated, slope)
+        return laid_out_like(found, grad), total
+    found = input_gradient(grad, weight, activated, slope)
+    return found, found.sum((0, 2, 3), dtype=wide_dtype(found))
+
+
+@activation_gradient.register_fake
+def _activation_gradient_fake(grad: Tensor, weight: Tensor, activated: Tensor, slope: float) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(grad), grad.new_empty(grad.shape[1], dtype=wide_dtype(grad))
+
+
 @torch.library.custom_op("dan_fast::conv3x3_weight_gradient", mutates_args=())
 def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """Gradient of the convolution's weight from ``grad``, that of its output for ``x``; laid out like ``weight``.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .backend import recalled, remember
 from .conv3x3 import (
-    bias_gradient,
+    activation_gradient,
     check,
     chosen_for,
     conv3x3_bias_lrelu_ref,
@@ -66,11 +66,10 @@ def _gradients(needed: tuple[bool, ...], grad: Tensor, x: Tensor, weight1: Tenso
     grad_weight2 = weight_gradient(grad_f1, t, weight2) if needed[3] else None
     if not any(needed[:3]):
         return None, None, None, grad_weight2, grad_bias2, grad_scale
-    inner = input_gradient(grad_f1, weight2, activated=t, slope=SLOPE)
+    inner, grad_bias1 = activation_gradient(grad_f1, weight2, t, SLOPE)
     grad_x = input_gradient(inner, weight1, add=grad) if needed[0] else None
     grad_weight1 = weight_gradient(inner, x, weight1) if needed[1] else None
-    grad_bias1 = bias_gradient(inner, bias1) if needed[2] else None
-    return grad_x, grad_weight1, grad_bias1, grad_weight2, grad_bias2, grad_scale
+    return grad_x, grad_weight1, grad_bias1.to(bias1.dtype), grad_weight2, grad_bias2, grad_scale
 
 
 @torch.library.custom_op("dan_fast::dpcb_backward", mutates_args=())

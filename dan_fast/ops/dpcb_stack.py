@@ -72,11 +72,10 @@ def _forward_triton(x: Tensor, scales: Tensor, weight1: Sequence[Tensor], bias1:
     from dan_fast_kernels import conv3x3 as kernels
 
     entry = x = x.contiguous(memory_format=torch.channels_last)
-    by_block = scales.transpose(0, 1).contiguous()
     for n in range(len(weight1)):
         last = n % blocks == blocks - 1
         t = kernels.bias_lrelu(x, weight1[n], bias1[n], SLOPE)
-        x, _ = kernels.scale_residual(t, weight2[n], bias2[n], by_block[n], x, factor=2.0 if last and doubled else 1.0)
+        x, _ = kernels.scale_residual(t, weight2[n], bias2[n], scales[:, n], x, factor=2.0 if last and doubled else 1.0)
         if last and not doubled:
             x = entry = entry + x
     return x

@@ -1,7 +1,7 @@
 """A group of dual-path blocks whose condition is an image: the body of v2's Estimator, for inference.
 
 On the CPU the compiled extension computes both paths of a block in one go, with weights of ``packing``. On a GPU a
-block is four kernels of ``conv3x3`` and one bias.
+block is two launches: the first convolutions of both paths, then the second.
 """
 
 from __future__ import annotations
@@ -78,19 +78,16 @@ def _forward_ref(x: Tensor, z: Tensor, weight1: Sequence[Tensor], bias1: Sequenc
 def _forward_triton(x: Tensor, z: Tensor, weight1: Sequence[Tensor], bias1: Sequence[Tensor], weight2: Sequence[Tensor],
                     bias2: Sequence[Tensor], z_weight1: Sequence[Tensor], z_bias1: Sequence[Tensor],
                     z_weight2: Sequence[Tensor], z_bias2: Sequence[Tensor], doubled: bool) -> Tensor:
-    from dan_fast_kernels import conv3x3 as kernels
+    from dan_fast_kernels import dpcg as kernels
 
     entry = x = x.contiguous(memory_format=torch.channels_last)
-    z = z.contiguous(memory_format=torch.channels_last)
-    ones = x.new_ones(x.shape[:2])
-    last = len(weight1) - 1
+    after: Tensor | None = z
     for n in range(len(weight1)):
-        t = kernels.bias_lrelu(z, z_weight1[n], z_bias1[n], SLOPE)
-        z, f2 = kernels.scale_residual(t, z_weight2[n], z_bias2[n], ones, z, store=True)
-        assert f2 is not None
-        f2 += z_bias2[n][:, None, None]
-        t = kernels.bias_lrelu(x, weight1[n], bias1[n], SLOPE)
-        x, _ = kernels.scale_residual(t, weight2[n], bias2[n], f2, x, factor=2.0 if n == last and doubled else 1.0)
+        assert after is not None
+        t, z_t = kernels.first(x, after, weight1[n], bias1[n], z_weight1[n], z_bias1[n], SLOPE)
+        last = n == len(weight1) - 1
+        x, after = kernels.second(t, z_t, weight2[n], bias2[n], z_weight2[n], z_bias2[n], x, after,
+                                  2.0 if last and doubled else 1.0, last)
     return x if doubled else entry + x
 
 

@@ -17,6 +17,7 @@ from .convolution import convolution
 from .dpcb import dpcb
 from .estimator_tail import estimator_tail
 from .modulate import modulate
+from .next_condition import next_condition
 from .upsampler import SIDE, SMALLEST, upsampler
 
 if TYPE_CHECKING:
@@ -58,8 +59,12 @@ def calls(config: DANConfig, batch: int, height: int, width: int, dtype: torch.d
         yield Call(modulate, {"x": zeros(*image), "f1": zeros(*image), "f2": scale, "bias": zeros(channels)})
     yield from _convolutions(config, (batch, height, width), zeros)
     if config.version == "v2":
-        yield _condition_path(config, batch, zeros)
-        yield _estimator_tail(config, (batch, config.estimator_channels, height, width), zeros)
+        path = _condition_path(config, batch, zeros)
+        tail = _estimator_tail(config, (batch, config.estimator_channels, height, width), zeros)
+        yield path
+        yield tail
+        both = {**tail.arguments, **path.arguments}
+        yield Call(next_condition, {name: value for name, value in both.items() if name != "code"}, False)
 
 
 def _convolutions(config: DANConfig, grid: tuple[int, int, int], zeros: Callable[..., Tensor]) -> Iterator[Call]:

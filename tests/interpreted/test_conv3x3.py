@@ -167,8 +167,35 @@ def test_whole_numbers_come_out_exact(batch, height, width, boxes, swap):
         assert torch.equal(out, (2 * (other + factor * biased)).float()) and torch.equal(stored, conv.float())
     masked = gradient * torch.where(other > 0, 1.0, 0.25)
     assert torch.equal(kernels.input_gradient(x, weight, other, 0.25, None, config), masked.float())
+    found, total = kernels.activation_gradient(x, weight, other, 0.25, config)
+    assert torch.equal(found, masked.float()) and torch.equal(total, masked.sum((0, 2, 3)).float())
     assert torch.equal(kernels.input_gradient(x, weight, None, 0.0, other, config), (gradient + other).float())
     assert torch.equal(kernels.input_gradient(x, weight, None, 0.0, None, config), gradient.float())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bias_gradient_of_a_block_is_summed_before_rounding(dtype):
+    """And is the same in every bit each time."""
+    from dan_fast_kernels import conv3x3 as kernels
+
+    grad, activated = image((3, 16, 13, 9), dtype), image((3, 16, 13, 9), dtype)
+    weight, _ = convolution(16, dtype)
+    exact = torch.nn.grad.conv2d_input(grad.shape, weight.double(), grad.double(), padding=1)
+    exact *= torch.where(activated > 0, 1.0, 0.2)
+    found, total = kernels.activation_gradient(grad, weight, activated, 0.2)
+    assert total.dtype == torch.float32 and total.shape == (16,)
+    assert (total - exact.sum((0, 2, 3))).abs().max() <= 1e-6 * exact.abs().sum((0, 2, 3)).max()
+    again, total_again = kernels.activation_gradient(grad, weight, activated, 0.2)
+    assert torch.equal(found, again) and torch.equal(total, total_again)
+    assert torch.equal(found, kernels.input_gradient(grad, weight, activated, 0.2, None))
+
+
+def test_no_images():
+    from dan_fast_kernels import conv3x3 as kernels
+
+    grad, (weight, _) = image((0, 16, 3, 3)), convolution(16, torch.float32)
+    found, total = kernels.activation_gradient(grad, weight, grad, 0.2)
+    assert found.shape == grad.shape and torch.equal(total, torch.zeros(16))
 
 
 def test_launches_of_a_block(monkeypatch):
@@ -178,7 +205,7 @@ def test_launches_of_a_block(monkeypatch):
 
     def counted(x, weight, out, epilogue, factor, **others):
         epilogues.append((epilogue, others.get("conv") is not None))
-        launch(x, weight, out, epilogue, factor, **others)
+        return launch(x, weight, out, epilogue, factor, **others)
 
     monkeypatch.setattr(kernels, "_launch", counted)
     arguments = case(dpcb, (1, 16, 3, 5))

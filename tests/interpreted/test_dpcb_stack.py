@@ -28,6 +28,18 @@ def test_matches_reference(residual, batch, height, width):
     assert (found - expected).abs().max() <= 2e-6 * expected.abs().max()
 
 
+@pytest.mark.parametrize("of", [
+    lambda s: s.transpose(0, 1).contiguous().transpose(0, 1),
+    lambda s: s.mT.contiguous().mT,
+    lambda s: s[:1].expand_as(s),
+    lambda s: torch.stack((s, s), 2)[:, :, 1],
+], ids=["by block", "transposed", "expanded", "sliced"])
+def test_factors_are_read_where_they_lie(of):
+    restorer, x, scales = case("doubled", 2)
+    expected = dpcb_stack(x, dpcb_weights(restorer), of(scales).contiguous())
+    assert torch.equal(dpcb_stack(x, dpcb_weights(restorer), of(scales)), expected)
+
+
 def test_float16_with_factors_in_float32():
     restorer, x, scales = case("doubled", 2)
     expected = dpcb_stack_ref(x.double(), dpcb_weights(restorer.double()), scales.double())

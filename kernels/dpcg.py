@@ -1,0 +1,159 @@
+"""Triton kernels of ``dan_fast.ops.dpcg``: a block of the Estimator's body in two launches.
+
+A block is four 3x3 convolutions: two of the image x, two of its condition z. The first launch makes the first of both,
+with bias and leaky ReLU: half of its programs work on x, half on z. In the second a program makes, for one tile, the
+second of both and what they are for: ``f2 = conv(t_z) + c2``, ``z <- z + f2``, ``x <- factor * (x + f2 * (conv(t) +
+b2))``. f2 never leaves the registers. Loads and products are those of ``conv3x3``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+from . import configs, conv3x3
+from .conv3x3 import (
+    aligned,
+    boxes_of,
+    descriptors,
+    inside_of,
+    place,
+    pointers,
+    product,
+    sum_by_address,
+    sum_of_boxes,
+    taps_of,
+    values_of,
+)
+
+# Both as ``conv3x3.TILES``. The second launch has two sums in registers, and twice the loads in shared memory.
+FIRST: dict[tuple[int, int], configs.Candidates] = {
+    key: {capability: tuple(config for config in tiles if config["BOXES"] != 3) for capability, tiles in found.items()}
+    for key, found in conv3x3.TILES.items()}
+FIRST[19, 32] = FIRST[19, 64] = {80: (pointers(8, 16, 8, 2), pointers(8, 8, 8, 2))}
+_AMPERE = (pointers(8, 16, 8, 3), pointers(16, 16, 8, 3), pointers(8, 8, 4, 4))
+_HOPPER = (descriptors(16, 16, 8, 3), descriptors(8, 16, 4, 4), pointers(8, 16, 4, 3), descriptors(8, 8, 4, 6))
+_AMPERE_64 = (pointers(8, 16, 8, 3), pointers(8, 8, 4, 3))
+_HOPPER_64 = (descriptors(8, 16, 8, 3, swap=1), descriptors(8, 16, 8, 2, swap=1), descriptors(16, 16, 8, 2, swap=1),
+              descriptors(8, 8, 4, 4, swap=1))
+SECOND: dict[tuple[int, int], configs.Candidates] = {
+    (16, 16): {80: _AMPERE, 90: _HOPPER, 120: _AMPERE},
+    (16, 32): {80: _AMPERE, 90: _HOPPER, 120: _AMPERE},
+    (16, 64): {80: _AMPERE_64, 90: _HOPPER_64, 120: _AMPERE_64},
+    (19, 16): {80: (pointers(8, 16, 8, 2), pointers(8, 8, 4, 3))},
+    (19, 32): {80: (pointers(8, 16, 8, 2), pointers(8, 8, 4, 3))},
+    (19, 64): {80: (pointers(8, 16, 8, 2), pointers(8, 8, 4, 2))},
+    (32, 16): {80: (pointers(8, 8, 8, 2), pointers(4, 8, 4, 2))},
+    (32, 32): {80: (pointers(8, 8, 8, 2), pointers(4, 8, 8, 2))},
+    (32, 64): {80: (pointers(4, 8, 8, 2),)},
+}
+
+
+@triton.jit
+def first_kernel(x, z, weight, z_weight, bias, z_bias, t, z_t, H, W, taps, slope, BOXES: tl.constexpr,
+                 SWAP: tl.constexpr, WIDEN: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
+                 C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+    """Program (i, 0): tile i of ``t``; (i, 1): of ``z_t``. Images and weights are pointers, or descriptors (BOXES)."""
+    if EARLY:
+        gdc_wait()
+    image, y0, x0 = place(H, W, TH, TW)
+    if tl.program_id(1) == 1:  # two branches that multiply would take shared memory twice
+        x, weight, bias, t = z, z_weight, z_bias, z_t
+    if BOXES:
+        total = sum_of_boxes(x, weight, image, y0, x0, taps, False, SWAP, WIDEN, PRECISION, C, TH, TW)
+    else:
+        total = sum_by_address(x, weight, image, y0, x0, H, W, taps, False, SWAP, WIDEN, PRECISION, C, TH, TW)
+    if EARLY:
+        gdc_launch_dependents()
+    total += tl.load(bias + tl.arange(0, C)).to(tl.float32)[None, :]
+    total = tl.where(total > 0, total, total * slope)
+    start, at = values_of(image, y0, x0, H, W, C, TH, TW)
+    tl.store(t + start + at, total.to(t.dtype.element_ty), mask=inside_of(y0, x0, H, W, TH, TW))
+
+
+@triton.jit
+def second_kernel(t, z_t, weight, z_weight, bias, z_bias, x, z, out, z_out, H, W, taps, factor, BOXES: tl.constexpr,
+                  SWAP: tl.constexpr, WIDEN: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
+                  C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+    """Program i: tile i of ``out`` and ``z_out``; of the last block's z nobody asks, there that is None.
+
+    ``t``, ``z_t`` and weights are pointers, or descriptors (BOXES); ``x``, ``z``, ``out`` and ``z_out`` pointers.
+    """
+    if EARLY:
+        gdc_wait()
+    image, y0, x0 = place(H, W, TH, TW)
+    channel = tl.arange(0, C)
+    start, at = values_of(image, y0, x0, H, W, C, TH, TW)
+    weight_at = channel[:, None] * (9 * C) + channel[None, :]
+    total = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
+    f2 = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
+    for tap in range(taps):
+        dy, dx = tap // 3 - 1, tap % 3 - 1
+        if BOXES:
+            z_values = z_t.load([image, y0 + dy, x0 + dx, 0]).reshape(TH * TW, C)
+            z_tap = z_weight.load([0, tap * C])
+            values = t.load([image, y0 + dy, x0 + dx, 0]).reshape(TH * TW, C)
+            tap_weight = weight.load([0, tap * C])
+        else:
+            inside = inside_of(y0 + dy, x0 + dx, H, W, TH, TW)
+            z_values = tl.load(z_t + start + at + (dy * W + dx) * C, mask=inside, other=0.0)
+            z_tap = tl.load(z_weight + weight_at + tap * C)
+            values = tl.load(t + start + at + (dy * W + dx) * C, mask=inside, other=0.0)
+            tap_weight = tl.load(weight + weight_at + tap * C)
+        f2 = product(z_values, z_tap, f2, False, SWAP, WIDEN, PRECISION)
+        total = product(values, tap_weight, total, False, SWAP, WIDEN, PRECISION)
+    if EARLY:
+        gdc_launch_dependents()
+    if SWAP:
+        f2, total = f2.T, total.T
+    inside = inside_of(y0, x0, H, W, TH, TW)
+    f2 += tl.load(z_bias + channel).to(tl.float32)[None, :]
+    if z_out is not None:
+        sum = tl.load(z + start + at, mask=inside, other=0.0).to(tl.float32) + f2
+        tl.store(z_out + start + at, sum.to(z_out.dtype.element_ty), mask=inside)
+    total += tl.load(bias + channel).to(tl.float32)[None, :]
+    total = (total * f2 + tl.load(x + start + at, mask=inside, other=0.0).to(tl.float32)) * factor
+    tl.store(out + start + at, total.to(out.dtype.element_ty), mask=inside)
+
+
+def first(x: Tensor, z: Tensor, weight: Tensor, bias: Tensor, z_weight: Tensor, z_bias: Tensor, slope: float,
+          config: configs.Config | None = None) -> tuple[Tensor, Tensor]:
+    """Leaky ReLU of the convolutions of ``x`` and ``z``, channels_last."""
+    x, z = aligned(x), aligned(z)
+    config = config or conv3x3.chosen(conv3x3.name("dpcg_first"), x, conv3x3.candidates_of(FIRST, x))
+    t, z_t = torch.empty_like(x), torch.empty_like(z)
+    with torch.cuda.device_of(x):
+        first_kernel[(_tiles(x, config), 2)](
+            *_loads(x, z, weight, z_weight, config), bias.contiguous(), z_bias.contiguous(), t, z_t, x.shape[2],
+            x.shape[3], 9, float(slope), BOXES=config["BOXES"], **conv3x3.options(x, config))
+    return t, z_t
+
+
+def second(t: Tensor, z_t: Tensor, weight: Tensor, bias: Tensor, z_weight: Tensor, z_bias: Tensor, x: Tensor, z: Tensor,
+           factor: float, last: bool, config: configs.Config | None = None) -> tuple[Tensor, Tensor | None]:
+    """``factor * (x + f2 * (conv(t) + bias))`` with ``f2 = conv(z_t) + z_bias``; ``z + f2``, but not if ``last``."""
+    t, z_t, x, z = aligned(t), aligned(z_t), aligned(x), aligned(z)
+    config = config or conv3x3.chosen(conv3x3.name("dpcg_second"), t, conv3x3.candidates_of(SECOND, t))
+    out, z_out = torch.empty_like(x), None if last else torch.empty_like(z)
+    with torch.cuda.device_of(x):
+        second_kernel[(_tiles(t, config),)](
+            *_loads(t, z_t, weight, z_weight, config), bias.contiguous(), z_bias.contiguous(), x, z, out, z_out,
+            x.shape[2], x.shape[3], 9, float(factor), BOXES=config["BOXES"], **conv3x3.options(t, config))
+    return out, z_out
+
+
+def _tiles(x: Tensor, config: configs.Config) -> int:
+    return x.shape[0] * triton.cdiv(x.shape[2], config["TH"]) * triton.cdiv(x.shape[3], config["TW"])
+
+
+def _loads(x: Tensor, z: Tensor, weight: Tensor, z_weight: Tensor, config: configs.Config) -> list[Any]:
+    """Images and weights, as the kernels load them."""
+    images, weights = (x, z), (aligned(weight), aligned(z_weight))
+    if not config["BOXES"]:
+        return [*images, *weights]
+    return [*(boxes_of(image, (config["TH"], config["TW"])) for image in images), *map(taps_of, weights)]

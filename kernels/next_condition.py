@@ -1,0 +1,56 @@
+"""Triton kernel of ``dan_fast.ops.next_condition``: the end of an iteration and the beginning of the next.
+
+The second launch of ``estimator_tail`` is one program per image, and so is ``condition_path``, which begins with the
+code that the first ends with: one program does both, with the arithmetic of both.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import condition_path, configs, estimator_tail
+from .condition_path import forward_kernel
+from .estimator_tail import tail_kernel
+
+STAGES = {80: 4, 89: 3, 90: 4}  # of the weights of the path; 89: 99 KB of shared memory
+WARPS = 16  # with 8, as each part alone has, registers would spill
+
+
+@triton.jit
+def tail_and_path_kernel(
+        x, sums, conv_weight, conv_bias, out_weight, out_bias, encoder, kernel, code, windows, features, height, width,
+        parts, of_channel, of_tap, head, head_bias, first, bias1, second, bias2, scales,
+        TAIL_C: tl.constexpr, F: tl.constexpr, TAPS: tl.constexpr, LENGTH: tl.constexpr, ROWS: tl.constexpr,
+        COLUMNS: tl.constexpr, FEATURES: tl.constexpr, CODE: tl.constexpr, CHUNK: tl.constexpr,
+        TAIL_STAGES: tl.constexpr, N: tl.constexpr, BLOCKS: tl.constexpr, DOUBLED: tl.constexpr, C: tl.constexpr,
+        PADDED: tl.constexpr, STAGES: tl.constexpr):
+    """Program b: everything behind the sums of image b, up to the factors of all blocks."""
+    tail_kernel(x, sums, conv_weight, conv_bias, out_weight, out_bias, encoder, kernel, code, windows, features, height,
+                width, parts, of_channel, of_tap, TAIL_C, F, TAPS, LENGTH, ROWS, COLUMNS, FEATURES, CODE, CHUNK,
+                TAIL_STAGES)
+    tl.debug_barrier()  # other threads wrote the code
+    forward_kernel(code, head, head_bias, first, bias1, second, bias2, scales, None, None, N, BLOCKS, DOUBLED, C,
+                   LENGTH, PADDED, STAGES)
+
+
+def forward(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor, out_bias: Tensor, encoder: Tensor,
+            head: Tensor, head_bias: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor,
+            blocks: int, doubled: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Kernel (B, k*k), code (B, c) and factors (B, N, C), all float32."""
+    tail = estimator_tail.launch_sums(x, conv_weight, conv_bias, out_weight, out_bias, encoder)
+    kernel, code, _, _ = tail.results
+    scales = torch.empty(len(x), *weight1.shape[:2], device=x.device)
+    if len(x):
+        path = (head, head_bias, weight1, bias1, weight2, bias2)
+        weights, sizes = condition_path.arguments(code, *path, blocks, doubled)
+        capability = configs.capability(x.device)
+        stages = STAGES[max((known for known in STAGES if known <= capability), default=80)]
+        with torch.cuda.device_of(x):
+            tail_and_path_kernel[(len(x),)](
+                *tail.arguments, *weights, scales, TAIL_C=tail.sizes["C"],
+                TAIL_STAGES=tail.sizes["STAGES"] if tail.sizes["FEATURES"] <= 64 else 1,
+                **{**tail.sizes, **sizes, "STAGES": stages}, num_warps=WARPS)
+    return kernel, code, scales
