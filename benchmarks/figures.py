@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,11 +33,17 @@ class Timing(NamedTuple):
 
 
 def note(**figure: Any) -> None:
-    """Write the figure down, with the section that it is of."""
-    line = json.dumps({"section": os.environ.get("DAN_FAST_SECTION", ""), **figure}, default=str)
+    """Write the figure down, with the section and the device that it is of."""
+    line = json.dumps({"section": os.environ.get("DAN_FAST_SECTION", ""), **figure, "device": device_name()},
+                      default=str)
     print(line, flush=True)
     with Path(os.environ.get("OUT", "."), RESULTS).open("a") as file:
         file.write(line + "\n")
+
+
+@cache
+def device_name() -> str:
+    return torch.cuda.get_device_name(DEVICE) if DEVICE.type == "cuda" else str(DEVICE)
 
 
 def tried(measure: Callable[[], None], **about: Any) -> None:

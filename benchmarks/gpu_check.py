@@ -75,9 +75,9 @@ def sections(*, prebuilt: bool, out: Path) -> list[Section]:
     optional = [flag for module, *flags in (("pytest_timeout", "--timeout=60"), ("xdist", "-n", "6"))
                 if importlib.util.find_spec(module) for flag in flags]
 
-    def tests(name: str, limit: float, file: str) -> Section:
+    def tests(name: str, limit: float, file: str, *options: str) -> Section:
         return Section(name, limit, (python, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *optional,
-                                     f"tests/{file}.py"))
+                                     f"tests/{file}.py", *options))
     build = Section("build", 120, (python, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "."),
                     environment={"DAN_FAST_CUDA": "1"})
     probe = Section("probe", 10, (str(PROBE),))
@@ -86,7 +86,9 @@ def sections(*, prebuilt: bool, out: Path) -> list[Section]:
         Section("env", 20, dry=True), *((probe,) if PROBE.is_file() else ()), Section("fit", 35, dry=True),
         Section("ops", 45, dry=True), tests("t_triton", 55, "test_triton_on_gpu"),
         tests("t_inference", 30, "test_inference_on_gpu"), Section("infer", 45, leaves_out=True, dry=True),
-        tests("t_training", 30, "test_training_on_gpu"), Section("train", 55, leaves_out=True, dry=True),
+        # One of them lasts half a minute by itself: t_clock.
+        tests("t_training", 30, "test_training_on_gpu", "-k", "not clock"),
+        Section("train", 55, leaves_out=True, dry=True),
         Section("profile", 20, leaves_out=True, dry=True), tests("t_blur", 25, "test_blur_downsample_cuda"),
         Section("tune", 70, (python, f"{bench}/tune.py", "--seconds", "55", "--out", str(out / "tuned.json")),
                 leaves_out=True, dry=True),
@@ -96,13 +98,14 @@ def sections(*, prebuilt: bool, out: Path) -> list[Section]:
 
 # Only when they are named.
 def further() -> list[Section]:
-    """Sections that take long, or need tools: sanitizers, and counters of the convolution."""
+    """Sections that take long, or need tools: training by the clock, sanitizers, counters of the convolution."""
     python = sys.executable
     sanitize = (tool("compute-sanitizer"), "--error-exitcode", "3", "--tool")
     pytest = (python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
     # Else a kernel may leave its tensor without leaving the allocator's memory.
     alone = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     return [
+        Section("t_clock", 75, (*pytest, "-k", "clock", "tests/test_training_on_gpu.py")),
         Section("memcheck", 90, (*sanitize, "memcheck", *pytest, "-k", "matches_reference and torch.float16",
                                  "tests/test_triton_on_gpu.py"), environment=alone),
         Section("racecheck", 40, (*sanitize, "racecheck", *pytest, "-k", "small or strides",
@@ -250,7 +253,7 @@ def _that_matter(rows: Sequence[dict]) -> list[dict]:
 
 def _line(row: dict) -> str:
     values = (f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()
-              if value is not None and key != "section")
+              if value is not None and key not in ("section", "device"))
     return f"{row['section']}: {' '.join(values)}"[:230]
 
 
@@ -289,7 +292,8 @@ def why_no_gpu() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="SECTION", help="default: all but the sanitizers and ncu")
+    parser.add_argument("names", nargs="*", metavar="SECTION",
+                        help="default: all but t_clock, memcheck, racecheck and ncu")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "gpu",
                         help="folder for the figures (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="in all (default: %(default)s)")

@@ -43,7 +43,7 @@ def run() -> None:
 
 def _image(name: str, model: dan_fast.DAN, upscaler: dan_fast.Upscaler, size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    about = {"network": name, "size": f"{size[1]}x{size[0]}", "dtype": str(upscaler.plan.dtype), "device": str(DEVICE)}
+    about = {"network": name, "size": f"{size[1]}x{size[0]}", "dtype": str(upscaler.plan.dtype)}
     large = size[0] * size[1] > LARGE
     firsts = [_seconds(lambda: upscaler(pixels, wants_kernel=False)) for _ in range(3)]
     calls = [_seconds(lambda: upscaler(pixels, wants_kernel=False)) for _ in range(3 if large else 11)]
@@ -55,8 +55,8 @@ def _image(name: str, model: dan_fast.DAN, upscaler: dan_fast.Upscaler, size: tu
     note(what="stages in ms, kernels launched one by one", **_stages(upscaler, pixels), **about)
     if large:
         return
-    found = torch.from_numpy(upscaler(pixels, wants_kernel=False).image).to(DEVICE).permute(2, 0, 1)[None] / 255
     lr = torch.from_numpy(pixels).to(DEVICE).permute(2, 0, 1)[None].float() / 255
+    found = upscaler(lr, wants_kernel=False).image  # not rounded to 8 bits
     plain = copy.deepcopy(model).to(DEVICE, upscaler.plan.dtype).to(memory_format=torch.channels_last)
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
         truth = copy.deepcopy(model).to(DEVICE)(lr).sr.clamp(0, 1)
