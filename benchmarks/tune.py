@@ -14,14 +14,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from dan_fast_kernels import configs
 from gpu import captured
 
-from dan_fast import DANConfig, ops
+from dan_fast import DAN, DANConfig, ops
 from dan_fast.files import atomic_path
 from dan_fast.training.presets import PRESETS
 
@@ -89,11 +89,27 @@ def steps() -> Iterator[Callable[[], None]]:
         for batch, height, width, learns in SHAPES:
             for network in NETWORKS:
                 config: DANConfig = PRESETS[network].config
+                if config.version == "v2" and not learns:
+                    yield partial(estimator_body, config, batch, height, width, dtype)
                 for gradients in (False, True)[:1 + learns]:
                     for call in warmup.calls(config, batch, height, width, dtype, "cuda"):
                         if call.learns or not gradients:
                             warmup.fill(call)
                             yield partial(one, call, gradients)
+
+
+def estimator_body(config: DANConfig, batch: int, height: int, width: int, dtype: torch.dtype) -> None:
+    """Whose two kernels have configurations of their own; it is for inference."""
+    with torch.inference_mode():
+        ops.dpcg(*_estimator_body(config, batch, height, width, dtype))
+
+
+@cache
+def _estimator_body(config: DANConfig, batch: int, height: int, width: int, dtype: torch.dtype) -> tuple:
+    estimator = DAN(config).Estimator.requires_grad_(False).to("cuda", dtype).to(memory_format=torch.channels_last)
+    x, z = (torch.randn(batch, config.estimator_channels, height, width, device="cuda", dtype=dtype)
+            for _ in range(2))
+    return x, z, ops.dpcg_weights(estimator)
 
 
 def one(call, gradients: bool) -> None:
