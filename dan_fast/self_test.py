@@ -290,12 +290,15 @@ _OTHERS: dict[str, Callable[[torch.device], str]] = {
 @contextmanager
 def _left_out(*parts: str) -> Iterator[None]:
     """Without these parts too."""
-    before = os.environ.get(VARIABLE, "")
+    before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = ",".join(filter(None, (before, *parts)))
     try:
         yield
     finally:
-        os.environ[VARIABLE] = before
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
 
 
 def _main(parts: Sequence[str], device: torch.device) -> int:

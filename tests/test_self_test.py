@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import pytest
@@ -78,6 +79,7 @@ def test_plans_and_graphs_where_there_is_no_gpu():
     assert self_test.check("training_plan", torch.device("cpu")) == ""
     assert self_test.check("training_graphs", torch.device("cpu")) == ""
     assert self_test.check("inference_graphs", torch.device("cpu")) == "no pass was replayed"
+    assert VARIABLE not in os.environ  # it was not set before
 
 
 @pytest.mark.parametrize("found, code, says", [
