@@ -53,7 +53,7 @@ def references(name: str) -> dict[str, dan_fast.DAN]:
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[1]}x{size[0]}")
 @pytest.mark.parametrize("batch", [1, 8])
 @pytest.mark.parametrize("kernel_from", ["image", "crop"])
-def test_upscaler(compare, benchmark, name, size, batch, kernel_from):
+def test_upscaler(compare, benchmark, capsys, name, size, batch, kernel_from):
     pixels = batch * size[0] * size[1]
     if DEVICE.type == "cpu" and pixels > (2_000_000 if name == "v2-small" else 200_000):
         pytest.skip("takes minutes on a CPU")
@@ -75,7 +75,8 @@ def test_upscaler(compare, benchmark, name, size, batch, kernel_from):
         facts = {}
     # What takes long to compile comes afterwards: our own time is known by then.
     own = min(timeit.repeat(fast, number=1, repeat=3))
-    print(f"{name} {images.shape}: {1000 * own:.2f} ms", flush=True)
+    with capsys.disabled():
+        print(f"{name} {images.shape}: {1000 * own:.2f} ms", flush=True)
     models = references(name)
     work = {label: lambda model=model: plainly(model, images) for label, model in models.items()}
     compare(fast, work, rounds=3 if pixels * (1 if name == "v2-small" else 14) > 500_000 else 9, device=DEVICE.type,

@@ -15,14 +15,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from dan_fast_kernels import configs
 from figures import DEVICE, DRY, alive, error, graph_time
 
-from dan_fast import DANConfig, ops
+from dan_fast import DAN, DANConfig, ops
 from dan_fast.errors import DanFastError
 from dan_fast.files import atomic_path
 from dan_fast.self_test import BOUND, poisoned
@@ -35,7 +35,9 @@ GAIN = 1.03
 
 # Networks, batch and size of LR images, whether they learn: one photo, a large one, training.
 NETWORKS = ("v2-x4", "v2-0.3M-x4", "v1-x4")
-SHAPES = ((1, 510, 340, False), (64, 64, 64, True), (1, 64, 64, False)) if not DRY else ((1, 5, 7, True),)
+SHAPES = ((1, 510, 340, False), (64, 64, 64, True), (1, 64, 64, False))
+if DRY:
+    SHAPES = ((1, 5, 7, False), (1, 5, 7, True), (1, 5, 7, False))
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 Key = tuple[str, str]
@@ -100,11 +102,28 @@ def steps() -> Iterator[Step]:
         for batch, height, width, learns in SHAPES:
             for network in NETWORKS:
                 config: DANConfig = PRESETS[network].config
+                if config.version == "v2" and not learns:
+                    yield partial(estimator_body, config, batch, height, width, dtype)
                 for gradients in (False, True)[:1 + learns]:
                     for call in warmup.calls(config, batch, height, width, dtype, DEVICE):
                         if call.learns or not gradients:
                             warmup.fill(call)
                             yield partial(one, call, gradients)
+
+
+def estimator_body(config: DANConfig, batch: int, height: int, width: int, dtype: torch.dtype
+                   ) -> tuple[torch.Tensor, ...]:
+    """Whose two kernels have configurations of their own; it is for inference."""
+    with torch.inference_mode():
+        return (ops.dpcg(*_estimator_body(config, batch, height, width, dtype)),)
+
+
+@cache
+def _estimator_body(config: DANConfig, batch: int, height: int, width: int, dtype: torch.dtype) -> tuple:
+    estimator = DAN(config).Estimator.requires_grad_(False).to(DEVICE, dtype).to(memory_format=torch.channels_last)
+    x, z = (torch.randn(batch, config.estimator_channels, height, width, device=DEVICE, dtype=dtype)
+            for _ in range(2))
+    return x, z, ops.dpcg_weights(estimator)
 
 
 def one(call, gradients: bool) -> tuple[torch.Tensor, ...]:

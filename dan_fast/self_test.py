@@ -31,6 +31,8 @@ from .inference import Upscaler
 from .model import DAN
 from .ops.blur_downsample import blur_downsample_ref
 from .ops.conv3x3 import conv3x3_scale_residual_ref
+from .ops.dpcb_stack import dpcb_stack_ref
+from .ops.dpcg import dpcg_ref
 from .training.settings import TrainingSettings
 from .training.step import TrainingStep, unroll
 
@@ -124,6 +126,27 @@ def _kernel(part: str, device: torch.device) -> str:
                 return reason
     assert known, f"no operator runs the kernel {part}"
     return ""
+
+
+def _conv3x3(device: torch.device) -> str:
+    return _kernel("conv3x3", device) or _bodies(device)
+
+
+def _bodies(device: torch.device) -> str:
+    """Of v2's Restorer and Estimator, which have kernels of the convolution's family."""
+    _, height, width = SHAPE if device.type == "cuda" else SHAPE_ON_CPU
+    # Parts of torch modules are declared as anything.
+    model: Any = DAN(NETWORKS[0]).requires_grad_(False).to(device, torch.bfloat16)
+    exact = copy.deepcopy(model).double()
+    x, z = (torch.randn(2, model.config.estimator_channels, height, width, device=device).bfloat16() for _ in range(2))
+    image = torch.randn(2, model.config.channels, height, width, device=device).bfloat16()
+    scales = torch.randn(2, 1, model.config.channels, device=device)
+    with torch.no_grad(), left_out("descriptors", "programmatic_launch"), ops.backend("triton"), poisoned():
+        found = {"dpcg": ops.dpcg(x, z, ops.dpcg_weights(model.Estimator)),
+                 "dpcb_stack": ops.dpcb_stack(image, ops.dpcb_weights(model.Restorer), scales)}
+    right = {"dpcg": dpcg_ref(x.double(), z.double(), ops.dpcg_weights(exact.Estimator)),
+             "dpcb_stack": dpcb_stack_ref(image.double(), ops.dpcb_weights(exact.Restorer), scales.double())}
+    return _far("a body", found, right)
 
 
 def _results(operator: Callable, arguments: dict[str, Any], learns: bool) -> dict[str, Tensor]:
@@ -266,19 +289,23 @@ def _training_plan(device: torch.device) -> str:
 
 
 _OTHERS: dict[str, Callable[[torch.device], str]] = {
-    "blur_downsample": _blur_downsample, "descriptors": _descriptors, "programmatic_launch": _programmatic_launch,
-    "inference_graphs": _inference_graphs, "training_graphs": _training_graphs, "training_plan": _training_plan}
+    "conv3x3": _conv3x3, "blur_downsample": _blur_downsample, "descriptors": _descriptors,
+    "programmatic_launch": _programmatic_launch, "inference_graphs": _inference_graphs,
+    "training_graphs": _training_graphs, "training_plan": _training_plan}
 
 
 @contextmanager
 def left_out(*parts: str) -> Iterator[None]:
     """Without these parts too."""
-    before = os.environ.get(VARIABLE, "")
+    before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = ",".join(filter(None, (before, *parts)))
     try:
         yield
     finally:
-        os.environ[VARIABLE] = before
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
 
 
 @contextmanager

@@ -45,6 +45,7 @@ def test_loads_take_shared_memory_once():
             assert assert_fits(launch, 90).shared <= launch.options["num_stages"] * stage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tf32", [False, True], ids=["ieee", "tf32"])
 @pytest.mark.parametrize("channels", TRITON_CHANNELS)
 @pytest.mark.parametrize("capability", CAPABILITIES)
