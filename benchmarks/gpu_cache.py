@@ -2,20 +2,21 @@
 
 Kernels are compiled where they would be launched, on CPU tensors, by Triton's own launchers with a driver that stands
 for a GPU of capability 9.0; nothing runs. What is launched: the calls of the GPU tests and of the self-test, every
-configuration of the convolutions, whole passes and training steps of the networks. A section of gpu-check that has to
-compile all the same takes longer, no more.
+configuration of the convolutions and of what else inference runs, whole passes and training steps of the networks. A
+section of gpu-check that has to compile all the same takes longer, no more.
 """
 
 from __future__ import annotations
 
 import collections
 import copy
+import io
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 STUB = "DAN_FAST_STUB"
@@ -38,6 +39,7 @@ if __name__ == "__main__":
 
 import torch  # noqa: E402
 import triton.backends.nvidia.driver as nvidia  # noqa: E402
+import tune  # noqa: E402
 from dan_fast_kernels import configs, conv3x3, convolution  # noqa: E402
 from dan_fast_kernels.without import PARTS  # noqa: E402
 
@@ -191,6 +193,20 @@ def _configurations(compiler: Compiler) -> None:
                                       config)
 
 
+def _candidates(compiler: Compiler) -> None:
+    """Of all kernels of inference, in bfloat16, as tune.py tries them."""
+    choose = configs.choose
+    tuner, tune.DEVICE, tune.DTYPES = tune.Tuner(CAPABILITY), CPU, (torch.bfloat16,)
+    tune.SHAPES = tuple(shape for shape in tune.SHAPES if not shape[-1])
+    configs.choose = tuner.choose
+    try:
+        for step in tune.steps():
+            with redirect_stdout(io.StringIO()):  # that it computes nothing
+                tuner.tune(step, lambda step: 0.0)
+    finally:
+        configs.choose = choose
+
+
 def _network(name: str) -> dan_fast.DAN:
     config = get_preset(name).config
     return dan_fast.DAN(config, torch.rand(config.kernel_size**2, config.code_length) / 100).eval()
@@ -221,7 +237,7 @@ def main() -> None:
     step._planned = lambda model, lr: True  # as on a GPU
     iteration.COLLAPSE_FROM = 10**9  # no Triton kernel is in it
     for what, fill in (("configurations", _configurations), ("inference", _inference), ("training", _training),
-                       ("self-test", _self_test), ("tests", _tests)):
+                       ("self-test", _self_test), ("tests", _tests), ("tuning", _candidates)):
         fill(compiler)
         compiler.said(what)
     folder = Path(os.environ.get("TRITON_CACHE_DIR", "~/.triton/cache"))

@@ -200,12 +200,12 @@ def test_the_checkout_runs_as_it_is_where_it_was_carried_to(load, check, tmp_pat
     cache = tmp_path / "there" / "cache"
     (tmp_path / "here" / "cache").mkdir(parents=True)
     (tmp_path / "here" / "cache" / "kernel").write_text("compiled")
-    archive, note = tmp_path / "triton.tgz", tmp_path / "revision"
+    archive, note = tmp_path / "triton.txz", tmp_path / "revision"
     carried = tmp_path / "dan_fast_kernels" / "_C.abi3.so"
     carried.parent.mkdir()
     carried.write_text("not read here")
     monkeypatch.setattr(load("gpu_carry"), "CARRY", tmp_path)
-    with tarfile.open(archive, "w:gz") as file:
+    with tarfile.open(archive, "w:xz") as file:
         file.add(tmp_path / "here" / "cache", "cache")
     note.write_text("abc123-dirty\n")
     for name, value in (("ARCHIVE", archive), ("CACHE", cache), ("REVISION", note)):
