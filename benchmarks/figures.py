@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
 import sys
+import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,21 +33,50 @@ class Timing(NamedTuple):
 
 
 def note(**figure: Any) -> None:
-    """Write the figure down, with the section that it is of."""
-    line = json.dumps({"section": os.environ.get("DAN_FAST_SECTION", ""), **figure}, default=str)
+    """Write the figure down, with the section and the device that it is of."""
+    line = json.dumps({"section": os.environ.get("DAN_FAST_SECTION", ""), **figure, "device": device_name()},
+                      default=str)
     print(line, flush=True)
     with Path(os.environ.get("OUT", "."), RESULTS).open("a") as file:
         file.write(line + "\n")
 
 
+@cache
+def device_name() -> str:
+    return torch.cuda.get_device_name(DEVICE) if DEVICE.type == "cuda" else str(DEVICE)
+
+
 def tried(measure: Callable[[], None], **about: Any) -> None:
-    """``measure()``; if it fails, that is a figure, and the section goes on."""
+    """``measure()``; if it fails, that is a figure, and the section goes on as long as the device does."""
     try:
         measure()
     except Exception as error:
         note(**about, FAILED=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-        if "CUDA error" in str(error):  # after that nothing works any more in this process
+        if not alive():
             sys.exit(3)
+
+
+def alive() -> bool:
+    """Whether the device does anything more for this process: after an illegal access it does not."""
+    try:
+        synchronize()
+    except RuntimeError:
+        return False
+    return True
+
+
+def under_load(load: Callable[[], object], query: str) -> dict[str, str]:
+    """What nvidia-smi says of ``query``'s fields, while ``load`` is called."""
+    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]
+    end = time.monotonic() + 5
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as asked:
+        while asked.poll() is None and time.monotonic() < end:
+            load()
+            synchronize()
+        asked.kill()
+        assert asked.stdout is not None
+        said = asked.stdout.readline().strip().split(", ")
+    return dict(zip(query.split(","), said, strict=False))
 
 
 def synchronize() -> None:

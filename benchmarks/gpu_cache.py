@@ -1,8 +1,9 @@
 """Fills Triton's cache for an H100 or H200 on a machine without a GPU; ``gpu_carry.py`` calls it.
 
 Kernels are compiled where they would be launched, on CPU tensors, by Triton's own launchers with a driver that stands
-for a GPU of capability 9.0; nothing runs. What is launched: the calls of the GPU tests, every configuration of the
-convolutions, whole passes and training steps of the networks.
+for a GPU of capability 9.0; nothing runs. What is launched: the calls of the GPU tests and of the self-test, every
+configuration of the convolutions, whole passes and training steps of the networks. A section of gpu-check that has to
+compile all the same takes longer, no more.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 STUB = "DAN_FAST_STUB"
@@ -37,6 +39,7 @@ if __name__ == "__main__":
 import torch  # noqa: E402
 import triton.backends.nvidia.driver as nvidia  # noqa: E402
 from dan_fast_kernels import configs, conv3x3, convolution  # noqa: E402
+from dan_fast_kernels.without import PARTS  # noqa: E402
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from operator_cases import NETWORKS, SHAPES  # noqa: E402
@@ -47,11 +50,15 @@ from triton.runtime.jit import JITFunction  # noqa: E402
 import dan_fast  # noqa: E402
 import dan_fast.training.iteration as iteration  # noqa: E402
 import dan_fast.training.step as step  # noqa: E402
-from dan_fast import ops  # noqa: E402
+from dan_fast import ops, self_test  # noqa: E402
+from dan_fast.degradation.pipeline import Degradation  # noqa: E402
+from dan_fast.errors import DanFastError  # noqa: E402
 from dan_fast.inference.alternate import Whole, alternate  # noqa: E402
 from dan_fast.training.presets import get_preset  # noqa: E402
+from dan_fast.training.settings import TrainingSettings  # noqa: E402
 
 CAPABILITY = 90
+CPU = torch.device("cpu")
 
 
 class Hopper:
@@ -107,17 +114,65 @@ class Compiler:
         print(f"{what}: {len(self.kernels)} kernels, {time.monotonic() - self._start:.0f} s", flush=True)
 
 
-def _tests() -> None:
-    """The calls of tests/test_triton_on_gpu.py."""
+def _self_test(compiler: Compiler) -> None:
+    """Nothing runs, so all would be off at the first comparison."""
+    def same(what: str, found: object, exact: object) -> str:
+        return ""
+
+    before, self_test._far = self_test._far, same
+    shape, self_test.SHAPE_ON_CPU = self_test.SHAPE_ON_CPU, self_test.SHAPE
+    try:
+        for part in PARTS:
+            if part in ("blur_downsample", "programmatic_launch"):  # C++; needs a GPU
+                continue
+            with suppress(DanFastError):  # numbers that are not finite
+                self_test.check(part, CPU)
+    finally:
+        self_test._far, self_test.SHAPE_ON_CPU = before, shape
+    chain, _ = self_test.convolutions(CPU)
+    chain()
+    with self_test.left_out("programmatic_launch"):
+        chain()
+
+
+def _tests(compiler: Compiler) -> None:
+    """Of tests/test_triton_on_gpu.py, test_inference_on_gpu.py and test_training_on_gpu.py."""
     warmup = sys.modules[ops.warmup.__module__]
     with torch.backends.cudnn.flags(allow_tf32=False):
         for shape, dtype in SHAPES:
             for config in NETWORKS.values():
                 for call in warmup.calls(config, *shape, dtype, "cpu"):
                     warmup.run(call, True)
+        for name in ("v2-x4", "v2-0.3M-x4", "v1-x4"):
+            _passes(name, torch.float32, (40, 56), (150, 130))
+        _passes("v2-0.3M-x4", torch.float32, (48, 40), (20, 24))
+        with self_test.left_out("programmatic_launch"):
+            _passes("v2-x4", torch.float32, (40, 56))
+    for name in ("v2-x4", "v2-0.3M-x4", "v1-x4"):
+        for dtype in (torch.bfloat16, torch.float16):
+            _passes(name, dtype, (48, 64))
+    for gradient in ("last", "all"):
+        for bf16 in (False, True):
+            _step(dan_fast.DANConfig(scale=2, gradient=gradient, channels=16, groups=1, blocks=1, estimator_channels=16,
+                                     estimator_blocks=1, upsampler="direct", group_residual="plain"), bf16, patch=16)
 
 
-def _configurations() -> None:
+def _passes(name: str, dtype: torch.dtype, *sizes: tuple[int, int]) -> None:
+    plan = dan_fast.Upscaler(_network(name), dtype=dtype).plan
+    for size in sizes:
+        with torch.inference_mode():
+            alternate(plan, Whole(plan, torch.rand(1, 3, *size)), 2, kernel=True)
+
+
+def _step(config: dan_fast.DANConfig, bf16: bool, patch: int) -> None:
+    model = dan_fast.DAN(config, torch.rand(config.kernel_size**2, config.code_length) / 100)
+    take = step.TrainingStep(model, copy.deepcopy(model).requires_grad_(False), Degradation.setting1(config.scale),
+                             TrainingSettings(batch=4, patch=patch), bf16=bf16)
+    hr = torch.zeros(4, 3, patch * config.scale, patch * config.scale, dtype=torch.uint8)
+    take(hr, seed=0, learning_rate=1e-3, average_weight=0.1, iterations=2)
+
+
+def _configurations(compiler: Compiler) -> None:
     """Of the convolutions, in bfloat16, for sizes that are and are not multiples of 16."""
     def image(channels: int, *size: int) -> torch.Tensor:
         return torch.zeros(1, channels, *size, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
@@ -145,24 +200,17 @@ def _inference(compiler: Compiler) -> None:
     """Small images stand for large ones of the same divisibility."""
     for name in ("v2-x4", "v2-0.3M-x4", "v1-x4"):
         for dtype in (torch.bfloat16, torch.float32):
-            plan = dan_fast.Upscaler(_network(name), dtype=dtype).plan
-            for size, height, width in (("small", 16, 16), ("medium", 20, 30), ("medium", 20, 14), ("large", 24, 32)):
+            for size, *image in (("small", (16, 16)), ("medium", (20, 30), (20, 14)), ("large", (24, 32))):
                 compiler.size = size
-                with torch.inference_mode():
-                    alternate(plan, Whole(plan, torch.rand(1, 3, height, width)), 2, kernel=True)
+                _passes(name, dtype, *image)
             compiler.size = ""
 
 
 def _training(compiler: Compiler) -> None:
     """Steps in bfloat16 of 64 patches of 64x64."""
-    step._planned = lambda model, lr: True
-    iteration.COLLAPSE_FROM = 10**9  # no Triton kernel is in it
     compiler.size = "medium"
     for name in ("v2-x4", "v2-0.3M-x4"):
-        preset, model = get_preset(name), _network(name).train()
-        take = step.TrainingStep(model, copy.deepcopy(model).requires_grad_(False), preset.degradation, preset.training,
-                                 bf16=True)
-        take(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), seed=0, learning_rate=1e-3, average_weight=0.1, iterations=2)
+        _step(get_preset(name).config, True, patch=16)
     compiler.size = ""
 
 
@@ -170,10 +218,10 @@ def main() -> None:
     torch.set_num_threads(1)
     compiler = Compiler()
     compiler.install()
-    for what, work in (("tests", _tests), ("configurations", _configurations)):
-        work()
-        compiler.said(what)
-    for what, fill in (("inference", _inference), ("training", _training)):
+    step._planned = lambda model, lr: True  # as on a GPU
+    iteration.COLLAPSE_FROM = 10**9  # no Triton kernel is in it
+    for what, fill in (("configurations", _configurations), ("inference", _inference), ("training", _training),
+                       ("self-test", _self_test), ("tests", _tests)):
         fill(compiler)
         compiler.said(what)
     folder = Path(os.environ.get("TRITON_CACHE_DIR", "~/.triton/cache"))

@@ -3,9 +3,9 @@
     python benchmarks/gpu_carry.py [--probe FILE.cu]
 
 For a machine that is lent for minutes and reaches no network. ``python`` is of an environment with the CUDA build of
-torch and the Triton that it has. The folder ``.carry``, which git ignores, gets Triton's cache, filled for sm_90 by
-Triton's own launchers, a compiled probe if one is named, and the revision; ``kernels/`` gets the extension, built with
-CUDA and stripped. There, with both folders at their places:
+torch and the Triton that it has. The folder ``.carry``, which git ignores, gets the extension, built with CUDA and
+stripped (that in ``kernels/`` stays as it is), Triton's cache, filled for sm_90 by Triton's own launchers, a compiled
+probe if one is named, and the revision. There, with this folder in its place:
 
     python3 benchmarks/gpu_check.py --prebuilt --seconds 430 --out FOLDER
 
@@ -30,6 +30,7 @@ CARRY = ROOT / ".carry"
 ARCHIVE = CARRY / "triton.tgz"
 PROBE = CARRY / "probe"
 REVISION = CARRY / "revision"
+EXTENSION = "dan_fast_kernels/_C*.so"  # within it
 # Not the user's temporary folder: that may lie elsewhere there.
 CACHE = Path("/tmp/dan-fast-triton")
 
@@ -44,13 +45,13 @@ def main() -> int:
     def done(what: str) -> None:
         print(f"{time.monotonic() - start:4.0f} s: {what}", flush=True)
 
-    subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=ROOT, check=True,
-                   env={**os.environ, "DAN_FAST_CUDA": "1"})
-    extension, = ROOT.glob("kernels/_C*.so")
+    subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--build-lib", CARRY, "--build-temp",
+                    ROOT / "build" / "carry"], cwd=ROOT, check=True, env={**os.environ, "DAN_FAST_CUDA": "1"})
+    extension, = CARRY.glob(EXTENSION)
     subprocess.run(["strip", "-s", extension], check=True)
     done(f"{extension.relative_to(ROOT)}, {_mib(extension)} MiB")
     with tempfile.TemporaryDirectory() as site:
-        (Path(site) / "dan_fast_kernels").symlink_to(ROOT / "kernels")
+        link_kernels(Path(site))
         shutil.rmtree(CACHE, ignore_errors=True)
         path = os.pathsep.join((site, str(ROOT)))
         subprocess.run([sys.executable, "benchmarks/gpu_cache.py"], cwd=ROOT, check=True,
@@ -65,9 +66,19 @@ def main() -> int:
     from gpu_check import revision
 
     REVISION.write_text(revision() + "\n")
-    print(f"Take along {CARRY.relative_to(ROOT)} and {extension.relative_to(ROOT)}; there:\n"
+    size = sum(path.stat().st_size for path in CARRY.rglob("*")) / 2**20
+    print(f"Take along {CARRY.relative_to(ROOT)}, {size:.1f} MiB; there:\n"
           "    python3 benchmarks/gpu_check.py --prebuilt --seconds 430 --out FOLDER")
     return 0
+
+
+def link_kernels(site: Path) -> None:
+    """Makes ``dan_fast_kernels`` of the folder ``site``: the checkout's kernels, and the extension that was carried."""
+    package = site / "dan_fast_kernels"
+    package.mkdir()
+    files = [*ROOT.glob("kernels/*.py"), *ROOT.glob("kernels/*.json")]
+    for path in (*files, *(list(CARRY.glob(EXTENSION)) or ROOT.glob("kernels/_C*.so"))):
+        (package / path.name).symlink_to(path)
 
 
 def _mib(path: Path) -> str:

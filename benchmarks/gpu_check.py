@@ -8,8 +8,9 @@
 A section is a process with a limit of its own; when its time is up it is asked to stop, then ended with all its
 children. The limits add up to less than the time there is, but for the last two, which get what is left. Figures are
 in ``results.jsonl`` in the folder as soon as they are known, all output in ``log.txt``, tuned choices in
-``tuned.json``. Parts that the section ``fit`` finds unfit are left out in ``infer``, ``train`` and ``profile``. What
-failed, the figures that matter and one line on each section are printed last, in at most 12,000 characters.
+``tuned.json``. Parts that the section ``fit`` finds unfit are left out in ``infer``, ``train``, ``profile`` and
+``tune``, and so are those that ``DAN_FAST_WITHOUT`` names. What failed, the figures that matter and one line on each
+section are printed last, in at most 12,000 characters.
 
 Needs a CUDA build of torch and what ``pip install '.[test]'`` brings. Exit code: 0, or 1 if a section failed, or 2
 without a GPU.
@@ -34,15 +35,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpu_carry import ARCHIVE, CACHE, PROBE, REVISION
+from gpu_carry import ARCHIVE, CACHE, PROBE, REVISION, link_kernels
 
 ROOT = Path(__file__).parents[1]
 RESULTS = "results.jsonl"
+WITHOUT = "DAN_FAST_WITHOUT"  # kernels/without.py
 SECONDS = 540.0
 GRACE = 4.0  # for a section to stop when it is asked to
 LEAST = 8.0  # seconds that a section is begun with
 OUTPUT = 12_000  # characters that are printed last
-LOG = 2_000_000  # characters of a section's output that are kept
+LOG = 1_000_000  # bytes of a section's output that are kept
 
 
 @dataclass(frozen=True)
@@ -73,54 +75,69 @@ def sections(*, prebuilt: bool, out: Path) -> list[Section]:
     optional = [flag for module, *flags in (("pytest_timeout", "--timeout=60"), ("xdist", "-n", "6"))
                 if importlib.util.find_spec(module) for flag in flags]
 
-    def tests(name: str, limit: float, *files: str) -> Section:
+    def tests(name: str, limit: float, *files: str, but: str = "") -> Section:
         return Section(name, limit, (python, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *optional,
-                                     *(f"tests/{file}.py" for file in files)))
+                                     *(f"tests/{file}.py" for file in files), *(("-k", f"not {but}") if but else ())))
     build = Section("build", 120, (python, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "."),
                     environment={"DAN_FAST_CUDA": "1"})
     probe = Section("probe", 10, (str(PROBE),))
     return [
         *(() if prebuilt else (build,)),
-        Section("env", 20, dry=True), *((probe,) if PROBE.is_file() else ()), Section("fit", 25, dry=True),
+        Section("env", 20, dry=True), *((probe,) if PROBE.is_file() else ()), Section("fit", 35, dry=True),
         Section("ops", 45, dry=True),
         tests("t_triton", 55, "test_triton_on_gpu", "interpreted/test_dpcg", "interpreted/test_dpcb_stack"),
         tests("t_inference", 30, "test_inference_on_gpu"), Section("infer", 45, leaves_out=True, dry=True),
-        tests("t_training", 30, "test_training_on_gpu"), Section("train", 55, leaves_out=True, dry=True),
+        # One of them lasts half a minute by itself: t_clock.
+        tests("t_training", 30, "test_training_on_gpu", but="clock"),
+        Section("train", 55, leaves_out=True, dry=True),
         Section("profile", 20, leaves_out=True, dry=True), tests("t_blur", 25, "test_blur_downsample_cuda"),
-        Section("tune", 70, (python, f"{bench}/tune.py", "--seconds", "55", "--out", str(out / "tuned.json"))),
+        Section("tune", 70, (python, f"{bench}/tune.py", "--seconds", "55", "--out", str(out / "tuned.json")),
+                leaves_out=True, dry=True),
         Section("compile", 90, dry=True),
     ]
 
 
 # Only when they are named.
 def further() -> list[Section]:
-    """Sections that take long, or need tools: sanitizers, and counters of the convolution."""
+    """Sections that take long, or need tools: training by the clock, sanitizers, counters of the convolution."""
     python = sys.executable
-    sanitize = ("compute-sanitizer", "--error-exitcode", "3", "--tool")
+    sanitize = (tool("compute-sanitizer"), "--error-exitcode", "3", "--tool")
     pytest = (python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
     # Else a kernel may leave its tensor without leaving the allocator's memory.
     alone = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     return [
+        Section("t_clock", 75, (*pytest, "-k", "clock", "tests/test_training_on_gpu.py")),
         Section("memcheck", 90, (*sanitize, "memcheck", *pytest, "-k", "matches_reference and torch.float16",
                                  "tests/test_triton_on_gpu.py"), environment=alone),
         Section("racecheck", 40, (*sanitize, "racecheck", *pytest, "-k", "small or strides",
                                   "tests/test_blur_downsample_cuda.py"), environment=alone),
-        Section("ncu", 40, ("ncu", "--clock-control", "none", "--set", "full", "-k",
-                            "regex:descriptor_kernel|rows_kernel", "-s", "20", "-c", "2", python, str(Path(__file__)),
-                            "--section", "profile")),
+        # Ends after them: PyTorch's profiler, which comes next, cannot count beside it.
+        Section("ncu", 40, (tool("ncu"), "--clock-control", "none", "--set", "full", "-k",
+                            "regex:(descriptor|rows)_kernel", "-s", "20", "-c", "2", "--kill", "yes", python,
+                            str(Path(__file__)), "--section", "profile")),
     ]
 
 
-def run(section: Section, limit: float, environment: dict[str, str]) -> Outcome:
-    """The section, ended with all its processes after ``limit`` seconds."""
-    start = time.monotonic()
-    failure = ""
+def tool(name: str) -> str:
+    """Of the CUDA toolkit, which need not be on the PATH."""
+    folders = (os.environ.get("CUDA_HOME"), "/usr/local/cuda")
+    found = shutil.which(name) or next((path for folder in filter(None, folders)
+                                        if (path := shutil.which(name, path=f"{folder}/bin"))), None)
+    return found or name
+
+
+def run(section: Section, limit: float, environment: dict[str, str], log: Path) -> Outcome:
+    """The section, ended with all its processes after ``limit`` seconds; ``log`` gets its output while it runs."""
+    begin, failure = time.monotonic(), ""
     command = section.command or (sys.executable, str(Path(__file__)), "--section", section.name)
-    with tempfile.TemporaryFile("w+", errors="replace") as log:
+    with log.open("ab") as file:
+        file.write(f"\n===== {section.name}\n".encode())
+        file.flush()
+        start = file.tell()
         try:
             # In the background of a script interrupts are ignored, which processes would inherit.
             process = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "DAN_FAST_SECTION": section.name, **environment,
                      **section.environment},
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
@@ -135,9 +152,20 @@ def run(section: Section, limit: float, environment: dict[str, str]) -> Outcome:
         except BaseException:
             _end(process)
             raise
-        log.seek(0)
-        output = log.read()
-    return Outcome(section.name, time.monotonic() - start, failure, output[-LOG:])
+    return Outcome(section.name, time.monotonic() - begin, failure, _shortened(log, start))
+
+
+def _shortened(log: Path, start: int) -> str:
+    """What the log has from ``start`` on: at most ``LOG`` bytes, the last ones, in the file too."""
+    with log.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(start, end - LOG))
+        output = file.read()
+        if end - start > LOG:
+            file.seek(start)
+            file.write(output)
+            file.truncate()
+    return output.decode(errors="replace")
 
 
 def _end(process: subprocess.Popen) -> None:
@@ -160,10 +188,9 @@ def run_all(every: Sequence[Section], seconds: float, out: Path, environment: di
             outcomes.append(Outcome(section.name, 0.0, "no time was left", ""))
             continue
         print(f"{section.name} … ", end="", flush=True)
-        unfit = {"DAN_FAST_WITHOUT": ",".join(unfit_parts(out))} if section.leaves_out else {}
-        outcomes.append(run(section, min(section.limit, left), {"OUT": str(out), **environment, **unfit}))
-        with (out / "log.txt").open("a") as log:
-            log.write(f"\n===== {section.name}\n{outcomes[-1].output}")
+        unfit = {WITHOUT: ",".join(left_out(out))} if section.leaves_out else {}
+        outcomes.append(run(section, min(section.limit, left), {"OUT": str(out), **environment, **unfit},
+                            out / "log.txt"))
         print(f"{outcomes[-1].seconds:.0f} s, {outcomes[-1].failure or 'done'}", flush=True)
     return outcomes
 
@@ -178,9 +205,11 @@ def figures(out: Path) -> list[dict]:
     return rows
 
 
-def unfit_parts(out: Path) -> list[str]:
-    """Those that the section ``fit`` found so."""
-    return [row["part"] for row in figures(out) if row["section"] == "fit" and not row["fit"]]
+def left_out(out: Path) -> list[str]:
+    """The parts that the caller leaves out, and those that the section ``fit`` found unfit."""
+    asked = [name.strip() for name in os.environ.get(WITHOUT, "").split(",")]
+    unfit = [row["part"] for row in figures(out) if row["section"] == "fit" and not row["fit"]]
+    return list(dict.fromkeys(filter(None, (*asked, *unfit))))
 
 
 # What is printed first if there is not room for all; of ops only the best, and what is wrong.
@@ -225,7 +254,7 @@ def _that_matter(rows: Sequence[dict]) -> list[dict]:
 
 def _line(row: dict) -> str:
     values = (f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()
-              if value is not None and key != "section")
+              if value is not None and key not in ("section", "device"))
     return f"{row['section']}: {' '.join(values)}"[:230]
 
 
@@ -235,7 +264,7 @@ def prebuilt(out: Path) -> dict[str, str]:
         with tarfile.open(ARCHIVE) as archive:
             archive.extractall(CACHE.parent, filter="data")
     site = Path(tempfile.mkdtemp(prefix="dan-fast-site-"))
-    (site / "dan_fast_kernels").symlink_to(ROOT / "kernels")
+    link_kernels(site)
     path = os.pathsep.join(filter(None, (str(site), str(ROOT), os.environ.get("PYTHONPATH"))))
     revision = REVISION.read_text().strip() if REVISION.is_file() else ""
     return {"PYTHONPATH": path, "TRITON_CACHE_DIR": str(CACHE), **({"DAN_FAST_REVISION": revision} if revision else {})}
@@ -264,14 +293,15 @@ def why_no_gpu() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="SECTION", help="default: all but the sanitizers and ncu")
+    parser.add_argument("names", nargs="*", metavar="SECTION",
+                        help="default: all but t_clock, memcheck, racecheck and ncu")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "gpu",
                         help="folder for the figures (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="in all (default: %(default)s)")
     parser.add_argument("--prebuilt", action="store_true", help="use what gpu_carry.py made; build and install nothing")
     parser.add_argument("--dry", action="store_true", help="on a CPU, tiny: do the lines themselves run?")
     parser.add_argument("--section", help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
+    args, begin = parser.parse_args(argv), time.monotonic()
     if args.section:
         importlib.import_module(f"sections.{args.section}").run()
         return 0
@@ -295,7 +325,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with (out / RESULTS).open("a") as file:
         file.write(json.dumps({"section": "env", "what": "run", "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
                                "revision": environment.get("DAN_FAST_REVISION") or revision()}) + "\n")
-    outcomes = run_all(chosen, args.seconds, out, environment)
+    outcomes = run_all(chosen, args.seconds - (time.monotonic() - begin), out, environment)
     print(summary(figures(out), outcomes, out))
     return 1 if any(outcome.failure for outcome in outcomes) else 0
 

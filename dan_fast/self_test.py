@@ -36,6 +36,8 @@ from .ops.dpcg import dpcg_ref
 from .training.settings import TrainingSettings
 from .training.step import TrainingStep, unroll
 
+# Of the images that kernels are tried on: batch, height, width. On a CPU Triton interprets, which takes its time.
+SHAPE, SHAPE_ON_CPU = (2, 37, 19), (2, 3, 5)
 # Of a result's norm: what bfloat16 (2^-9 in each rounding) and TensorFloat-32 cost stays well below.
 BOUND = 2e-2
 SECONDS = 60  # for one part, most of it compiling
@@ -55,15 +57,16 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def self_test(parts: Sequence[str] = tuple(PARTS)) -> Iterator[Verdict]:
-    """Of each part, in this order, whether it is fit, as soon as it is known."""
+def self_test(parts: Sequence[str] = tuple(PARTS), seconds: float = SECONDS) -> Iterator[Verdict]:
+    """Of each part, in this order, whether it is fit, as soon as it is known; one that takes longer than ``seconds``
+    is not."""
     left = list(parts)
     unfit: list[str] = []
     while left:
         with subprocess.Popen([*_COMMAND, *left], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               errors="replace", env={**os.environ, VARIABLE: ",".join(unfit)}) as child:
             said = ""
-            for line in _lines(child):
+            for line in _lines(child, seconds):
                 if not line.startswith("{"):
                     said = line.strip() or said
                     continue
@@ -76,11 +79,11 @@ def self_test(parts: Sequence[str] = tuple(PARTS)) -> Iterator[Verdict]:
             yield Verdict(unfit[-1], f"its process ended with exit code {child.returncode} ({said[:200]})")
 
 
-def _lines(child: subprocess.Popen) -> Iterator[str]:
+def _lines(child: subprocess.Popen, seconds: float) -> Iterator[str]:
     """What it prints, until it is silent for too long, and is ended."""
     assert child.stdout is not None
     while True:
-        timer = threading.Timer(SECONDS, child.kill)
+        timer = threading.Timer(seconds, child.kill)
         timer.start()
         try:
             line = child.stdout.readline()
@@ -103,8 +106,7 @@ def check(part: str, device: torch.device) -> str:
 def _kernel(part: str, device: torch.device) -> str:
     """Values and gradients of every operator that the kernel computes, in bfloat16, against float64."""
     warmup = sys.modules[ops.warmup.__module__]
-    # On a CPU Triton interprets, which takes its time.
-    shape = (2, 37, 19) if device.type == "cuda" else (2, 3, 5)
+    shape = SHAPE if device.type == "cuda" else SHAPE_ON_CPU
     known = set()
     for config in NETWORKS:
         for call in warmup.calls(config, *shape, torch.bfloat16, device):
@@ -116,7 +118,7 @@ def _kernel(part: str, device: torch.device) -> str:
             warmup.fill(call)
             reference = getattr(importlib.import_module(call.operator.__module__), f"{name}_ref")
             # These have a test of their own, which may fail.
-            with _left_out("descriptors", "programmatic_launch"), ops.backend("triton"):
+            with left_out("descriptors", "programmatic_launch"), ops.backend("triton"), poisoned():
                 found = _results(call.operator, call.arguments, call.learns)
             exact = _results(reference, {key: value.double() if isinstance(value, Tensor) else value
                                          for key, value in call.arguments.items()}, call.learns)
@@ -139,7 +141,7 @@ def _bodies(device: torch.device) -> str:
     x, z = (torch.randn(2, model.config.estimator_channels, height, width, device=device).bfloat16() for _ in range(2))
     image = torch.randn(2, model.config.channels, height, width, device=device).bfloat16()
     scales = torch.randn(2, 1, model.config.channels, device=device)
-    with torch.no_grad(), _left_out("descriptors", "programmatic_launch"), ops.backend("triton"):
+    with torch.no_grad(), left_out("descriptors", "programmatic_launch"), ops.backend("triton"):
         found = {"dpcg": ops.dpcg(x, z, ops.dpcg_weights(model.Estimator)),
                  "dpcb_stack": ops.dpcb_stack(image, ops.dpcb_weights(model.Restorer), scales)}
     right = {"dpcg": dpcg_ref(x.double(), z.double(), ops.dpcg_weights(exact.Estimator)),
@@ -176,7 +178,7 @@ def _blur_downsample(device: torch.device) -> str:
         hr, kernel = torch.rand(3, 3, 64, 96, device=device), torch.rand(3, size, size, device=device)
         kernel /= kernel.sum((1, 2), keepdim=True)
         arguments = {"hr": hr, "kernel": kernel, "scale": scale}
-        with ops.backend("cpp"):
+        with ops.backend("cpp"), poisoned():
             found = _results(ops.blur_downsample, arguments, True)
         exact = _results(blur_downsample_ref, {**arguments, "hr": hr.double(), "kernel": kernel.double()}, True)
         if reason := _far("blur_downsample", found, exact):
@@ -197,7 +199,7 @@ def _descriptors(device: torch.device) -> str:
         exact = conv3x3_scale_residual_ref(*(tensor.double() for tensor in (x, weight, bias, scale, residual)))
         for config in configs.candidates_for(conv3x3.candidates(x), configs.capability(device)):
             if config["BOXES"]:
-                with _left_out("programmatic_launch"):
+                with left_out("programmatic_launch"), poisoned():
                     found, _ = conv3x3.scale_residual(x, weight, bias, scale, residual, config=config)
                 if reason := _far(f"conv3x3 {config}", {"output": found}, {"output": exact}):
                     return reason
@@ -208,6 +210,23 @@ def _programmatic_launch(device: torch.device) -> str:
     """Many small kernels in a row, from a graph, as in use: the bits of one after the other."""
     from .cuda_graphs import GraphStream, replay
 
+    chain, image = convolutions(device)
+    with ops.backend("triton"):
+        stream = GraphStream(device)
+        with stream.warm_up():
+            chain()
+        graph, found = stream.captured(chain)
+        for _ in range(10):
+            image.normal_()
+            replay(graph)
+            with left_out("programmatic_launch"):
+                if not torch.equal(found, chain()):
+                    return "a chain of convolutions gives other results than one after the other"
+    return ""
+
+
+def convolutions(device: torch.device) -> tuple[Callable[[], Tensor], Tensor]:
+    """A chain of convolutions, and the image that it starts with."""
     image = torch.randn(1, 64, 32, 32, device=device).bfloat16().contiguous(memory_format=torch.channels_last)
     weights = [torch.randn(64, 64, 3, 3, device=device).bfloat16().div(24).contiguous(memory_format=torch.channels_last)
                for _ in range(8)]
@@ -219,19 +238,7 @@ def _programmatic_launch(device: torch.device) -> str:
         for weight in 4 * weights:
             x = ops.conv3x3_bias_lrelu(x, weight, bias)
         return x
-
-    with ops.backend("triton"):
-        stream = GraphStream(device)
-        with stream.warm_up():
-            chain()
-        graph, found = stream.captured(chain)
-        for _ in range(10):
-            image.normal_()
-            replay(graph)
-            with _left_out("programmatic_launch"):
-                if not torch.equal(found, chain()):
-                    return "a chain of convolutions gives other results than one after the other"
-    return ""
+    return chain, image
 
 
 # --- graphs and plans ---------------------------------------------------------------------------------------
@@ -242,7 +249,7 @@ def _inference_graphs(device: torch.device) -> str:
     for _ in range(4):  # the second captures
         image = torch.randint(0, 256, (40, 56, 3), dtype=torch.uint8).numpy()
         found = upscaler(image)
-        with _left_out("inference_graphs"):
+        with left_out("inference_graphs"):
             expected = upscaler(image)
         if abs(found.image.astype(int) - expected.image).max() > 2 or abs(found.kernel - expected.kernel).sum() > BOUND:
             return "a replayed pass gives another image than the same pass without a graph"
@@ -261,9 +268,9 @@ def _step(device: torch.device) -> tuple[TrainingStep, Tensor]:
 
 
 def _training_graphs(device: torch.device) -> str:
-    def reports(*left_out: str) -> Tensor:
+    def reports(*without: str) -> Tensor:
         step, hr = _step(device)
-        with _left_out(*left_out):
+        with left_out(*without):
             return torch.stack([step(hr, seed=n, learning_rate=1e-4, average_weight=0.1, iterations=2).clone()
                                 for n in range(6)]).cpu()
     found, expected = reports(), reports("training_graphs")
@@ -275,8 +282,8 @@ def _training_plan(device: torch.device) -> str:
     step, _ = _step(device)
     lr = torch.rand(2, 3, 24, 28, device=device)
 
-    def code(*left_out: str) -> Tensor:
-        with _left_out(*left_out), torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+    def code(*without: str) -> Tensor:
+        with left_out(*without), torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             return unroll(step.model, lr, 3).code
     return _far("three iterations", {"code": code()}, {"code": code("training_plan")})
 
@@ -288,7 +295,7 @@ _OTHERS: dict[str, Callable[[torch.device], str]] = {
 
 
 @contextmanager
-def _left_out(*parts: str) -> Iterator[None]:
+def left_out(*parts: str) -> Iterator[None]:
     """Without these parts too."""
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = ",".join(filter(None, (before, *parts)))
@@ -299,6 +306,17 @@ def _left_out(*parts: str) -> Iterator[None]:
             del os.environ[VARIABLE]
         else:
             os.environ[VARIABLE] = before
+
+
+@contextmanager
+def poisoned() -> Iterator[None]:
+    """New tensors are NaN until something is written: the memory of a right result before would hide what is not."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def _main(parts: Sequence[str], device: torch.device) -> int:

@@ -51,11 +51,11 @@ def test_every_line_that_needs_no_gpu_runs(tmp_path):
                             capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    assert {row["section"] for row in rows} >= {"env", "ops", "infer", "train", "compile"}
+    assert {row["section"] for row in rows} == {"env", "fit", "ops", "infer", "train", "profile", "compile"}
     assert not [row for row in rows if "FAILED" in row or "WRONG" in row]
-    losses = [row["loss"] for row in rows if row["what"].startswith("step ")]
+    losses = [row["loss"] for row in rows if row.get("what", "").startswith("step ")]
     assert len(set(losses)) == len(losses) == 8
-    assert "===== train\n" in (tmp_path / "log.txt").read_text()
+    assert "===== train\n" in (log := (tmp_path / "log.txt").read_text()) and "\ntuned 0 kernels" in log
 
 
 def test_one_failure_costs_only_itself(check, tmp_path):
@@ -73,7 +73,7 @@ def test_one_failure_costs_only_itself(check, tmp_path):
     assert "===== bad\nlast words" in (tmp_path / "log.txt").read_text()
 
 
-def test_a_section_that_takes_too_long_may_write_what_it_has_and_is_ended(check, monkeypatch):
+def test_a_section_that_takes_too_long_may_write_what_it_has_and_is_ended(check, monkeypatch, tmp_path):
     monkeypatch.setattr(check, "GRACE", 3)
     code = """
 import subprocess, sys, time
@@ -88,7 +88,7 @@ except KeyboardInterrupt:
     for last in ("pass", "time.sleep(60)"):
         for limit in (2, 8, 32):  # a busy machine may need longer to start it
             start = time.monotonic()
-            outcome = check.run(section(check, "slow", code.format(last)), limit, {})
+            outcome = check.run(section(check, "slow", code.format(last)), limit, {}, tmp_path / "log.txt")
             assert time.monotonic() - start < 60  # it was not waited for
             assert outcome.failure == f"not done after {limit} s"
             if outcome.output:
@@ -111,6 +111,15 @@ def ended(pid: str) -> bool:
     return False
 
 
+def test_the_log_is_there_while_a_section_runs_and_stays_small(check, tmp_path, monkeypatch):
+    monkeypatch.setattr(check, "LOG", 1000)
+    log = tmp_path / "log.txt"
+    loud = f"print('first'); assert 'first' in open({str(log)!r}).read(); print(5000 * 'é', 'last words')"
+    outcomes = check.run_all([section(check, "quiet", "print('here')"), section(check, "loud", loud)], 60, tmp_path, {})
+    assert not any(outcome.failure for outcome in outcomes) and outcomes[1].output.endswith("é last words\n")
+    assert log.stat().st_size < 1100 and log.read_text(errors="replace").startswith("\n===== quiet\nhere\n\n===== loud")
+
+
 def test_time_is_limited_in_all(check, tmp_path):
     start = time.monotonic()
     sleepers = [section(check, str(i), "import time; time.sleep(30)") for i in range(4)]
@@ -128,7 +137,7 @@ def test_no_section_can_starve_those_after_it(check, tmp_path, monkeypatch, preb
     assert [found.name for found in every[-2:]] == ["tune", "compile"] and check.SECONDS == 540
     now, given = [0.0], {}
 
-    def take_it_all(found, limit, environment):
+    def take_it_all(found, limit, environment, log):
         given[found.name] = limit
         now[0] += limit + check.GRACE
         return check.Outcome(found.name, limit, "not done", "")
@@ -151,7 +160,8 @@ def test_the_files_of_sections_exist(check, tmp_path):
                 assert (BENCHMARKS.parent / word).is_file(), word
 
 
-def test_what_is_not_fit_is_left_out_where_a_network_runs(check, tmp_path):
+def test_what_is_not_fit_is_left_out_where_a_network_runs(check, tmp_path, monkeypatch):
+    monkeypatch.delenv("DAN_FAST_WITHOUT", raising=False)
     rows = [{"section": "fit", "part": "conv3x3", "fit": False, "reason": "off"},
             {"section": "fit", "part": "modulate", "fit": True}, {"section": "ops", "part": "upsampler", "fit": False}]
     (tmp_path / "results.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"section": "cut o')
@@ -159,8 +169,11 @@ def test_what_is_not_fit_is_left_out_where_a_network_runs(check, tmp_path):
     both = [section(check, "infer", code, leaves_out=True), section(check, "tests", code)]
     outcomes = check.run_all(both, 60, tmp_path, {})
     assert [outcome.output.strip() for outcome in outcomes] == ["conv3x3", "nothing"]
+    # What the caller leaves out stays so.
+    monkeypatch.setenv("DAN_FAST_WITHOUT", "descriptors, conv3x3")
+    assert check.run_all(both[:1], 60, tmp_path, {})[0].output.strip() == "descriptors,conv3x3"
     assert {found.name for found in check.sections(prebuilt=True, out=tmp_path) if found.leaves_out} == {
-        "infer", "train", "profile"}
+        "infer", "train", "profile", "tune"}
 
 
 def test_the_summary_has_what_matters_and_fits(check, tmp_path):
@@ -182,12 +195,16 @@ def test_the_summary_has_what_matters_and_fits(check, tmp_path):
     assert "number 0" in text and "number 1 " not in text and "wrong one" in text
 
 
-def test_the_checkout_runs_as_it_is_where_it_was_carried_to(check, tmp_path, monkeypatch):
+def test_the_checkout_runs_as_it_is_where_it_was_carried_to(load, check, tmp_path, monkeypatch):
     """Its own kernels, Triton's cache unpacked where it was filled, and the revision of the source."""
     cache = tmp_path / "there" / "cache"
     (tmp_path / "here" / "cache").mkdir(parents=True)
     (tmp_path / "here" / "cache" / "kernel").write_text("compiled")
     archive, note = tmp_path / "triton.tgz", tmp_path / "revision"
+    carried = tmp_path / "dan_fast_kernels" / "_C.abi3.so"
+    carried.parent.mkdir()
+    carried.write_text("not read here")
+    monkeypatch.setattr(load("gpu_carry"), "CARRY", tmp_path)
     with tarfile.open(archive, "w:gz") as file:
         file.add(tmp_path / "here" / "cache", "cache")
     note.write_text("abc123-dirty\n")
@@ -196,9 +213,14 @@ def test_the_checkout_runs_as_it_is_where_it_was_carried_to(check, tmp_path, mon
     environment = check.prebuilt(tmp_path)
     assert (cache / "kernel").read_text() == "compiled" and environment["TRITON_CACHE_DIR"] == str(cache)
     assert environment["DAN_FAST_REVISION"] == "abc123-dirty"
-    said = subprocess.run([sys.executable, "-c", "import dan_fast_kernels; print(dan_fast_kernels.__file__)"],
-                          env={**os.environ, **environment}, cwd=tmp_path, capture_output=True, text=True).stdout
-    assert Path(said.strip()).resolve() == BENCHMARKS.parent / "kernels" / "__init__.py"
+    package = Path(environment["PYTHONPATH"].partition(os.pathsep)[0]) / "dan_fast_kernels"
+    program = "import dan_fast_kernels.conv3x3 as kernels; print(kernels.__file__)"
+    said = subprocess.run([sys.executable, "-c", program], env={**os.environ, **environment}, cwd=tmp_path,
+                          capture_output=True, text=True).stdout
+    assert Path(said.strip()) == package / "conv3x3.py"
+    assert (package / "conv3x3.py").resolve() == BENCHMARKS.parent / "kernels" / "conv3x3.py"
+    # A build that was carried comes before the one of this machine.
+    assert (package / "_C.abi3.so").resolve() == carried
 
 
 def test_the_revision_without_git(check, monkeypatch):
@@ -241,14 +263,19 @@ def tuner(load):
     return load("tune").Tuner(80)
 
 
-def steps_of(tuner, seconds):
-    """A step of two kernels, and a clock: the sum of what ``seconds`` says of the blocks that they were given."""
+def steps_of(tuner, seconds, wrong=()):
+    """A step of two kernels, and a clock: the sum of what ``seconds`` says of the blocks that they were given.
+
+    ``wrong``: what some compute instead of 1.
+    """
+    wrong = dict(wrong)
     given = {}
 
     def step():
         for kernel in ("a", "b"):
             candidates = {80: [{"BLOCK": block} for block in (1, 2, 3)], 90: [{"BLOCK": 9}]}
             given[kernel] = tuner.choose(kernel, "small", candidates, torch.device("cpu"))["BLOCK"]
+        return [torch.full((3,), wrong.get((kernel, block), 1.0)) for kernel, block in given.items()]
 
     def seconds_of(step):
         step()
@@ -273,6 +300,15 @@ def test_a_candidate_that_does_not_run_costs_only_itself(tuner, capsys):
     tuner.tune(step, seconds_of)
     assert tuner.better == {("a", "small"): {"BLOCK": 3}, ("b", "small"): {"BLOCK": 3}}
     assert "a small: {'BLOCK': 2} does not run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", [1.1, float("nan")])
+def test_a_candidate_that_computes_something_else_is_not_chosen(tuner, capsys, wrong):
+    seconds = {("a", 1): 3.0, ("a", 2): 1.0, ("a", 3): 2.0, ("b", 1): 1.0, ("b", 2): 1.0, ("b", 3): 1.0}
+    step, seconds_of, _ = steps_of(tuner, seconds, {("a", 2): wrong})
+    tuner.tune(step, seconds_of)
+    assert tuner.better == {("a", "small"): {"BLOCK": 3}}
+    assert "a small: {'BLOCK': 2} does not run: its results are" in capsys.readouterr().out
 
 
 def test_what_is_written_is_what_kernels_read(load, tmp_path, monkeypatch):

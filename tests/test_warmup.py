@@ -65,6 +65,17 @@ def test_shapes_are_those_of_the_network(config):
             assert path[name].shape == value.shape if isinstance(value, torch.Tensor) else path[name] == value
 
 
+def test_filled_calls_give_results_and_gradients():
+    """Calls share tensors, which have learned in one call when the next is filled."""
+    for call in warmup_module.calls(tiny_config(), 2, 5, 7, torch.float32, "cpu"):
+        warmup_module.fill(call)
+        results = warmup_module.run(call, True)
+        outputs = 1 if not call.learns else len(results) - sum(
+            isinstance(value, torch.Tensor) and name != "encoder" for name, value in call.arguments.items())
+        assert outputs >= 1
+        assert all(result.isfinite().all() and result.any() for result in results), call.operator.__name__
+
+
 @pytest.mark.parametrize("gradients", [False, True])
 def test_in_inference_mode(gradients):
     with torch.inference_mode():

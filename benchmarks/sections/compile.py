@@ -21,7 +21,7 @@ def run() -> None:
 
 def _restorer(model: dan_fast.DAN, lr: torch.Tensor, size: str) -> None:
     restorer, code = model.Restorer, model.init_ker_map
-    about = {"size": size, "dtype": str(lr.dtype), "device": str(DEVICE)}
+    about = {"size": size, "dtype": str(lr.dtype)}
     with torch.inference_mode():
         note(what="the plain Restorer, one pass, eager, from a graph",
              ms=graph_time(lambda: restorer(lr, code), 2).us / 1000, **about)

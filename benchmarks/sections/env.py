@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
 import time
 
 import torch
-from figures import DEVICE, DRY, graph_time, note
+from figures import DEVICE, DRY, graph_time, note, tried, under_load
 
 from dan_fast import doctor
 
-QUERY = "name,driver_version,power.limit,clocks.max.sm,clocks.sm,clocks.mem,temperature.gpu,memory.total"
+CARD = "name,driver_version,memory.total,power.limit,clocks.max.sm,clocks.max.mem"
+STATE = "clocks.sm,clocks.mem,power.draw,temperature.gpu,pstate"
 
 
 def run() -> None:
@@ -19,13 +19,13 @@ def run() -> None:
     note(what="parts", **{part.name: str(part) for part in doctor.parts()})
     if DRY:
         return
-    command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader"]
-    said = subprocess.run(command, capture_output=True, text=True)
-    note(what="gpu", **dict(zip(QUERY.split(","), said.stdout.partition("\n")[0].split(", "), strict=False)))
+    tried(lambda: note(what="gpu", **under_load(lambda: time.sleep(0.05), CARD)), what="gpu")
     side = 8192
     a, b = (torch.randn(side, side, device=DEVICE).bfloat16() for _ in range(2))
     us, spread = graph_time(lambda: a @ b, 5)
     note(what=f"matrix product {side}, bfloat16, random", tflops=2 * side**3 / us / 1e6, spread=spread)
+    tried(lambda: note(what="gpu during these", **under_load(lambda: [a @ b for _ in range(10)], STATE)),
+          what="gpu during these")
     source = torch.randint(0, 256, (1 << 30,), dtype=torch.uint8, device=DEVICE)
     target = torch.empty_like(source)
     us, spread = graph_time(lambda: target.copy_(source), 3)

@@ -37,7 +37,7 @@ def _steps(name: str) -> None:
                         bf16=True)
     side = patch * preset.config.scale
     hr = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8, device=DEVICE)
-    about = {"preset": name, "batch": batch, "patch": patch, "dtype": "bfloat16", "device": str(DEVICE)}
+    about = {"preset": name, "batch": batch, "patch": patch, "dtype": "bfloat16"}
     seconds, losses = [], []
     for number in range(STEPS):
         start = time.perf_counter()

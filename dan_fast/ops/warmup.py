@@ -128,6 +128,7 @@ def warmup(network: DAN | DANConfig, batch: int, height: int, width: int, *, dty
             run(call, gradients)
 
 
+@torch.no_grad()
 def fill(call: Call) -> None:
     """Random values in all of the call's tensors, weights as large as trained ones, so that results stay near 1.
 
@@ -140,16 +141,20 @@ def fill(call: Call) -> None:
                 value /= math.sqrt(value.shape[-1] if value.dim() == 3 else value[0].numel())
 
 
-def run(call: Call, gradients: bool) -> None:
-    """The operator once; with ``gradients`` those of everything that can learn, too."""
+def run(call: Call, gradients: bool) -> tuple[Tensor, ...]:
+    """The operator once; with ``gradients`` those of everything that can learn, too: all results.
+
+    Gradients are of half the sum of the outputs' squares, so that the values that flow back are like those that came.
+    """
     operator, arguments, learns = call
     if not learns:
         with torch.inference_mode():
-            operator(**arguments)
-        return
+            output = operator(**arguments)
+        return (output,) if isinstance(output, Tensor) else output
     learn = [value.requires_grad_() for name, value in arguments.items()
              if gradients and isinstance(value, Tensor) and name != "encoder"]
     outputs = operator(**arguments)
     outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
-    if learn:
-        torch.autograd.grad(outputs, learn, [torch.zeros_like(output) for output in outputs])
+    if not learn:
+        return outputs
+    return *outputs, *torch.autograd.grad(outputs, learn, [output.detach() for output in outputs])

@@ -17,6 +17,15 @@ def test_kernels_are_fit(part):
     assert part in PARTS and self_test.check(part, torch.get_default_device()) == ""
 
 
+def test_a_kernel_that_does_not_write_is_found(monkeypatch):
+    """Although what is there was right the last time: new tensors are made NaN."""
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    torch.use_deterministic_algorithms(False)
+    monkeypatch.setattr(modulate, "forward", lambda x, *others: torch.empty_like(x))
+    assert self_test.check("modulate", torch.get_default_device()).startswith("modulate, output 0: off by nan ")
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 @pytest.mark.parametrize("wrong", [lambda out: out * 1.1, lambda out: out.index_fill(1, torch.tensor([3]), torch.nan)],
                          ids=["a factor", "a channel is not written"])
 @pytest.mark.parametrize("direction", ["forward", "backward"])
