@@ -141,7 +141,7 @@ def _bodies(device: torch.device) -> str:
     x, z = (torch.randn(2, model.config.estimator_channels, height, width, device=device).bfloat16() for _ in range(2))
     image = torch.randn(2, model.config.channels, height, width, device=device).bfloat16()
     scales = torch.randn(2, 1, model.config.channels, device=device)
-    with torch.no_grad(), left_out("descriptors", "programmatic_launch"), ops.backend("triton"):
+    with torch.no_grad(), left_out("descriptors", "programmatic_launch"), ops.backend("triton"), poisoned():
         found = {"dpcg": ops.dpcg(x, z, ops.dpcg_weights(model.Estimator)),
                  "dpcb_stack": ops.dpcb_stack(image, ops.dpcb_weights(model.Restorer), scales)}
     right = {"dpcg": dpcg_ref(x.double(), z.double(), ops.dpcg_weights(exact.Estimator)),
