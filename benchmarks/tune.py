@@ -115,14 +115,13 @@ def estimator_body(config: DANConfig, batch: int, height: int, width: int, dtype
                    ) -> tuple[torch.Tensor, ...]:
     """Whose two kernels have configurations of their own; it is for inference."""
     with torch.inference_mode():
-        return (ops.dpcg(*_estimator_body(config, batch, height, width, dtype)),)
+        return ops.dpcg(*_estimator_body(config, batch, height, width, dtype)),
 
 
 @cache
 def _estimator_body(config: DANConfig, batch: int, height: int, width: int, dtype: torch.dtype) -> tuple:
     estimator = DAN(config).Estimator.requires_grad_(False).to(DEVICE, dtype).to(memory_format=torch.channels_last)
-    x, z = (torch.randn(batch, config.estimator_channels, height, width, device=DEVICE, dtype=dtype)
-            for _ in range(2))
+    x, z = (torch.randn(batch, config.estimator_channels, height, width, device=DEVICE).to(dtype) for _ in range(2))
     return x, z, ops.dpcg_weights(estimator)
 
 
