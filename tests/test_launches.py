@@ -60,6 +60,6 @@ def test_a_step_of_the_published_network(published, monkeypatch):
     once()
     with counted() as launches:
         once()
-    assert launches.total <= 3000, launches
+    assert launches.total <= 1750, launches
     assert launches.torch["convolution_backward"] < 200, launches
     print(launches)
