@@ -120,4 +120,4 @@ def replay_time(replay: Callable[[], object], rounds: int = 10) -> Timing:
 def error(found: torch.Tensor, exact: torch.Tensor) -> float:
     """Of the exact result's norm; NaN where something was not written."""
     exact = exact.double()
-    return ((found.double() - exact).norm() / exact.norm()).item()
+    return ((found.double() - exact).norm() / exact.norm().clamp(min=1e-30)).item()
