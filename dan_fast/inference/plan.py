@@ -139,7 +139,9 @@ class Plan(ABC):
         """For ``lr`` (B, image channels, h, w) in [0, 1]; any floating point type."""
         with self.stopwatch("heads"):
             lr = lr.to(self.device)
-            base = None if self._bicubic is None else self._bicubic(lr.to(self.dtype))
+            base = None
+            if self._bicubic is not None:
+                base = self._bicubic(lr.to(self.dtype, memory_format=torch.channels_last))
             return Prepared(convolution(lr, self._head.weight, self._head.bias),
                             convolution(lr, self._lr_head.weight, self._lr_head.bias), base)
 

@@ -37,6 +37,7 @@ def _op(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
         return kernels.convolution(x, weight, bias)
     with torch.autocast(x.device.type, enabled=False):
+        x = x.contiguous(memory_format=torch.channels_last)
         return convolution_ref(x, weight, bias).contiguous(memory_format=torch.channels_last)
 
 
