@@ -90,7 +90,7 @@ def peak_gib() -> float:
 
 
 def graph_time(function: Callable[[], object], calls: int = 20, rounds: int = 10) -> Timing:
-    """Of a call, from a CUDA graph of ``calls`` of them: without the CPU's part."""
+    """What a call takes, from a CUDA graph of ``calls`` of them: without the CPU's part."""
     if DRY:
         with torch.inference_mode():
             function()
@@ -100,7 +100,7 @@ def graph_time(function: Callable[[], object], calls: int = 20, rounds: int = 10
 
 
 def replay_time(replay: Callable[[], object], rounds: int = 10) -> Timing:
-    """Of one replay of a graph."""
+    """What one replay of a graph takes."""
     if DRY:
         return Timing(0.0, 0.0)
     for _ in range(2):
@@ -118,6 +118,6 @@ def replay_time(replay: Callable[[], object], rounds: int = 10) -> Timing:
 
 
 def error(found: torch.Tensor, exact: torch.Tensor) -> float:
-    """Of the exact result's norm; NaN where something was not written."""
+    """How far off a result is, as a share of the exact one's norm; NaN where something was not written."""
     exact = exact.double()
     return ((found.double() - exact).norm() / exact.norm().clamp(min=1e-30)).item()

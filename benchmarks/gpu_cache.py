@@ -44,6 +44,7 @@ from dan_fast_kernels import configs, conv3x3, convolution  # noqa: E402
 from dan_fast_kernels.without import PARTS  # noqa: E402
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from launches import choose_triton, modules_that_choose  # noqa: E402
 from operator_cases import NETWORKS, SHAPES  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.runtime import driver  # noqa: E402
@@ -101,16 +102,11 @@ class Compiler:
             known = shape_class(x)
             return f"{known.rsplit(' ', 1)[0]} {self.size}" if self.size else known
 
-        def choose(op, has, *tensors, kernel="", triton_refuses="", cpp_refuses="") -> str:
-            narrow = all(tensor is None or tensor.dtype != torch.float64 for tensor in tensors)
-            return "triton" if "triton" in has and narrow and not triton_refuses else "torch"
-
         JITFunction.run = compile_only
         configs.shape_class, configs.capability = of_size, lambda device: CAPABILITY
         configs.choose = lambda kernel, kind, tiles, device: configs.candidates_for(tiles, CAPABILITY)[0]
-        for name, module in list(sys.modules.items()):
-            if name.startswith("dan_fast.ops.") and hasattr(module, "choose"):
-                module.choose = choose
+        for module in modules_that_choose():
+            module.choose = choose_triton
 
     def said(self, what: str) -> None:
         print(f"{what}: {len(self.kernels)} kernels, {time.monotonic() - self._start:.0f} s", flush=True)
@@ -138,7 +134,7 @@ def _self_test(compiler: Compiler) -> None:
 
 
 def _tests(compiler: Compiler) -> None:
-    """Of tests/test_triton_on_gpu.py, test_inference_on_gpu.py and test_training_on_gpu.py."""
+    """Launches what tests/test_triton_on_gpu.py, test_inference_on_gpu.py and test_training_on_gpu.py do."""
     warmup = sys.modules[ops.warmup.__module__]
     with torch.backends.cudnn.flags(allow_tf32=False):
         for shape, dtype in SHAPES:
@@ -175,7 +171,7 @@ def _step(config: dan_fast.DANConfig, bf16: bool, patch: int) -> None:
 
 
 def _configurations(compiler: Compiler) -> None:
-    """Of the convolutions, in bfloat16, for sizes that are and are not multiples of 16."""
+    """Launches every configuration of the convolutions, in bfloat16, for sizes that are and are not multiples of 16."""
     def image(channels: int, *size: int) -> torch.Tensor:
         return torch.zeros(1, channels, *size, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
 
@@ -194,7 +190,7 @@ def _configurations(compiler: Compiler) -> None:
 
 
 def _candidates(compiler: Compiler) -> None:
-    """Of all kernels of inference, in bfloat16, as tune.py tries them."""
+    """Launches every candidate of the kernels of inference, in bfloat16, as tune.py tries them."""
     choose = configs.choose
     tuner, tune.DEVICE, tune.DTYPES = tune.Tuner(CAPABILITY), CPU, (torch.bfloat16,)
     tune.SHAPES = tuple(shape for shape in tune.SHAPES if not shape[-1])

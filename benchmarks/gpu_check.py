@@ -119,7 +119,7 @@ def further() -> list[Section]:
 
 
 def tool(name: str) -> str:
-    """Of the CUDA toolkit, which need not be on the PATH."""
+    """Finds a program of the CUDA toolkit, which need not be on the PATH."""
     folders = (os.environ.get("CUDA_HOME"), "/usr/local/cuda")
     found = shutil.which(name) or next((path for folder in filter(None, folders)
                                         if (path := shutil.which(name, path=f"{folder}/bin"))), None)
@@ -271,7 +271,7 @@ def prebuilt(out: Path) -> dict[str, str]:
 
 
 def revision() -> str:
-    """Of the source, where git is at hand; else what ``DAN_FAST_REVISION`` says."""
+    """Names the state of the source, where git is at hand; else what ``DAN_FAST_REVISION`` says."""
     if known := os.environ.get("DAN_FAST_REVISION"):
         return known
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]

@@ -36,9 +36,9 @@ from .ops.dpcg import dpcg_ref
 from .training.settings import TrainingSettings
 from .training.step import TrainingStep, unroll
 
-# Of the images that kernels are tried on: batch, height, width. On a CPU Triton interprets, which takes its time.
+# Batch, height and width of the images that kernels are tried on. On a CPU Triton interprets, which takes its time.
 SHAPE, SHAPE_ON_CPU = (2, 37, 19), (2, 3, 5)
-# Of a result's norm: what bfloat16 (2^-9 in each rounding) and TensorFloat-32 cost stays well below.
+# Largest error, as a share of a result's norm: bfloat16 (2^-9 in each rounding) and TensorFloat-32 stay well below.
 BOUND = 2e-2
 SECONDS = 60  # for one part, most of it compiling
 NETWORKS = (DANConfig(groups=1, blocks=1, estimator_blocks=1), DANConfig(version="v1", blocks=1, estimator_blocks=1))
@@ -58,8 +58,8 @@ class Verdict(NamedTuple):
 
 
 def self_test(parts: Sequence[str] = tuple(PARTS), seconds: float = SECONDS) -> Iterator[Verdict]:
-    """Of each part, in this order, whether it is fit, as soon as it is known; one that takes longer than ``seconds``
-    is not."""
+    """Yields a verdict on each part, in this order, as soon as it is known; one that takes longer than ``seconds`` is
+    not fit."""
     left = list(parts)
     unfit: list[str] = []
     while left:
@@ -133,7 +133,7 @@ def _conv3x3(device: torch.device) -> str:
 
 
 def _bodies(device: torch.device) -> str:
-    """Of v2's Restorer and Estimator, which have kernels of the convolution's family."""
+    """Compares the bodies of v2's Restorer and Estimator, which have kernels of the convolution's family."""
     _, height, width = SHAPE if device.type == "cuda" else SHAPE_ON_CPU
     # Parts of torch modules are declared as anything.
     model: Any = DAN(NETWORKS[0]).requires_grad_(False).to(device, torch.bfloat16)

@@ -80,7 +80,7 @@ def candidates(x: Tensor) -> configs.Candidates:
 
 
 def candidates_of(every: dict[tuple[int, int], configs.Candidates], x: Tensor) -> configs.Candidates:
-    """Those in ``every``, which is as ``TILES``, for images like ``x``, the best for so many pixels first.
+    """Those in ``every``, which is as ``TILES``, for images like ``x``, the best for their size first.
 
     Without those of the copy engine, if it is left out.
     """

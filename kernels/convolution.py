@@ -47,7 +47,7 @@ def candidates(x: Tensor, weight: Tensor) -> configs.Candidates:
 
 @triton.jit
 def _first_tap(place, RING: tl.constexpr):
-    """Of the axis' place, 0 first, 1 inside, 2 last: its first tap in the weight."""
+    """The first tap in the weight of a place along an axis: 0 first, 1 inside, 2 last."""
     return tl.where(place == 0, 0, tl.where(place == 1, 1 + REACH, SIDE - 1 - REACH)) if RING else 0
 
 

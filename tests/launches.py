@@ -15,12 +15,14 @@ from __future__ import annotations
 import functools
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import pytest
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 _VIEWS = frozenset((
@@ -51,6 +53,18 @@ class Launches:
         return f"{self.total}: {dict(self.triton)}, {dict(self.torch.most_common())}"
 
 
+def modules_that_choose() -> list[ModuleType]:
+    """Operators' modules in which ``choose`` can be replaced by ``choose_triton``."""
+    return [module for name, module in list(sys.modules.items())
+            if name.startswith("dan_fast.ops.") and hasattr(module, "choose")]
+
+
+def choose_triton(op: str, has: Sequence[str], *tensors: Tensor | None, triton_refuses: str = "", **_: str) -> str:
+    """``choose`` of ``dan_fast.ops.backend`` as it would be for tensors on a GPU."""
+    narrow = all(tensor is None or tensor.dtype != torch.float64 for tensor in tensors)
+    return "triton" if "triton" in has and narrow and not triton_refuses else "torch"
+
+
 @contextmanager
 def counted() -> Iterator[Launches]:
     """Counts what is launched inside."""
@@ -60,15 +74,10 @@ def counted() -> Iterator[Launches]:
     def count(kernel, *args, grid, warmup, **kwargs) -> None:
         launches.triton[kernel.fn.__name__] += 1
 
-    def choose(op, has, *tensors, triton_refuses="", **_) -> str:
-        narrow = all(tensor is None or tensor.dtype != torch.float64 for tensor in tensors)
-        return "triton" if "triton" in has and narrow and not triton_refuses else "torch"
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jit.JITFunction, "run", count)
-        for name, module in list(sys.modules.items()):
-            if name.startswith("dan_fast.ops.") and hasattr(module, "choose"):
-                patch.setattr(module, "choose", choose)
+        for module in modules_that_choose():
+            patch.setattr(module, "choose", choose_triton)
         with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
             yield launches
     for event in profiler.events():

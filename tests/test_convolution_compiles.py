@@ -11,7 +11,7 @@ SIZES = [(64, 64), (340, 510)]  # many of the kernel's numbers are multiples of 
 
 
 def launches(dtype: torch.dtype, capability: int, height: int, width: int, channels: int = 64):
-    """Of every configuration, both heads of a network and its upsampler."""
+    """Launches both heads of a network and its upsampler in every configuration."""
     def image(count: int, given: torch.dtype) -> torch.Tensor:
         return torch.empty(1, count, height, width, dtype=given).to(memory_format=torch.channels_last)
 

@@ -42,7 +42,7 @@ def take(step: TrainingStep, n: int) -> torch.Tensor:
 
 
 def reports(monkeypatch, warm_up: int, gradient: str, bf16: bool) -> torch.Tensor:
-    """Of ``STEPS`` steps, the first ``warm_up`` of them without a graph."""
+    """Takes ``STEPS`` steps, the first ``warm_up`` of them without a graph."""
     monkeypatch.setattr(capture, "WARM_UP", warm_up)
     # Else cuDNN's weight gradients add up in any order, and Adam makes a first step of every difference in sign.
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)

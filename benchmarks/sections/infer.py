@@ -69,7 +69,7 @@ def _image(name: str, model: dan_fast.DAN, upscaler: dan_fast.Upscaler, size: tu
 
 
 def _stages(upscaler: dan_fast.Upscaler, pixels: np.ndarray) -> dict[str, float]:
-    """Of one call without a graph, in which no stage can be timed; of small images it is the time of the launches."""
+    """Times each stage in one call without a graph, which hides them; small images show the time of the launches."""
     with left_out("inference_graphs"):
         before = upscaler.stats().seconds
         upscaler(pixels, wants_kernel=False)

@@ -163,7 +163,7 @@ class Engine:
         return Tiled(self.plan, image, cut, batch)
 
     def _within_memory(self, run: Callable[[Limits], T], pixels: int) -> T:
-        """``run`` for so many LR ``pixels``, again with tiles of half the side as long as a GPU has too little memory.
+        """Calls ``run`` for ``pixels`` LR pixels, with tiles of half the side while a GPU has too little memory.
 
         To ask a GPU how much memory is free takes as long as a small image: what fitted once is not asked for again.
         """

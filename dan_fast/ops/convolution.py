@@ -23,7 +23,7 @@ def convolution_ref(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def channels_refusal(channels: int, outputs: int) -> str:
-    """Why the kernel does not take so many channels; empty if it does."""
+    """Why the kernel does not take these numbers of channels; empty if it does."""
     if max(channels, outputs) <= MOST_CHANNELS:
         return ""
     return f"the convolution is {channels} -> {outputs} and the kernel takes up to {MOST_CHANNELS} channels"

@@ -20,7 +20,7 @@ HAS = ("torch", "triton")
 # LR pixels: how far a cell sees, and so how many the outermost one sees along an axis.
 REACH = 2
 SMALLEST = 1 + REACH
-# Of the first, an inner and the last pixel along an axis: its taps in ``weight``.
+# The taps in ``weight`` that the first, an inner and the last pixel along an axis have.
 TAPS = (slice(0, SMALLEST), slice(SMALLEST, SMALLEST + 2 * REACH + 1), slice(-SMALLEST, None))
 SIDE = 2 * SMALLEST + 2 * REACH + 1
 

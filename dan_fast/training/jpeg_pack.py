@@ -23,7 +23,7 @@ from ..images import JpegBytes, read_image, to_8_bits
 
 COMMENT = b"dan_fast pack of JPEGs"
 SUFFIX = ".zip"
-# Of the memory that is free, what the pixels may take.
+# Share of the free memory that the pixels may take.
 SHARE = 0.8
 
 

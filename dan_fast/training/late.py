@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .clock import Times, Took
 
-# Reports are read so many steps late.
+# Steps after which a report is read.
 LAG = 4
 
 

@@ -35,7 +35,7 @@ class _Part(NamedTuple):
 
 
 def part_bytes(mib: float, name: str) -> int:
-    """The bytes of ``mib``; ``DanFastError``, which calls it ``name``, if no part can have so many."""
+    """The bytes of ``mib``; ``DanFastError``, which calls it ``name``, if no part can be of that size."""
     if not SMALLEST <= mib * 2**20 < 2**40:
         raise DanFastError(f"{name} {mib:g}: expected the MiB of a part, {SMALLEST / 2**20:g} or more")
     return int(mib * 2**20)

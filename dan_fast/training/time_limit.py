@@ -19,7 +19,7 @@ from .settings import TrainingSettings
 
 # Kept for the end of the process itself: seconds, or a share of the time if that is less.
 EXIT, EXIT_SHARE = 2.0, 0.1
-# A save may take so much longer than the longest before.
+# By how much a save may take longer than the longest before.
 SAVE_MARGIN = 1.5
 # The same of validations; the first one may take this share of the time, and so much is kept for one at the end.
 VALIDATION_MARGIN, LONGEST_VALIDATION, FINAL_VALIDATION = 1.25, 0.1, 0.05
@@ -77,7 +77,7 @@ class TimeLimit:
         self._anew = anew
         self.settings = settings if anew else settings.without_beginning()
         self._processes, self._validates = processes, validates
-        # A GPU is so many steps behind, and does some slowly before its graph is there.
+        # Steps that a GPU is behind, and first steps that are slow as its graph is not there yet.
         self._behind, self._not_counted = (LAG + 2, WARM_UP + 2) if device.type == "cuda" else (1, 0)
         self._first = self._last = self.used
         over, = processes.from_main(float(self._first >= self._end()))

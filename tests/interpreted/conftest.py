@@ -67,3 +67,18 @@ def _mend_interpreter(monkeypatch) -> None:
 
     monkeypatch.setattr(interpreter, "_patch_lang_tensor", tensors_may_bound_loops)
     monkeypatch.setattr(interpreter, "_convert_float", bfloat16_is_rounded)
+
+
+@pytest.fixture
+def launched(monkeypatch) -> list[str]:
+    """Names of the kernels that the interpreter is asked to run, as they come."""
+    from triton.runtime.interpreter import InterpretedFunction
+
+    names, run = [], InterpretedFunction.run
+
+    def noted(self, *arguments, **options):
+        names.append(self.fn.__name__)
+        return run(self, *arguments, **options)
+
+    monkeypatch.setattr(InterpretedFunction, "run", noted)
+    return names
