@@ -338,4 +338,7 @@ def _main(parts: Sequence[str], device: torch.device) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:], torch.device("cuda", torch.cuda.current_device())))
+    exit_code = _main(sys.argv[1:], torch.device("cuda", torch.cuda.current_device()))
+    sys.stdout.flush()
+    # At once: to take down a GPU that failed may end the process otherwise, which would count against the next part.
+    os._exit(exit_code)
