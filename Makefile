@@ -54,11 +54,11 @@ fuzz: $(VENV)/installed-test
 tsan: build/tsan/conv3x3_paths
 	setarch -R build/tsan/conv3x3_paths
 
-build/tsan/%: tests/%.cpp $(wildcard csrc/*)
+build/tsan/%: tests/csrc/%.cpp $(wildcard csrc/*)
 	mkdir -p $(@D)
 	$(CXX) -std=c++17 -O1 -g1 -Wall -Wextra -Werror -fsanitize=thread -pthread $< -o $@
 
-build/asan/%: tests/%.cpp $(wildcard csrc/*)
+build/asan/%: tests/csrc/%.cpp $(wildcard csrc/*)
 	mkdir -p $(@D)
 	$(CXX) -std=c++17 -O1 -g1 -Wall -Wextra -Werror -fsanitize=address --param asan-stack=0 -pthread $< -o $@
 

@@ -10,9 +10,11 @@ tests of the operators. Ten minutes and several GB per pair, as torch for Linux 
 import nox
 
 nox.options.default_venv_backend = "venv"
-OPERATORS = [f"tests/test_{name}.py" for name in (
-    "package", "blur_downsample", "conv3x3", "conv3x3_bias", "conv3x3_learning", "dpcb_stack", "dpcg", "crb_stack",
-    "condition_path", "modulate", "channel_attention", "estimator_tail", "plan", "model", "checkpoint", "forked")]
+OPERATORS = [
+    "tests/test_package.py", "tests/test_checkpoint.py", "tests/runtime/test_forked.py", "tests/model",
+    "tests/fast_model/test_plan.py", *(f"tests/ops/test_{name}.py" for name in (
+        "blur_downsample", "conv3x3", "conv3x3_bias", "conv3x3_learning", "dpcb_stack", "dpcg", "crb_stack",
+        "condition_path", "modulate", "channel_attention", "estimator_tail"))]
 
 
 def check(session: nox.Session, torch: str) -> None:

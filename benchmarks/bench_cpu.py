@@ -25,12 +25,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import dan_fast
-from dan_fast import cost
-from dan_fast.inference.alternate import Whole, alternate
-from dan_fast.inference.plan import plan_for
+from dan_fast.fast_model import cost
+from dan_fast.fast_model.alternation import Whole, alternate
+from dan_fast.fast_model.plan import plan_for
 from dan_fast.ops import dpcb
 from dan_fast.ops.dpcb import SLOPE
-from dan_fast.threads import waiting
+from dan_fast.runtime.threads import waiting
 
 SIZES = [(64, 64), (128, 128), (256, 256), (340, 510)]
 NETWORKS = ["v2", "v1", "v2-small"]

@@ -25,8 +25,8 @@ from gpu import require_gpu
 from torch import Tensor
 
 from dan_fast.degradation import gaussian_kernels, random_irregular_kernels
-from dan_fast.degradation.resize import resize_taps
 from dan_fast.ops import blur_downsample
+from dan_fast.ops.resize import resize_taps
 
 SIZES = {"1x256x256": (1, 256, 256), "16x256x256": (16, 256, 256), "64x256x256": (64, 256, 256),
          "1x1356x2040": (1, 1356, 2040)}

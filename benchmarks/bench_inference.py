@@ -19,7 +19,7 @@ import torch
 from bench_cpu import network
 
 import dan_fast
-from dan_fast.devices import computes_in_bf16
+from dan_fast.runtime.devices import computes_in_bf16
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIZES = [(64, 64), (180, 270), (340, 510), (1080, 1920)]

@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from dan_fast.threads import wait_passively
+from dan_fast.runtime.threads import wait_passively
 
 wait_passively()  # as the commands do, before torch is imported
 

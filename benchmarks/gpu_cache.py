@@ -44,19 +44,19 @@ from dan_fast_kernels import configs, conv3x3, convolution  # noqa: E402
 from dan_fast_kernels.without import PARTS  # noqa: E402
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from launches import choose_triton, modules_that_choose  # noqa: E402
-from operator_cases import NETWORKS, SHAPES  # noqa: E402
+from support.launches import choose_triton, modules_that_choose  # noqa: E402
+from support.operator_cases import NETWORKS, SHAPES  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.runtime import driver  # noqa: E402
 from triton.runtime.jit import JITFunction  # noqa: E402
 
 import dan_fast  # noqa: E402
-import dan_fast.training.iteration as iteration  # noqa: E402
+import dan_fast.fast_model.learning as iteration  # noqa: E402
 import dan_fast.training.step as step  # noqa: E402
 from dan_fast import ops, self_test  # noqa: E402
 from dan_fast.degradation.pipeline import Degradation  # noqa: E402
 from dan_fast.errors import DanFastError  # noqa: E402
-from dan_fast.inference.alternate import Whole, alternate  # noqa: E402
+from dan_fast.fast_model.alternation import Whole, alternate  # noqa: E402
 from dan_fast.training.presets import get_preset  # noqa: E402
 from dan_fast.training.settings import TrainingSettings  # noqa: E402
 
@@ -134,7 +134,7 @@ def _self_test(compiler: Compiler) -> None:
 
 
 def _tests(compiler: Compiler) -> None:
-    """Launches what tests/test_triton_on_gpu.py, test_inference_on_gpu.py and test_training_on_gpu.py do."""
+    """Launches what tests/ops/test_triton_on_gpu.py, test_inference_on_gpu.py and test_training_on_gpu.py do."""
     warmup = sys.modules[ops.warmup.__module__]
     with torch.backends.cudnn.flags(allow_tf32=False):
         for shape, dtype in SHAPES:

@@ -85,12 +85,12 @@ def sections(*, prebuilt: bool, out: Path) -> list[Section]:
         *(() if prebuilt else (build,)),
         Section("env", 20, dry=True), *((probe,) if PROBE.is_file() else ()), Section("fit", 35, dry=True),
         Section("ops", 45, dry=True),
-        tests("t_triton", 55, "test_triton_on_gpu", "interpreted/test_dpcg", "interpreted/test_dpcb_stack"),
-        tests("t_inference", 30, "test_inference_on_gpu"), Section("infer", 45, leaves_out=True, dry=True),
+        tests("t_triton", 55, "ops/test_triton_on_gpu", "interpreted/test_dpcg", "interpreted/test_dpcb_stack"),
+        tests("t_inference", 30, "inference/test_inference_on_gpu"), Section("infer", 45, leaves_out=True, dry=True),
         # One of them lasts half a minute by itself: t_clock.
-        tests("t_training", 30, "test_training_on_gpu", but="clock"),
+        tests("t_training", 30, "training/test_training_on_gpu", but="clock"),
         Section("train", 55, leaves_out=True, dry=True),
-        Section("profile", 20, leaves_out=True, dry=True), tests("t_blur", 25, "test_blur_downsample_cuda"),
+        Section("profile", 20, leaves_out=True, dry=True), tests("t_blur", 25, "ops/test_blur_downsample_cuda"),
         Section("tune", 70, (python, f"{bench}/tune.py", "--seconds", "55", "--out", str(out / "tuned.json")),
                 leaves_out=True, dry=True),
         Section("compile", 90, dry=True),
@@ -106,11 +106,11 @@ def further() -> list[Section]:
     # Else a kernel may leave its tensor without leaving the allocator's memory.
     alone = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     return [
-        Section("t_clock", 75, (*pytest, "-k", "clock", "tests/test_training_on_gpu.py")),
+        Section("t_clock", 75, (*pytest, "-k", "clock", "tests/training/test_training_on_gpu.py")),
         Section("memcheck", 90, (*sanitize, "memcheck", *pytest, "-k", "matches_reference and torch.float16",
-                                 "tests/test_triton_on_gpu.py"), environment=alone),
+                                 "tests/ops/test_triton_on_gpu.py"), environment=alone),
         Section("racecheck", 40, (*sanitize, "racecheck", *pytest, "-k", "small or strides",
-                                  "tests/test_blur_downsample_cuda.py"), environment=alone),
+                                  "tests/ops/test_blur_downsample_cuda.py"), environment=alone),
         # Ends after them: PyTorch's profiler, which comes next, cannot count beside it.
         Section("ncu", 40, (tool("ncu"), "--clock-control", "none", "--set", "full", "-k",
                             "regex:(descriptor|rows)_kernel", "-s", "20", "-c", "2", "--kill", "yes", python,

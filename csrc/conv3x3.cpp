@@ -58,7 +58,7 @@ struct Products {
 
   // `Rows` tiles times the panels: out[r][n] = sum over k of in[r][k] * weights[k][n]. `next`: of the weights that come
   // after these, what to ask the memory for meanwhile. Sums of kRun products each are added up at the end: a rounding
-  // error is that of the sum so far, so a long sum errs more (tests/winograd.py has the figures).
+  // error is that of the sum so far, so a long sum errs more (tests/support/winograd.py has the figures).
   template <int Rows>
   static DAN_FAST_INLINE void multiply(const float* in, const float* weights, const float* next, float* out) {
     constexpr int unrolled = 4;

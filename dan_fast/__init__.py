@@ -4,7 +4,7 @@
     result = dan_fast.Upscaler(model)(image)     # HxWx3 uint8 RGB -> result.image, result.kernel
 
 Names are imported when they are first used: ``import dan_fast`` alone does not import torch, so that a command can say
-how torch's threads shall wait (``dan_fast.threads``) before they exist.
+how torch's threads shall wait (``dan_fast.runtime.threads``) before they exist.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ if dan_fast_kernels.__version__ != __version__:
                       f"in {dan_fast_kernels.__file__}: run pip install . again")
 
 if TYPE_CHECKING:
-    from . import degradation, metrics, ops
+    from . import degradation, ops
     from .checkpoint import available, load, save, to_published
     from .config import DANConfig
+    from .evaluation import metrics
     from .inference import Upscaler, UpscaleResult
     from .model import DAN, DANOutput
 

@@ -25,7 +25,7 @@ from .config import DANConfig
 from .errors import CheckpointError
 from .files import write_atomically
 from .model import DAN
-from .silence import quiet_warnings
+from .runtime.silence import quiet_warnings
 
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT = "v2-0.3M-x4"

@@ -13,7 +13,7 @@ import psutil
 from dan_fast_kernels import without
 
 from .errors import DanFastError
-from .threads import wait_passively
+from .runtime.threads import wait_passively
 
 MOST_TO_START = 600  # seconds
 COMMANDS = {

@@ -13,7 +13,7 @@ import torch
 
 from . import checkpoint
 from .ops.backend import OLDEST_GPU, why_no_triton
-from .threads import waiting
+from .runtime.threads import waiting
 
 BUILD_AGAIN = "pip install --no-build-isolation . in the source folder"
 

@@ -208,7 +208,7 @@ def _descriptors(device: torch.device) -> str:
 
 def _programmatic_launch(device: torch.device) -> str:
     """Many small kernels in a row, from a graph, as in use: the bits of one after the other."""
-    from .cuda_graphs import GraphStream, replay
+    from .runtime.cuda_graphs import GraphStream, replay
 
     chain, image = convolutions(device)
     with ops.backend("triton"):

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from dan_fast.threads import wait_passively
+from dan_fast.runtime.threads import wait_passively
 
 # What follows is read when torch is imported.
 wait_passively()  # tests run beside other programs too

@@ -5,8 +5,8 @@ import torch
 
 import dan_fast
 from dan_fast.checkpoint import DEFAULT, WEIGHTS
-from dan_fast.degraded_set import PROTOCOLS, DegradedSet, images_below, isotropic
-from dan_fast.evaluation import mean, measure
+from dan_fast.evaluation.degraded_set import PROTOCOLS, DegradedSet, images_below, isotropic
+from dan_fast.evaluation.measure import mean, measure
 from dan_fast.files import SAMPLES
 
 NAMES = [name for name in dan_fast.available() if name != "default"]

@@ -1,6 +1,6 @@
 // Blur and downsampling folded into one filter an image: the geometry, and the kernel that builds the filters.
 //
-// No torch here and nothing that only nvcc knows: tests/cuda_on_host.h compiles this for the CPU as well.
+// No torch here and nothing that only nvcc knows: tests/csrc/cuda_on_host.h compiles this for the CPU as well.
 //
 // A downsampled pixel is a sum of `taps.count` x `taps.count` blurred pixels, each a sum of k x k pixels of the
 // image with its reflected border: one filter of size() x size() taps on that image, moved by `scale` from pixel to

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..arguments import whole_number
-from ..degraded_set import images_below
-from ..devices import add_device_argument, pick_device
+from ..command_line.arguments import whole_number
 from ..errors import DanFastError
+from ..evaluation.degraded_set import images_below
+from ..evaluation.plots import MISSING, can_plot, plot
 from ..experiments import EXPERIMENTS
 from ..experiments.experiment import TINY
 from ..experiments.runner import RESULTS, Bench, Result, perform
 from ..experiments.verdict import spread, table
 from ..files import SAMPLES, write_atomically
-from ..images import find_images
-from ..plots import MISSING, can_plot, plot
+from ..image_files.images import find_images
+from ..runtime.devices import add_device_argument, pick_device
 from ..training.precision import faster_precision
 from ..training.presets import PRESETS, Preset, get_preset
 

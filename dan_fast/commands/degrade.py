@@ -8,14 +8,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..arguments import whole_number
+from ..command_line.arguments import whole_number
+from ..command_line.photo_jobs import skip_into
 from ..config import SCALES
-from ..degraded_set import PROTOCOLS, DegradedSet, images_below, isotropic, output_name
 from ..errors import DanFastError
+from ..evaluation.degraded_set import PROTOCOLS, DegradedSet, images_below, isotropic, output_name
+from ..evaluation.pictures import kernel_picture
 from ..files import make_folder, write_npy
-from ..images import write_image
-from ..pictures import kernel_picture
-from .photos import skip_into
+from ..image_files.images import write_image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

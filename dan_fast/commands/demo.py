@@ -11,14 +11,14 @@ from tqdm import tqdm
 
 from ..checkpoint import load
 from ..degradation import gaussian_kernels
-from ..degraded_set import GAUSSIAN8_SIGMA, KERNEL_SIZE, degrade
-from ..devices import add_device_argument, pick_device
-from ..evaluation import bicubic
+from ..evaluation.degraded_set import GAUSSIAN8_SIGMA, KERNEL_SIZE, degrade
+from ..evaluation.measure import bicubic
+from ..evaluation.metrics import kernel_error, psnr
+from ..evaluation.pictures import kernel_picture, side_by_side
 from ..files import SAMPLES, make_folder
-from ..images import find_images, read_image, write_image
+from ..image_files.images import find_images, read_image, write_image
 from ..inference import Upscaler
-from ..metrics import kernel_error, psnr
-from ..pictures import kernel_picture, side_by_side
+from ..runtime.devices import add_device_argument, pick_device
 
 # Shown at their real size, so that a picture fits on a screen.
 SHOWN = 288

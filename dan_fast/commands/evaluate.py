@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ..arguments import whole_number
-from ..degraded_set import Degraded, DegradedSet, given, image_sets, output_name
+from ..blur_kernels.files import read_kernels
+from ..blur_kernels.shift import in_window
+from ..command_line.arguments import whole_number
+from ..command_line.photo_jobs import skip_into
+from ..command_line.upscaler_options import add_engine_arguments, add_ensemble_argument, make_upscaler
 from ..errors import DanFastError
-from ..evaluation import Row, Upscaled, comparison, mean, measure
+from ..evaluation.degraded_set import Degraded, DegradedSet, given, image_sets, output_name
+from ..evaluation.measure import Row, Upscaled, comparison, mean, measure
 from ..files import make_folder, write_table
-from ..images import write_image
-from ..kernel_files import read_kernels
-from ..kernel_shift import in_window
-from .engine import add_engine_arguments, add_ensemble_argument, make_upscaler
-from .photos import skip_into
+from ..image_files.images import write_image
 
 # Column of Row and how the table shows it.
 MEASURES = {

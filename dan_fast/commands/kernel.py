@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..blur_kernels.shape import kernel_shape
+from ..blur_kernels.shift import NO_SHIFT, kernel_shift
+from ..command_line.photo_jobs import Job, add_photo_arguments, for_each, plan, refuse_overwriting
+from ..command_line.upscaler_options import make_upscaler
 from ..errors import ImageError
+from ..evaluation.pictures import kernel_picture
 from ..files import make_folder, write_npy
-from ..images import Photo, find_images, read_image, write_image
-from ..kernel_shape import kernel_shape
-from ..kernel_shift import NO_SHIFT, kernel_shift
-from ..pictures import kernel_picture
-from .engine import make_upscaler
-from .photos import Job, add_photo_arguments, for_each, plan, refuse_overwriting
+from ..image_files.images import Photo, find_images, read_image, write_image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..degraded_set import images_below
 from ..errors import DanFastError
+from ..evaluation.degraded_set import images_below
 from ..training.jpeg_pack import write_jpeg_pack
 from ..training.pack import write_pack
 

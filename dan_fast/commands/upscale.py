@@ -8,19 +8,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..arguments import whole_number
+from ..blur_kernels.files import read_npy
+from ..blur_kernels.known import known_kernel
+from ..blur_kernels.shift import NO_SHIFT
+from ..command_line.arguments import whole_number
+from ..command_line.photo_jobs import Job, add_photo_arguments, for_each, plan, refuse_overwriting, say
+from ..command_line.timing import Clock, timing_table
+from ..command_line.upscaler_options import add_ensemble_argument, make_upscaler
+from ..evaluation.pictures import kernel_picture, side_by_side
 from ..files import make_folder
-from ..images import Photo, check_writable, read_image, to_8_bits, write_image
+from ..image_files.images import Photo, check_writable, read_image, to_8_bits, write_image
+from ..image_files.transparency import upscale_alpha
 from ..inference import Upscaler, UpscaleResult
-from ..inference.known_kernel import known_kernel
-from ..kernel_files import read_npy
-from ..kernel_shift import NO_SHIFT
-from ..pictures import kernel_picture, side_by_side
-from ..transparency import upscale_alpha
-from .engine import add_ensemble_argument, make_upscaler
 from .kernel import kernel_files, write_kernel
-from .photos import Job, add_photo_arguments, for_each, plan, refuse_overwriting, say
-from .timing import Clock, timing_table
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif"}
 _WRITTEN = (*FORMATS.values(), ".jpeg", ".tiff")

@@ -3,10 +3,10 @@
 The whole pipeline is ``dan_fast.degradation.pipeline``.
 """
 
-from .blur import blur
-from .gaussian import dirac_kernel, gaussian_kernels, random_irregular_kernels, random_isotropic_kernels
-from .pca import PCAEncoder
-from .resize import bicubic_resize
+from ..blur_kernels.gaussian import dirac_kernel, gaussian_kernels, random_irregular_kernels, random_isotropic_kernels
+from ..blur_kernels.pca import PCAEncoder
+from ..ops.blur import blur
+from ..ops.resize import bicubic_resize
 
 __all__ = [
     "PCAEncoder",

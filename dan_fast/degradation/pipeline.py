@@ -8,9 +8,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ..blur_kernels.gaussian import random_irregular_kernels, random_isotropic_kernels
+from ..blur_kernels.pca import FIT_COUNT, ISOTROPIC_SIGMA, PCAEncoder
 from ..ops import blur_downsample
-from .gaussian import random_irregular_kernels, random_isotropic_kernels
-from .pca import FIT_COUNT, ISOTROPIC_SIGMA, PCAEncoder
 
 # Setting 2 (v2, section 4.1): kernel size by scale. x3 is not in the paper; ours lies between.
 IRREGULAR_SIZE = {2: 11, 3: 21, 4: 31}

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import cost
+from ..fast_model import cost
 from ..training.presets import Preset
 from ..training.step import LossFunction, losses
 from .experiment import Experiment, Trial, Variant

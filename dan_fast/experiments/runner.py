@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..degraded_set import PROTOCOLS, DegradedSet, from_tensor, to_tensor
 from ..errors import DanFastError
+from ..evaluation.degraded_set import PROTOCOLS, DegradedSet, from_tensor, to_tensor
+from ..evaluation.metrics import kernel_error, psnr, ssim
 from ..files import make_folder, write_atomically, write_table
-from ..metrics import kernel_error, psnr, ssim
 from ..model import DAN
 from ..training.checkpoints import Checkpoints
 from ..training.config_file import preset_to_dict

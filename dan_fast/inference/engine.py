@@ -11,12 +11,13 @@ import torch
 from dan_fast_kernels.without import without
 from torch import Tensor
 
-from .alternate import Tiled, Whole, alternate, restore
+from ..fast_model.alternation import Whole, alternate, restore
+from ..fast_model.plan import Estimate, Plan
 from .canvas import Canvas
 from .crop import most_textured
 from .graphs import Graphs
 from .memory import budget
-from .plan import Estimate, Plan
+from .tiled import Tiled
 from .tiling import Tile, room, tile_side, tiles
 
 # Side of the crop that the kernel is estimated from if it is not from the whole image.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..cuda_graphs import GraphStream, replay
+from ..runtime.cuda_graphs import GraphStream, replay
 
 # A pass: images to a tuple of results, tensors, or None where there is none.
 Pass = Callable[[Tensor], tuple[Tensor | None, ...]]

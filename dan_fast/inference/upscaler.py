@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..blur_kernels.known import known_kernel
+from ..blur_kernels.shift import NO_SHIFT, moved
 from ..config import DANConfig
 from ..degradation import PCAEncoder
 from ..errors import DanFastError
-from ..kernel_shift import NO_SHIFT, moved
+from ..fast_model.plan import Estimate, plan_for
 from ..model import DAN
 from .canvas import Canvas, given
 from .engine import SMALLEST_TILE, Engine, Options
 from .ensemble import ensemble
 from .graphs import GraphStats
-from .known_kernel import known_kernel
-from .plan import Estimate, plan_for
 from .tiling import default_halo, reach
 
 KERNEL_FROM = ("image", "crop")
@@ -133,8 +133,8 @@ class Upscaler:
                 What comes back is of the same kind and type, floating point unrounded but clamped to [0, 1].
             kernel: the blur, if it is known, (n, n), its middle at ``n // 2``: nothing is estimated. If its centre of
                 mass is not in its middle, it is centred for the network, and the result is moved back by its shift,
-                so that it lies on the sharp image (``dan_fast.kernel_shift``). What moves in at the edge, which the
-                image does not show, repeats the edge. It may be larger than the network's k x k pixels if at most
+                so that it lies on the sharp image (``dan_fast.blur_kernels.shift``). What moves in at the edge, which
+                the image does not show, repeats the edge. It may be larger than the network's k x k pixels if at most
                 2 % of it lie outside of these then.
             wants_kernel: estimate the kernel of the result too, which takes one more pass of the Estimator; else the
                 result's is ``None``.

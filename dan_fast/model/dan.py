@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..blur_kernels.gaussian import dirac_kernel
+from ..blur_kernels.pca import PCAEncoder
 from ..config import DANConfig
-from ..degradation import PCAEncoder, dirac_kernel
-from ..forked import say_if_forked
+from ..runtime.forked import say_if_forked
 from .estimator import EstimatorV1, EstimatorV2
 from .restorer import RestorerV1, RestorerV2
 

@@ -12,10 +12,10 @@ from .dpcb import dpcb
 from .dpcb_stack import DPCBWeights, dpcb_stack, dpcb_weights
 from .dpcg import DPCGWeights, dpcg, dpcg_weights
 from .estimator_tail import TailWeights, estimator_tail, tail_weights
+from .example_calls import warmup
 from .modulate import modulate
 from .next_condition import next_condition
 from .upsampler import upsampler
-from .warmup import warmup
 
 __all__ = [
     "AttentionWeights", "CRBWeights", "ConditionWeights", "DPCBWeights", "DPCGWeights", "TailWeights",

@@ -28,7 +28,7 @@ from dan_fast_kernels import without
 from torch import Tensor
 
 from ..errors import DanFastError
-from ..forked import say_if_forked
+from ..runtime.forked import say_if_forked
 
 BACKENDS = ("torch", "cpp", "triton")
 NAMES = ("auto", *BACKENDS)

@@ -11,9 +11,9 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from ..degradation.blur import blur
-from ..degradation.resize import bicubic_resize
 from .backend import choose, recalled, remember
+from .blur import blur
+from .resize import bicubic_resize
 
 NAME = "dan_fast::blur_downsample"
 HAS = ("torch", "cpp")

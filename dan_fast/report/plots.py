@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .. import cost
-from ..plots import plot
+from ..evaluation.plots import plot
+from ..fast_model import cost
 from .tables import PUBLISHED, iterations, published_config, read_measured
 
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from ..degradation import gaussian_kernels
-from ..degraded_set import GAUSSIAN8_SIGMA, KERNEL_SIZE, degrade
-from ..evaluation import bicubic
+from ..evaluation.degraded_set import GAUSSIAN8_SIGMA, KERNEL_SIZE, degrade
+from ..evaluation.measure import bicubic
+from ..evaluation.metrics import kernel_error, psnr
+from ..evaluation.pictures import kernel_picture, side_by_side
 from ..files import SAMPLES
-from ..images import find_images, read_image, to_8_bits, write_image
+from ..image_files.images import find_images, read_image, to_8_bits, write_image
 from ..inference import Upscaler
-from ..metrics import kernel_error, psnr
-from ..pictures import kernel_picture, side_by_side
 
 # Pixels of the sharp photo that are shown, from its middle.
 SHOWN = 224

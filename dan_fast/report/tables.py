@@ -6,10 +6,10 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import cost
 from ..checkpoint import load
 from ..config import DANConfig
 from ..errors import DanFastError
+from ..fast_model import cost
 from ..model import DAN
 
 # PSNR on Y of Gaussian8, as the papers print it.

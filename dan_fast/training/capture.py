@@ -8,7 +8,7 @@ import torch
 from dan_fast_kernels.without import without
 from torch import Tensor
 
-from ..cuda_graphs import GraphStream, replay
+from ..runtime.cuda_graphs import GraphStream, replay
 
 # Calls before the capture: libraries choose their algorithms and allocate what they keep.
 WARM_UP = 3

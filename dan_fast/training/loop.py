@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ..errors import DanFastError
 from .data import PatchDataset, StreamPart, on_device, patch_loader
-from .diary import Diary
-from .held import HeldImages, fits
+from .gpu_images import HeldImages, fits
 from .profile import step_profiler
 from .run import BEST, WEIGHTS, Run
+from .run_log import Diary
 from .time_limit import TimeLimit
 from .validation import Scores
 

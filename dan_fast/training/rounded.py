@@ -11,9 +11,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from ..inference.image_weights import meets_images, replace_parameter
+from ..fast_model.image_weights import meets_images, replace_parameter
 from ..model import DAN
-from .flat import FlatParameters, piece
+from .flat_parameters import FlatParameters, piece
 
 
 class RoundedNetwork:

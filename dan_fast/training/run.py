@@ -18,7 +18,7 @@ from ..model import DAN
 from .checkpoints import Checkpoints, code_revision
 from .clock import StepClock, Times
 from .config_file import preset_from_dict, preset_to_dict, write_config
-from .late import LAG, LateReader
+from .delayed_reports import LAG, LateReader
 from .parts import MIB, write_parts
 from .precision import Precision, faster_precision
 from .presets import Preset

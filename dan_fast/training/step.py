@@ -16,14 +16,14 @@ from torch.profiler import record_function
 from torch.utils.checkpoint import checkpoint
 
 from ..degradation.pipeline import Degradation
-from ..inference.alternate import Whole, alternate
-from ..inference.plan import plan_for
+from ..fast_model.alternation import Whole, alternate
+from ..fast_model.learning import iteration
+from ..fast_model.plan import plan_for
 from ..model import DAN, DANOutput
 from ..ops.backend import as_asked
 from .capture import Captured
-from .flat import FlatParameters
+from .flat_parameters import FlatParameters
 from .guard import DivergenceGuard
-from .iteration import iteration
 from .processes import Processes
 from .rounded import RoundedNetwork
 from .settings import TrainingSettings

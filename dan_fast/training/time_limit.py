@@ -13,7 +13,7 @@ import torch
 
 from ..errors import DanFastError
 from .capture import WARM_UP
-from .late import LAG
+from .delayed_reports import LAG
 from .processes import Processes
 from .settings import TrainingSettings
 

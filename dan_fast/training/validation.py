@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..degraded_set import DegradedSet
 from ..errors import DanFastError
-from ..evaluation import comparison
+from ..evaluation.degraded_set import DegradedSet
+from ..evaluation.measure import comparison
+from ..evaluation.metrics import kernel_error, psnr
+from ..evaluation.pictures import kernel_picture
 from ..inference import Upscaler
-from ..metrics import kernel_error, psnr
 from ..model import DAN
-from ..pictures import kernel_picture
 from .processes import Processes
 
 SAMPLES = 3

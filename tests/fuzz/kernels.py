@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 from scipy.io import savemat
 
+from dan_fast.blur_kernels.files import read_kernels
 from dan_fast.errors import DanFastError
-from dan_fast.kernel_files import read_kernels
 
 from .images import refused_in_one_line
 

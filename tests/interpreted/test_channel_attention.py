@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from accuracy import assert_accurate, results
-from layouts import any_layout
+from support.accuracy import assert_accurate, results
+from support.layouts import any_layout
 
 from dan_fast.ops import backend, channel_attention
 from dan_fast.ops.channel_attention import channel_attention_ref

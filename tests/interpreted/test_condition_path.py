@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from rounding import RoundedTo, coarsest
+from support.rounding import RoundedTo, coarsest
 
 from dan_fast.ops import backend, condition_path
 from dan_fast.ops.condition_path import condition_path_ref

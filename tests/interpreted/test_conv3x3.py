@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from rounding import RoundedTo, coarsest
+from support.rounding import RoundedTo, coarsest
 
 from dan_fast.ops import conv3x3_bias_lrelu, conv3x3_scale_residual, dpcb
 from dan_fast.ops.conv3x3 import conv3x3_bias_lrelu_ref, conv3x3_scale_residual_ref

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from rounding import RoundedTo
+from support.rounding import RoundedTo
 
 from dan_fast.ops import conv3x3_bias, convolution, upsampler
 from dan_fast.ops.conv3x3_bias import conv3x3_bias_ref

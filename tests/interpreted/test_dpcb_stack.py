@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import tiny_config
-from rounding import RoundedTo
+from support.rounding import RoundedTo
 
 import dan_fast
 from dan_fast.ops import condition_path, condition_weights, dpcb_stack, dpcb_weights

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import tiny_config
-from rounding import RoundedTo
+from support.rounding import RoundedTo
 
 import dan_fast
 from dan_fast.ops import dpcg, dpcg_weights

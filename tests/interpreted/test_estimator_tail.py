@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from accuracy import assert_accurate
-from layouts import any_layout
+from support.accuracy import assert_accurate
+from support.layouts import any_layout
 
 from dan_fast.errors import DanFastError
 from dan_fast.ops import estimator_tail

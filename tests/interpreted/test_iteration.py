@@ -9,7 +9,7 @@ import torch
 from conftest import tiny_config
 
 import dan_fast
-from dan_fast.training.iteration import iteration
+from dan_fast.fast_model.learning import iteration
 
 V1 = {"version": "v1", "groups": 0, "blocks": 2, "upsampler": "published"}
 CONFIGS = {"v2": {"estimator_blocks": 2}, "v2, doubled": {"group_residual": "doubled"}, "v2, all": {"gradient": "all"},

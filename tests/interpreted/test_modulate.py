@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from layouts import any_layout
-from rounding import RoundedTo, coarsest
+from support.layouts import any_layout
+from support.rounding import RoundedTo, coarsest
 
 from dan_fast.ops import modulate
 from dan_fast.ops.modulate import modulate_ref

@@ -1,0 +1,77 @@
+"""A blur kernel that the user knows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DanFastError
+from .shift import Shift, centred, in_window
+
+# Of a kernel that is larger than the network's at most this share may lie outside. The widest Gaussian of training
+# (sigma 4 in 21x21) has 0.017 outside.
+MOST_OUTSIDE = 0.02
+
+
+class KnownKernel(NamedTuple):
+    """A kernel as it was given and as a network takes it.
+
+    Attributes:
+        given: (n, n) float32, sum 1, with zeros around it if it was smaller than the network's.
+        centred: (k, k) float32, sum 1, its centre of mass in its middle.
+        shift: from the given one's middle to its centre of mass.
+        outside: the share of the centred kernel that lay outside of k x k and was cut off, 0 to 1.
+    """
+
+    given: np.ndarray
+    centred: np.ndarray
+    shift: Shift
+    outside: float
+
+
+def known_kernel(kernel: np.ndarray | Tensor, size: int) -> KnownKernel:
+    """``kernel`` for a network of kernel size ``size``.
+
+    Networks learn from centred kernels. One that is not centred is centred for them, by its centre of mass, and the
+    result is to be moved by ``shift``. One that is centred, within ``kernel_shift.TOLERANCE``, stays as it is.
+
+    Args:
+        kernel: (n, n), odd or even, with its middle at ``n // 2``. Any sum within 1 % of 1.
+
+    Raises:
+        DanFastError: it is no such kernel, or a larger one than the network's with too much outside.
+    """
+    array = _numbers(kernel)
+    if array.ndim != 2 or array.shape[0] != array.shape[1] or not array.size:
+        raise DanFastError(f"the kernel has shape {array.shape}, expected a square (n, n): "
+                           "put zeros around it to make it one, its middle at n // 2")
+    if not np.isfinite(array).all():
+        raise DanFastError("the kernel holds numbers that are not finite")
+    total = array.sum()
+    if abs(total - 1) > 0.01:
+        raise DanFastError(f"the kernel's sum is {total:.4g}, expected 1: divide it by its sum")
+    array = array / total
+    whole, shift = centred(array)
+    inner = in_window(whole, size)
+    outside = max(0.0, float(1 - abs(inner).sum() / abs(whole).sum()))
+    if len(array) > size and outside > MOST_OUTSIDE:
+        raise DanFastError(f"the kernel has {len(array)}x{len(array)} pixels, this network takes at most "
+                           f"{size}x{size}, and {outside:.0%} of the kernel lie outside those around its centre of "
+                           "mass: give a narrower one, or take weights with a larger kernel")
+    if len(whole) > size:
+        inner = inner / inner.sum()
+    return KnownKernel(in_window(array, max(size, len(array))).astype(np.float32), inner.astype(np.float32),
+                       shift, outside)
+
+
+def _numbers(kernel: np.ndarray | Tensor) -> np.ndarray:
+    """``kernel`` in float64."""
+    if isinstance(kernel, Tensor) and not (kernel.is_complex() or kernel.dtype == torch.bool):
+        return kernel.detach().cpu().to(torch.float64).numpy()
+    array = np.asarray(kernel)
+    if array.dtype.kind not in "fiu":
+        raise DanFastError(f"the kernel holds {array.dtype}, expected numbers")
+    return array.astype(np.float64)

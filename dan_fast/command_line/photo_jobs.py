@@ -1,0 +1,155 @@
+"""What commands over many images share: the photos asked for, names for what is made of them, the loop."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from tqdm import tqdm
+
+from ..errors import DanFastError
+from ..image_files.images import find_images
+from .timing import READ, WORK, WRITTEN, Clock
+from .upscaler_options import add_engine_arguments
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo: where it is, and where its results go, less ``_….png`` and the like."""
+
+    source: Path
+    target: Path
+
+
+def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH",
+                        help="photos, or folders of photos (searched recursively)")
+    parser.add_argument("--weights", default="default", help="weights file, or name of shipped weights")
+    add_engine_arguments(parser)
+
+
+def plan(paths: Iterable[Path], out: Path) -> list[Job]:
+    """The photos among ``paths`` with distinct targets in ``out``; folders keep their tree.
+
+    Photos that differ in suffix only keep it in the target's name. Results of an earlier run
+    in ``out`` are not taken for photos when ``out`` lies inside a folder asked for.
+
+    Raises:
+        DanFastError: a path is missing, a folder holds no photo, or two photos from different
+            folders would have the same target.
+    """
+    sources: dict[Path, Path] = {}
+    for path in paths:
+        for source in find_images([path]):
+            inside = path.is_dir()
+            if inside and _within(out, path) and _within(source, out):
+                continue
+            sources.setdefault(source, out / (source.relative_to(path) if inside else source.name))
+    if not sources:
+        raise DanFastError(f"no photo but those in the output folder {out}")
+    # Compared without case: some file systems know none.
+    count = Counter(_key(target.with_suffix("")) for target in sources.values())
+    jobs = [Job(source, target.with_suffix("") if count[_key(target.with_suffix(""))] == 1
+                else target.with_name(f"{target.stem}_{target.suffix[1:]}"))
+            for source, target in sources.items()]
+    taken: dict[str, Path] = {}
+    for job in jobs:
+        other = taken.setdefault(_key(job.target), job.source)
+        if other != job.source:
+            raise DanFastError(f"{other} and {job.source} would both become {job.target}…: run them one after "
+                               "the other, into different folders")
+    return jobs
+
+
+def refuse_overwriting(jobs: Iterable[Job], outputs: Iterable[Path]) -> None:
+    """``DanFastError`` if one of ``outputs`` is one of the photos, by whatever name or link."""
+    inputs = {(stat.st_dev, stat.st_ino) for stat in (job.source.stat() for job in jobs)}
+    for output in outputs:
+        if output.exists() and (output.stat().st_dev, output.stat().st_ino) in inputs:
+            raise DanFastError(f"{output} would be overwritten, but is one of the photos: choose another --output")
+
+
+def for_each(jobs: list[Job], read: Callable[[Job], T], work: Callable[[Job, T], U], write: Callable[[Job, U], object],
+             clock: Clock | None = None) -> int:
+    """``write(job, work(job, read(job)))`` for every job: the next is read and the last written during the work.
+
+    So three are in memory at most. What fails is said on stderr and the rest goes on. An interrupt waits for the file
+    that is being written. ``clock`` is told where the time goes.
+
+    Returns:
+        The command's exit code: 0, or 1 if any failed.
+    """
+    failed = 0
+    clock = clock or Clock()
+
+    @contextmanager
+    def reported(job: Job) -> Iterator[None]:
+        nonlocal failed
+        try:
+            yield
+        except (DanFastError, MemoryError, torch.OutOfMemoryError) as error:
+            failed += 1
+            known = isinstance(error, DanFastError)
+            message = " ".join(str(error).split()) if known else "not enough memory: upscale with a smaller --tile"
+            say(message if str(job.source) in message else f"{job.source}: {message}")
+
+    def write_reported(job: Job, result: U) -> None:
+        with reported(job):
+            write(job, result)
+
+    # disable=None: no bar where nobody watches.
+    with (ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer,
+          tqdm(total=len(jobs), unit="photo", disable=None) as bar):
+        readings: deque[Future[T]] = deque()
+        writing: Future[None] | None = None
+        timed_read, timed_write = clock.elsewhere("reading", read), clock.elsewhere("writing", write_reported)
+        for n, job in enumerate(jobs):
+            readings += [reader.submit(timed_read, ahead) for ahead in jobs[n + len(readings):n + 2]]
+            with reported(job):
+                with clock(READ):
+                    photo = readings.popleft().result()
+                with clock(WORK):
+                    result = work(job, photo)
+                if writing:
+                    with clock(WRITTEN):
+                        writing.result()
+                writing = writer.submit(timed_write, job, result)
+            bar.update()
+        if writing:
+            with clock(WRITTEN):
+                writing.result()
+    clock.stop()
+    return 1 if failed else 0
+
+
+def say(message: str) -> None:
+    """A line on stderr that does not tear the progress bar."""
+    tqdm.write(message, file=sys.stderr)
+
+
+def skip_into(skipped: list[str]) -> Callable[[str], None]:
+    """A function that says why an image is skipped, and notes it in ``skipped``."""
+    def skip(why: str) -> None:
+        skipped.append(why)
+        say(f"skipped: {why}")
+    return skip
+
+
+def _within(path: Path, folder: Path) -> bool:
+    path, folder = path.resolve(), folder.resolve()
+    return path != folder and path.is_relative_to(folder)
+
+
+def _key(path: Path) -> str:
+    return str(path).casefold()

@@ -1,0 +1,1 @@
+"""Measuring upscaled images: degraded test sets, metrics, pictures and plots."""

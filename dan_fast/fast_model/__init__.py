@@ -1,0 +1,1 @@
+"""The network rebuilt to be fast, from operators: for inference (`Plan`) and for learning."""

@@ -1,0 +1,50 @@
+"""One iteration over the tiles of one image, which share one kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..fast_model.plan import Estimate, Plan
+from .canvas import Canvas
+from .tiling import Tile
+
+
+class Tiled:
+    """One image in tiles with windows of one size, read and written on a canvas; nothing is kept of a tile.
+
+    The Estimator's sums are those of all tiles, so that they have one kernel: the image's.
+
+    Args:
+        plan: of the network.
+        canvas: of one image.
+        tiles: whose cores partition it.
+        batch: tiles at once.
+    """
+
+    def __init__(self, plan: Plan, canvas: Canvas, tiles: Sequence[Tile], batch: int) -> None:
+        self._plan, self._canvas = plan, canvas
+        self._batches = [tiles[n:n + batch] for n in range(0, len(tiles), batch)]
+
+    def iterate(self, condition: Tensor, *, writes: bool, estimates: bool, goes_on: bool) -> Estimate | None:
+        sums: list[Tensor] = []
+        for tiles in self._batches:
+            prepared = self._plan.prepare(torch.cat([self._canvas.read(*tile.window) for tile in tiles]))
+            cells = self._plan.restore(prepared, condition)
+            if writes:
+                self._write(self._plan.image(cells), tiles)
+            if estimates:
+                features = self._plan.features(cells, prepared)
+                sums += [self._plan.pool(features[n:n + 1], tile.core_in_window()) for n, tile in enumerate(tiles)]
+        if not estimates:
+            return None
+        height, width = self._canvas.size
+        return self._plan.estimate_pooled(torch.cat(sums).sum(0, keepdim=True), height * width)
+
+    def _write(self, sr: Tensor, tiles: Sequence[Tile]) -> None:
+        scale = self._canvas.scale
+        for n, tile in enumerate(tiles):
+            core = sr[(slice(n, n + 1), slice(None), *tile.core_in_window(scale))]
+            self._canvas.write(core, *tile.core_in_output(scale))

@@ -1,0 +1,1 @@
+"""The process and its devices: threads, forks, CUDA graphs, warnings."""

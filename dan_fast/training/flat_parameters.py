@@ -1,0 +1,61 @@
+"""All parameters of a network in one vector, and all gradients in another.
+
+What a step does to every parameter (norm, Adam, average, sum over GPUs) is then one operation on one tensor instead of
+hundreds on small ones.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..fast_model.image_weights import replace_parameter
+
+# Every parameter starts at a multiple of this many elements: vector loads need aligned addresses.
+ALIGNMENT = 64
+
+
+class FlatParameters:
+    """Replaces the parameters of ``module`` by views of one vector, with the same values.
+
+    Convolutions' weights lie as channels_last. The vectors' gaps between parameters are 0.
+
+    Args:
+        module: parameters of one dtype on one device. Whatever referred to its old parameters, an optimiser for
+            example, refers to them no more.
+        extra: elements after the gradients, for what is summed over processes along with them.
+
+    Attributes:
+        values: (n,) all parameters.
+        gradients: (n,) all gradients; a backward pass adds to them. None without gradients.
+        shared: (n + extra,) the gradients and what comes after them.
+        starts: by name, where each parameter begins in them.
+    """
+
+    def __init__(self, module: nn.Module, *, gradients: bool = True, extra: int = 0) -> None:
+        parameters = dict(module.named_parameters())
+        self.starts: dict[str, int] = {}
+        end = 0
+        for name, parameter in parameters.items():
+            self.starts[name] = end
+            end += -(-parameter.numel() // ALIGNMENT) * ALIGNMENT
+        like = next(iter(parameters.values())).detach()
+        self.values = like.new_zeros(end)
+        self.shared = like.new_zeros(end + extra) if gradients else None
+        self.gradients = None if self.shared is None else self.shared[:end]
+        for name, old in parameters.items():
+            new = nn.Parameter(piece(self.values, self.starts[name], old), old.requires_grad)
+            with torch.no_grad():
+                new.copy_(old)
+            if self.gradients is not None:
+                new.grad = piece(self.gradients, self.starts[name], old)
+            replace_parameter(module, name, new)
+
+
+def piece(vector: Tensor, start: int, like: Tensor) -> Tensor:
+    """A part of ``vector`` in the shape of ``like``."""
+    part = vector[start:start + like.numel()]
+    if like.dim() != 4:
+        return part.view(like.shape)
+    out, into, height, width = like.shape
+    return part.view(out, height, width, into).permute(0, 3, 1, 2)

@@ -1,0 +1,143 @@
+import csv
+
+import numpy as np
+import pytest
+
+from dan_fast.cli import main
+from dan_fast.image_files.images import read_image, write_image
+
+
+def write_random(path, height=48, width=40, seed=0):
+    write_image(path, np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+
+
+@pytest.fixture
+def data(tmp_path):
+    for i in range(2):
+        write_random(tmp_path / "data" / f"{i}.png", seed=i)
+    return tmp_path / "data"
+
+
+def read_csv(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_table_and_files(tiny_weights, data, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["evaluate", str(tiny_weights), "--data", str(data), "--out", str(out), "--pictures"]) == 0
+    printed = capsys.readouterr().out
+    assert "data: 2 images" in printed
+    assert all(f" {sigma} " in printed for sigma in ("1.80", "3.20", "mean"))
+    rows = read_csv(out / "evaluation.csv")
+    assert [(row["image"], row["kernel"]) for row in rows] == [(f"{i}.png", str(k)) for i in range(2) for k in range(8)]
+    summary = read_csv(out / "summary.csv")
+    assert [row["sigma"] for row in summary][::8] == ["1.80", "mean"]
+    column = [float(row["psnr_y"]) for row in rows]
+    assert float(summary[-1]["psnr_y"]) == pytest.approx(np.mean(column), abs=1e-5)
+    pictures = sorted((out / "pictures" / "data").iterdir())
+    assert [path.name for path in pictures][:2] == ["0_0.png", "0_1.png"]
+    assert len(pictures) == 16
+    assert read_image(pictures[0]).rgb.shape[1] > 3 * 40
+
+
+@pytest.mark.parametrize("protocol", ["gaussian8", "irregular"])
+def test_the_same_file_every_time(tiny_weights, data, tmp_path, protocol):
+    for out in ("a", "b"):
+        assert main(["evaluate", str(tiny_weights), "--data", str(data), "--protocol", protocol, "--limit", "1",
+                     "--out", str(tmp_path / out)]) == 0
+    assert (tmp_path / "a" / "evaluation.csv").read_bytes() == (tmp_path / "b" / "evaluation.csv").read_bytes()
+
+
+def test_sub_folders_are_sets_of_their_own(tiny_weights, data, tmp_path, capsys):
+    write_random(tmp_path / "sets" / "one" / "x.png")
+    write_random(tmp_path / "sets" / "data" / "x.png")
+    assert main(["evaluate", str(tiny_weights), "--data", str(tmp_path / "sets"), str(data),
+                 "--protocol", "irregular", "--out", str(tmp_path / "out")]) == 0
+    # Two folders are called "data": they go by their paths.
+    assert {row["set"] for row in read_csv(tmp_path / "out" / "evaluation.csv")} == {
+        "one", str(tmp_path / "sets" / "data"), str(data)}
+
+
+def test_unusable_images_are_reported_and_the_rest_is_measured(tiny_weights, data, tmp_path, capsys):
+    (data / "broken.png").write_bytes(b"no image")
+    write_random(data / "small.png", 16, 16)
+    assert main(["evaluate", str(tiny_weights), "--data", str(data), "--out", str(tmp_path / "out")]) == 1
+    errors = capsys.readouterr().err
+    assert "broken.png" in errors
+    assert "small.png" in errors
+    assert len(read_csv(tmp_path / "out" / "evaluation.csv")) == 16
+
+
+def test_nothing_to_measure(tiny_weights, tmp_path, capsys):
+    write_random(tmp_path / "data" / "small.png", 16, 16)
+    assert main(["evaluate", str(tiny_weights), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]) == 1
+    assert "no image could be measured" in capsys.readouterr().out
+    assert read_csv(tmp_path / "out" / "summary.csv") == []
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tiny_weights, data, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_bytes(b"x")
+    for arguments, message in [
+        ([tiny_weights, "--data", tmp_path / "empty"], "no image"),
+        ([tiny_weights, "--data", tmp_path / "missing"], "missing"),
+        ([tmp_path / "file", "--data", data], "cannot be read as weights"),
+        ([tiny_weights, "--data", data, "--pictures"], "--out"),
+        ([tiny_weights, "--data", data, "--out", tmp_path / "file"], "cannot write"),
+    ]:
+        assert main(["evaluate", *map(str, arguments)]) == 2
+        errors = capsys.readouterr().err
+        assert message in errors
+        assert errors.count("\n") == 1
+
+
+def test_kernels_from_files(tiny_weights, data, tmp_path, capsys):
+    kernels = np.random.default_rng(0).random((2, 9, 9))
+    np.save(tmp_path / "two.npy", kernels)
+    np.save(tmp_path / "one.npy", np.ones((5, 5)))
+    common = ["evaluate", str(tiny_weights), "--data", str(data), "--protocol", "file"]
+    assert main([*common, "--kernels", str(tmp_path / "two.npy"), str(tmp_path / "one.npy"),
+                 "--out", str(tmp_path / "out")]) == 0
+    assert [row["kernel"] for row in read_csv(tmp_path / "out" / "evaluation.csv")] == ["0", "1", "2"] * 2
+    assert [row["sigma"] for row in read_csv(tmp_path / "out" / "summary.csv")] == ["#0", "#1", "#2", "mean"]
+    assert main([*common, "--kernels", str(tmp_path / "one.npy"), "--out", str(tmp_path / "alone")]) == 0
+    assert [row["psnr_y"] for row in read_csv(tmp_path / "alone" / "evaluation.csv")] == [
+        row["psnr_y"] for row in read_csv(tmp_path / "out" / "evaluation.csv") if row["kernel"] == "2"]
+    capsys.readouterr()
+    for arguments in (common, [*common[:-2], "--kernels", str(tmp_path / "one.npy")],
+                      [*common, "--kernels", str(tmp_path / "missing.npy")]):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_kernels_that_shift(tiny_weights, data, tmp_path, capsys):
+    kernels = np.zeros((2, 9, 9))
+    kernels[0, 4, 4] = kernels[1, 6, 1] = 1
+    np.save(tmp_path / "kernels.npy", kernels)
+    common = ["evaluate", str(tiny_weights), "--data", str(data), "--out", str(tmp_path / "out"), "--protocol"]
+    assert main([*common, "file", "--kernels", str(tmp_path / "kernels.npy")]) == 0
+    first, second = capsys.readouterr().out.split("without the shift of the kernels (pixels down, right)")
+    assert second.splitlines()[1].split()[:3] == ["sigma", "down", "right"]
+    assert [line.split()[:3] for line in second.splitlines()[2:5]] == [
+        ["#0", "0.0", "0.0"], ["#1", "2.0", "-3.0"], ["mean", "1.0", "-1.5"]]
+    for table in (first.splitlines()[1:], second.splitlines()[1:5]):
+        assert len({len(line.rstrip()) for line in table}) == 1
+    rows = read_csv(tmp_path / "out" / "evaluation.csv")
+    assert [(row["shift_down"], row["shift_right"]) for row in rows] == [("0.000000", "0.000000"),
+                                                                         ("2.000000", "-3.000000")] * 2
+    assert all((row["psnr_y"] == row["aligned_psnr_y"]) == (row["kernel"] == "0") for row in rows)
+    assert list(rows[0])[-1] == "aligned_kernel_error"  # new columns are the last, for readers of older files
+    summary = read_csv(tmp_path / "out" / "summary.csv")
+    assert list(summary[0])[-1] == "aligned_kernel_error" and summary[1]["shift_right"] == "-3.000000"
+    # Kernels that shift nothing need no second table.
+    assert main([*common, "irregular"]) == 0
+    assert "without the shift" not in capsys.readouterr().out
+
+
+def test_a_kernel_whose_centre_lies_outside(tiny_weights, data, tmp_path, capsys):
+    np.save(tmp_path / "kernel.npy", np.diag([20.0, 0, -19]))
+    assert main(["evaluate", str(tiny_weights), "--data", str(data), "--protocol", "file",
+                 "--kernels", str(tmp_path / "kernel.npy")]) == 2
+    errors = capsys.readouterr().err
+    assert "kernel.npy, kernel 0: " in errors and "centre of mass lies outside" in errors

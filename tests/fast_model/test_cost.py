@@ -1,0 +1,39 @@
+"""Counted multiplications against those that PyTorch counts while the model runs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import tiny_config
+from torch.utils.flop_counter import FlopCounterMode
+
+from dan_fast.config import DANConfig
+from dan_fast.fast_model import cost
+from dan_fast.model import DAN
+
+
+@pytest.mark.parametrize("upsampler", ["published", "direct"])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_published(version, scale, upsampler):
+    config = tiny_config(version=version, groups=2 if version == "v2" else 0, blocks=2, scale=scale,
+                         upsampler=upsampler, estimator_blocks=2, iterations=3)
+    model = DAN(config).eval()
+
+    def counted(size):
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            model(torch.rand(1, 3, size, size))
+        return counter.get_total_flops() / 2
+    # What does not grow with the image falls out.
+    per_pixel = (counted(24) - counted(12)) / (24**2 - 12**2)
+    assert per_pixel == pytest.approx(cost.published(config), rel=1e-9)
+
+
+def test_the_published_networks():
+    v2 = cost.published(DANConfig())
+    assert v2 == pytest.approx(18.9e6, rel=0.01)  # the figure that people know
+    fast = cost.planned(DANConfig(), kernel=True, winograd=True)
+    assert fast < 0.25 * v2
+    assert cost.planned(DANConfig(), kernel=False, winograd=True) < fast
+    assert fast < cost.planned(DANConfig(), kernel=True, winograd=False) < v2
