@@ -11,12 +11,13 @@ from pathlib import Path
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .. import checkpoint
+from ..command_line.arguments import add_device_argument
 from ..command_line.docstrings import field_texts
 from ..config import GRADIENTS, DANConfig
 from ..degradation.pipeline import Degradation
 from ..errors import DanFastError
 from ..files import SAMPLES, make_folder
-from ..runtime.devices import add_device_argument, pick_device
+from ..runtime.devices import pick_device
 from ..training.checkpoints import Checkpoints
 from ..training.config_file import read_config
 from ..training.loop import train
