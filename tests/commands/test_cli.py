@@ -1,7 +1,6 @@
 import re
 import subprocess
 import sys
-
 from pathlib import Path
 
 import pytest
@@ -23,8 +22,8 @@ def test_every_command_has_help_with_defaults(command, capsys):
 
 def test_commands_hold_one_sub_command_per_file_and_do_not_import_each_other():
     assert set(FILES) == set(COMMANDS)
-    for path in FILES.values():
-        assert not re.search(r"^\s*(from \.[\w ]|from \.\.commands|from dan_fast\.commands)", path.read_text(), re.M), path
+    sibling = re.compile(r"^\s*(from \.[\w ]|from \.\.commands|from dan_fast\.commands)", re.M)
+    assert not [name for name, path in FILES.items() if sibling.search(path.read_text())]
 
 
 @pytest.mark.parametrize("arguments", [[], ["sharpen"], ["upscale"], ["upscale", "x.png", "-o", "y", "--tile", "0"]])
