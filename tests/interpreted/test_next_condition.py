@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_config
+from support.networks import tiny_config
 
 import dan_fast
 from dan_fast.ops import condition_path, condition_weights, estimator_tail, next_condition, tail_weights

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_config
+from support.networks import tiny_config
 
 from dan_fast.model.restorer import RestorerV2
 from dan_fast.ops import condition_path, condition_weights

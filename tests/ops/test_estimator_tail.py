@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_config
+from support.networks import tiny_config
 
 import dan_fast
 from dan_fast.ops import estimator_tail, tail_weights
