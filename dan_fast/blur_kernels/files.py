@@ -8,7 +8,8 @@ import numpy as np
 
 from ..errors import DanFastError
 from .matlab_files import read_matrices
-from .shift import in_window, kernel_shift
+from .padding import padded
+from .shift import kernel_shift
 
 NEEDS = "pip install 'dan_fast[mat]'"
 LARGEST_KERNEL, LARGEST_SET = 1 << 20, 1 << 28  # bytes of a file
@@ -70,7 +71,7 @@ def read_kernels(path: Path) -> np.ndarray:
     with np.errstate(all="ignore"):  # what comes of odd numbers is checked
         kernels = [_checked(np.asarray(kernel), f"{path}, kernel {number}") for number, kernel in enumerate(found)]
     size = max(len(kernel) for kernel in kernels) | 1
-    return np.stack([in_window(kernel, size) for kernel in kernels]).astype(np.float32)
+    return np.stack([padded(kernel, size) for kernel in kernels]).astype(np.float32)
 
 
 def _stack(array: np.ndarray) -> list[np.ndarray]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..errors import DanFastError
-from .shift import Shift, centred, in_window
+from .padding import cropped, padded
+from .shift import Shift, centred
 
 # Of a kernel that is larger than the network's at most this share may lie outside. The widest Gaussian of training
 # (sigma 4 in 21x21) has 0.017 outside.
@@ -55,7 +56,7 @@ def known_kernel(kernel: np.ndarray | Tensor, size: int) -> KnownKernel:
         raise DanFastError(f"the kernel's sum is {total:.4g}, expected 1: divide it by its sum")
     array = array / total
     whole, shift = centred(array)
-    inner = in_window(whole, size)
+    inner = cropped(whole, size) if len(whole) > size else padded(whole, size)
     outside = max(0.0, float(1 - abs(inner).sum() / abs(whole).sum()))
     if len(array) > size and outside > MOST_OUTSIDE:
         raise DanFastError(f"the kernel has {len(array)}x{len(array)} pixels, this network takes at most "
@@ -63,7 +64,7 @@ def known_kernel(kernel: np.ndarray | Tensor, size: int) -> KnownKernel:
                            "mass: give a narrower one, or take weights with a larger kernel")
     if len(whole) > size:
         inner = inner / inner.sum()
-    return KnownKernel(in_window(array, max(size, len(array))).astype(np.float32), inner.astype(np.float32),
+    return KnownKernel(padded(array, max(size, len(array))).astype(np.float32), inner.astype(np.float32),
                        shift, outside)
 
 

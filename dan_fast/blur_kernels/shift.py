@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import DanFastError
 from .cubic import cubic
+from .padding import padded
 
 # A shift this close to a whole number of pixels, 0 among them, counts as that. The centres of mass of the disturbed
 # kernels in training lie less than this off the middle (all but one in ten thousand), and it costs 0.02 dB.
@@ -76,19 +77,11 @@ def centred(kernel: np.ndarray) -> Centred:
     if shift == NO_SHIFT and len(kernel) % 2:
         return Centred(kernel, shift)
     margin = math.ceil(max(map(abs, shift))) + _REACH
-    wide = torch.from_numpy(in_window(kernel, (len(kernel) | 1) + 2 * margin))
+    wide = torch.from_numpy(padded(kernel, (len(kernel) | 1) + 2 * margin))
     for dim, by in enumerate(shift):
         wide = _moved_along(wide, dim, -by)
     found = wide.numpy().clip(min(0.0, kernel.min()))
     return Centred(found * (kernel.sum() / found.sum()), shift)
-
-
-def in_window(kernel: np.ndarray, size: int) -> np.ndarray:
-    """(size, size): ``kernel`` (k, k) with zeros around it, or what lies inside of a larger one, middle on middle."""
-    before = size // 2 - len(kernel) // 2
-    after = size - len(kernel) - before
-    first, last = max(0, -before), len(kernel) - max(0, -after)
-    return np.pad(kernel[first:last, first:last], (max(0, before), max(0, after)))
 
 
 def moved(images: Tensor, shift: Shift) -> Tensor:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..blur_kernels.files import read_kernels
-from ..blur_kernels.shift import in_window
+from ..blur_kernels.padding import padded
 from ..command_line.arguments import whole_number
 from ..command_line.photo_jobs import skip_into
 from ..command_line.upscaler_options import add_engine_arguments, add_ensemble_argument, make_upscaler
@@ -82,7 +82,7 @@ def _same_size(paths: Sequence[Path]) -> np.ndarray:
     """The kernels of several files, those of smaller ones with zeros around them."""
     of_files = [read_kernels(path) for path in paths]
     largest = max(kernels.shape[1] for kernels in of_files)
-    return np.stack([in_window(kernel, largest) for kernels in of_files for kernel in kernels])
+    return np.stack([padded(kernel, largest) for kernels in of_files for kernel in kernels])
 
 
 def _named(folders: Sequence[Path]) -> list[tuple[str, Path]]:

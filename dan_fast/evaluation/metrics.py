@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from ..blur_kernels.padding import padded
 from ..errors import DanFastError
 
 # Luma of ITU-R BT.601 in studio range, as MATLAB's rgb2ycbcr: RGB in 0..1 -> Y in 16..235.
@@ -99,13 +100,6 @@ def _window_mean(image: np.ndarray) -> np.ndarray:
 
 
 def _same_size(*kernels: np.ndarray) -> list[np.ndarray]:
-    """Kernels in float64, zero-padded to the largest, centre ``size // 2`` on centre."""
-    for kernel in kernels:
-        if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1]:
-            raise DanFastError(f"a kernel has shape {kernel.shape}, expected (k, k)")
+    """Kernels in float64, zero-padded to the largest."""
     largest = max(len(kernel) for kernel in kernels)
-    padded = []
-    for kernel in kernels:
-        before = largest // 2 - len(kernel) // 2
-        padded.append(np.pad(kernel.astype(np.float64), (before, largest - len(kernel) - before)))
-    return padded
+    return [padded(kernel.astype(np.float64), largest) for kernel in kernels]

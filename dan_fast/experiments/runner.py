@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..blur_kernels.padding import padded
 from ..errors import DanFastError
 from ..evaluation.degraded_set import PROTOCOLS, DegradedSet, from_tensor, to_tensor
 from ..evaluation.metrics import kernel_error, psnr, ssim
@@ -111,7 +110,7 @@ def _measure(model: DAN, variant: Variant, trial: Trial, seed: int, bench: Bench
     degraded = DegradedSet("test", bench.images, config.scale, PROTOCOLS["irregular" if irregular else "gaussian8"])
     measured = []
     for case in degraded:
-        kernel = _grown(torch.from_numpy(case.kernel), config.kernel_size)[None].to(bench.device)
+        kernel = torch.from_numpy(padded(case.kernel, config.kernel_size))[None].to(bench.device)
         out = trial.find(model, to_tensor(case.lr).to(bench.device), kernel)
         image = from_tensor(out.sr.float().cpu())
         measured.append((
@@ -122,13 +121,6 @@ def _measure(model: DAN, variant: Variant, trial: Trial, seed: int, bench: Bench
     psnr_y, ssim_y, of_kernel, of_code = np.mean(measured, 0).tolist()
     return Result(variant.name, trial.name, seed, psnr_y, ssim_y, None if np.isnan(of_kernel) else of_kernel, of_code,
                   sum(parameter.numel() for parameter in model.parameters()), _multiply_adds(model, trial.find))
-
-
-def _grown(kernel: Tensor, size: int) -> Tensor:
-    """``kernel`` (k, k) with zeros around it, (size, size), centre on centre."""
-    before = size // 2 - len(kernel) // 2
-    after = size - len(kernel) - before
-    return F.pad(kernel, (before, after, before, after))
 
 
 def _multiply_adds(model: DAN, find: Find, side: int = 32) -> int:

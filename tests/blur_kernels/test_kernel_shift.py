@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from dan_fast.blur_kernels.known import known_kernel
-from dan_fast.blur_kernels.shift import NO_SHIFT, Shift, centred, in_window, kernel_shift, moved
+from dan_fast.blur_kernels.padding import padded
+from dan_fast.blur_kernels.shift import NO_SHIFT, Shift, centred, kernel_shift, moved
 from dan_fast.degradation import blur, gaussian_kernels, random_irregular_kernels
 from dan_fast.errors import DanFastError
 
@@ -86,16 +87,6 @@ def test_a_centred_kernel_stays_as_it_is():
     assert np.array_equal(centred(kernel).kernel, kernel) and centred(kernel).shift == NO_SHIFT
 
 
-@pytest.mark.parametrize(("size", "other"), [(4, 7), (7, 4), (4, 8), (8, 4), (5, 9), (9, 5), (6, 6), (1, 2)])
-def test_a_window_of_another_size_has_the_same_middle(size, other):
-    kernel = np.random.default_rng(0).random((size, size))
-    found = in_window(kernel, other)
-    assert found.shape == (other, other) and found[other // 2, other // 2] == kernel[size // 2, size // 2]
-    if other > size:
-        assert found.sum() == pytest.approx(kernel.sum())
-        assert np.array_equal(in_window(found, size), kernel)
-
-
 # --- moved images ----------------------------------------------------------------------------------
 
 
@@ -147,7 +138,7 @@ def test_no_shift_is_the_same_image():
 def test_what_is_centred_has_the_bits_that_it_had(size):
     kernel = gaussian(0.02, 0.01, sigma=1.0, size=size).astype(np.float32)
     if size % 2 == 0:
-        kernel = in_window(gaussian(sigma=1.0, size=19), 20).astype(np.float32)
+        kernel = padded(gaussian(sigma=1.0, size=19), 20).astype(np.float32)
     found = known_kernel(kernel, 21)
     exact = torch.from_numpy(kernel).double()
     before = 10 - size // 2
@@ -197,7 +188,7 @@ def test_a_kernel_shifts_as_the_reference_blurs(shift):
     given = centred(gaussian(*shift))
     size = len(given.kernel)
     shifted, centre = (blur(hr, torch.from_numpy(kernel).float()[None])
-                       for kernel in (in_window(gaussian(*shift), size), given.kernel))
+                       for kernel in (padded(gaussian(*shift), size), given.kernel))
     inner = (..., slice(10, -10), slice(10, -10))
     assert (moved(shifted, given.shift) - centre)[inner].abs().max() < 0.005
     assert (shifted - centre)[inner].abs().max() > 0.03

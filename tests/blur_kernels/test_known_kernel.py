@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 import dan_fast
-from dan_fast.blur_kernels.shift import Shift, centred, in_window, moved
+from dan_fast.blur_kernels.padding import cropped
+from dan_fast.blur_kernels.shift import Shift, centred, moved
 from dan_fast.errors import DanFastError
 from dan_fast.evaluation.degraded_set import degrade
 from dan_fast.evaluation.metrics import psnr
@@ -60,7 +61,7 @@ def test_a_shift_costs_nothing(upscaler, sharp, best, shift):
     assert np.allclose(result.kernel, kernel, rtol=1e-5, atol=0)  # the given one explains the result
     # What a user would do with centred() is what the upscaler does.
     kernel, moved_by = centred(kernel)
-    alone = upscaler(lr, kernel=in_window(kernel, 21) / in_window(kernel, 21).sum())
+    alone = upscaler(lr, kernel=cropped(kernel, 21) / cropped(kernel, 21).sum())
     image = moved(torch.from_numpy(alone.image).permute(2, 0, 1)[None], moved_by)[0].permute(1, 2, 0).numpy()
     assert abs(image.astype(int) - result.image).max() <= 1
 
