@@ -63,6 +63,6 @@ def _degraded_set(args: argparse.Namespace) -> DegradedSet:
             if path.resolve().is_relative_to((args.out / folder).resolve()):
                 raise DanFastError(f"{path} lies in {args.out / folder}, where results are written: "
                                    "give another folder with -o")
-    degraded = DegradedSet("", images, args.scale, protocol, args.seed, args.noise)
+    degraded = DegradedSet("", images, args.scale, protocol, args.seed, args.noise / 255)
     degraded.check_output_names()
     return degraded

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 import dan_fast
 from dan_fast import ops
-from dan_fast.degradation import pipeline
+from dan_fast.degradation import degrade
 from dan_fast.degradation.pipeline import Degradation
 from dan_fast.errors import DanFastError
 from dan_fast.fast_model import unroll as unroll_module
@@ -388,7 +388,7 @@ def test_a_step_in_bfloat16_rounds_the_weights_as_they_are_now():
 @pytest.mark.parametrize("irregular", [False, True])
 def test_nothing_of_a_degradation_comes_from_the_host_once_one_is_made(irregular, monkeypatch):
     """Neither what the extension's place takes where it was built without CUDA."""
-    monkeypatch.setattr(pipeline, "blur_downsample", blur_downsample_ref)
+    monkeypatch.setattr(degrade, "blur_downsample", blur_downsample_ref)
     degradation = Degradation(2, 9, (0.6, 2.0), irregular=irregular, noise=0.1)
     hr = torch.empty(2, 3, 18, 22, device="meta")
     degradation(hr)
