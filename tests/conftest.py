@@ -1,4 +1,4 @@
-"""What several tests share: the data outside the repository, tiny networks, fresh random numbers."""
+"""What several tests share: the data outside the repository, a tiny network, fresh random numbers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
 import dan_fast_kernels  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from support.networks import tiny_config  # noqa: E402
 
 import dan_fast  # noqa: E402
 
@@ -81,13 +82,6 @@ def native():
         if os.environ.get("DAN_FAST_REQUIRE_EXTENSION") == "1":
             pytest.fail(message)
         pytest.skip(message)
-
-
-def tiny_config(**changes) -> dan_fast.DANConfig:
-    """A v2 of a few thousand parameters."""
-    return dan_fast.DANConfig(**{
-        "channels": 16, "groups": 1, "blocks": 1, "estimator_channels": 16, "estimator_blocks": 1,
-        "upsampler": "direct", "group_residual": "plain", **changes})
 
 
 @pytest.fixture

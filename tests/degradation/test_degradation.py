@@ -4,8 +4,8 @@ from fractions import Fraction
 import cv2
 import pytest
 import torch
-from conftest import tiny_config
 from safetensors.torch import load_file
+from support.networks import tiny_config
 
 from dan_fast.blur_kernels.pca import FIT_COUNT
 from dan_fast.degradation import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from conftest import tiny_config
+from support.networks import tiny_config
 
 import dan_fast
 from dan_fast.cli import main

@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import tiny_config
 from safetensors import safe_open
+from support.networks import tiny_config
 
 from dan_fast import DAN, DANConfig
 from dan_fast.checkpoint import infer_config

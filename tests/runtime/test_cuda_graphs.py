@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import tiny_config
+from support.networks import tiny_config
 
 import dan_fast
 from dan_fast.degradation.pipeline import Degradation

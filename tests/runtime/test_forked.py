@@ -17,7 +17,7 @@ import multiprocessing, os, sys, warnings
 import torch
 torch.set_num_threads(2)
 import dan_fast
-from conftest import tiny_config
+from support.networks import tiny_config
 torch.manual_seed(0)
 model = dan_fast.DAN(tiny_config()).eval().requires_grad_(False)
 upscaler = dan_fast.Upscaler(model)

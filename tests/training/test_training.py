@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
 from PIL import Image
+from support.networks import tiny_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import dan_fast

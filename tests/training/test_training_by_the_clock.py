@@ -16,8 +16,8 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import tiny_config
 from PIL import Image
+from support.networks import tiny_config
 
 from dan_fast import cli
 from dan_fast.cli import main

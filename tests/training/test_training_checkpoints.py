@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
 from PIL import Image
+from support.networks import tiny_config
 
 from dan_fast.cli import main
 from dan_fast.degradation.pipeline import Degradation

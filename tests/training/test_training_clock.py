@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
 from PIL import Image
+from support.networks import tiny_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dan_fast.degradation.pipeline import Degradation

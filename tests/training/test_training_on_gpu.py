@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import tiny_config
+from support.networks import tiny_config
 
 import dan_fast
 from dan_fast.degradation.pipeline import Degradation

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import tiny_config
+from support.networks import tiny_config
 from test_training import TINY, options, photos  # noqa: F401  a fixture
 
 from dan_fast.ops import backend
