@@ -15,7 +15,7 @@ from ..errors import DanFastError
 from ..evaluation.degraded_set import PROTOCOLS, DegradedSet, images_below, isotropic, output_name
 from ..evaluation.pictures import kernel_picture
 from ..files import make_folder, write_npy
-from ..image_files.images import write_image
+from ..image_files import write_image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

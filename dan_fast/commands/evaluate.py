@@ -19,7 +19,7 @@ from ..errors import DanFastError
 from ..evaluation.degraded_set import Degraded, DegradedSet, given, image_sets, output_name
 from ..evaluation.measure import Row, Upscaled, comparison, mean, measure
 from ..files import make_folder, write_table
-from ..image_files.images import write_image
+from ..image_files import write_image
 
 # Column of Row and how the table shows it.
 MEASURES = {

@@ -15,7 +15,7 @@ from ..command_line.upscaler_options import make_upscaler
 from ..errors import ImageError
 from ..evaluation.pictures import kernel_picture
 from ..files import make_folder, write_npy
-from ..image_files.images import Photo, find_images, read_image, write_image
+from ..image_files import Photo, find_images, read_image, write_image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..degradation import gaussian_kernels
 from ..degradation.pipeline import Degradation, round_8bit
 from ..errors import DanFastError, ImageError
-from ..image_files.images import find_images, read_image, to_8_bits
+from ..image_files import find_images, read_image, to_8_bits
 from ..ops import blur_downsample
 
 GAUSSIAN8_SIGMA = {2: (0.80, 1.60), 3: (1.35, 2.40), 4: (1.80, 3.20)}
