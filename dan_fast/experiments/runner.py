@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..blur_kernels.padding import padded
 from ..degradation.eight_bits import from_tensor, to_tensor
 from ..errors import DanFastError
-from ..evaluation.degraded_set import PROTOCOLS, DegradedSet
-from ..evaluation.metrics import kernel_error, psnr, ssim
+from ..evaluation.degraded_set import PROTOCOLS, Degraded, DegradedSet
+from ..evaluation.measure import upscale_cases
 from ..files import make_folder, write_atomically, write_table
 from ..model import DAN
 from ..training.checkpoints import Checkpoints
@@ -104,24 +104,33 @@ def _trained(variant: Variant, seed: int, bench: Bench) -> DAN:
     return run.average
 
 
+class _Found(NamedTuple):
+    """What a trial found for one image: ``kernel`` (k, k), NaN where only its code is estimated."""
+
+    image: np.ndarray
+    kernel: np.ndarray
+    code_error: float
+
+
 @torch.inference_mode()
 def _measure(model: DAN, variant: Variant, trial: Trial, seed: int, bench: Bench) -> Result:
     config = variant.preset.config
     irregular = variant.preset.degradation.irregular if trial.irregular is None else trial.irregular
     degraded = DegradedSet("test", bench.images, config.scale, PROTOCOLS["irregular" if irregular else "gaussian8"])
-    measured = []
-    for case in degraded:
+
+    def find(case: Degraded) -> _Found:
         kernel = torch.from_numpy(padded(case.kernel, config.kernel_size))[None].to(bench.device)
         out = trial.find(model, to_tensor(case.lr).to(bench.device), kernel)
-        image = from_tensor(out.sr.float().cpu())
-        measured.append((
-            psnr(image, case.hr, crop=config.scale, y_channel=True),
-            ssim(image, case.hr, crop=config.scale, y_channel=True),
-            np.nan if out.kernel is None else kernel_error(out.kernel[0].float().cpu().numpy(), case.kernel),
-            float((out.code - model.encode(kernel)).abs().sum())))
-    psnr_y, ssim_y, of_kernel, of_code = np.mean(measured, 0).tolist()
-    return Result(variant.name, trial.name, seed, psnr_y, ssim_y, None if np.isnan(of_kernel) else of_kernel, of_code,
-                  sum(parameter.numel() for parameter in model.parameters()), _multiply_adds(model, trial.find))
+        return _Found(from_tensor(out.sr.float().cpu()),
+                      np.full_like(case.kernel, np.nan) if out.kernel is None else out.kernel[0].float().cpu().numpy(),
+                      float((out.code - model.encode(kernel)).abs().sum()))
+
+    psnr_y, ssim_y, kernel_error, code_error = np.mean(
+        [(upscaled.psnr_y, upscaled.ssim_y, upscaled.kernel_error, upscaled.result.code_error)
+         for upscaled in upscale_cases(degraded, find, config.scale)], 0).tolist()
+    return Result(variant.name, trial.name, seed, psnr_y, ssim_y, None if np.isnan(kernel_error) else kernel_error,
+                  code_error, sum(parameter.numel() for parameter in model.parameters()),
+                  _multiply_adds(model, trial.find))
 
 
 def _multiply_adds(model: DAN, find: Find, side: int = 32) -> int:
