@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from ..checkpoint import load
+from ..command_line.arguments import add_device_argument
 from ..degradation import gaussian_kernels
 from ..degradation.degrade import degrade_image
 from ..evaluation.crops import crop_to_multiple, middle
@@ -20,7 +21,7 @@ from ..evaluation.pictures import kernel_picture, side_by_side
 from ..files import SAMPLES, make_folder
 from ..image_files.images import find_images, read_image, write_image
 from ..inference import Upscaler
-from ..runtime.devices import add_device_argument, pick_device
+from ..runtime.devices import pick_device
 
 # Shown at their real size, so that a picture fits on a screen.
 SHOWN = 288

@@ -11,7 +11,7 @@ import numpy as np
 from ..blur_kernels.files import read_kernels
 from ..blur_kernels.padding import padded
 from ..command_line.arguments import whole_number
-from ..command_line.photo_jobs import skip_into
+from ..command_line.messages import skip_into
 from ..command_line.upscaler_options import add_engine_arguments, add_ensemble_argument, make_upscaler
 from ..errors import DanFastError
 from ..evaluation.degraded_set import Degraded, DegradedSet, given, image_sets, output_name

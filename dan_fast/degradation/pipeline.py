@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
@@ -18,24 +18,18 @@ IRREGULAR_SIZE = {2: 11, 3: 21, 4: 31}
 
 @dataclass(frozen=True)
 class Degradation:
-    """Random degradations of one setting.
+    """Random degradations of one setting."""
 
-    Args:
-        scale: downsampling factor.
-        kernel_size: side k of the kernels.
-        sigma: smallest and largest standard deviation, HR pixels.
-        irregular: anisotropic and disturbed kernels (setting 2) instead of isotropic (setting 1).
-        disturbance: largest relative disturbance of a tap; irregular kernels only.
-        noise: largest standard deviation of additive Gaussian noise in [0, 1] units; each image
-            draws its own, uniform from 0. Default: none, as in both settings.
-    """
-
-    scale: int
-    kernel_size: int
-    sigma: tuple[float, float]
-    irregular: bool = False
-    disturbance: float = 0.25
-    noise: float = 0.0
+    scale: int = field(metadata={"help": "downsampling factor"})
+    kernel_size: int = field(metadata={"help": "side k of the kernels"})
+    sigma: tuple[float, float] = field(metadata={"help": "smallest and largest standard deviation, HR pixels"})
+    irregular: bool = field(default=False, metadata={
+        "help": "anisotropic and disturbed kernels (setting 2) instead of isotropic ones (setting 1)"})
+    disturbance: float = field(default=0.25, metadata={
+        "help": "largest relative disturbance of a tap; irregular kernels only"})
+    noise: float = field(default=0.0, metadata={
+        "help": "largest standard deviation of additive Gaussian noise in [0, 1] units: an 8-bit level is 1/255; each "
+                "image draws its own, uniform from 0; 0: none, as in both settings"})
 
     @classmethod
     def setting1(cls, scale: int) -> Degradation:
