@@ -115,7 +115,7 @@ class Engine:
         return estimate
 
     def _alternate_tiled(self, image: Canvas, limits: Limits, wants_kernel: bool) -> Estimate | None:
-        outcome = alternate(self.plan, self._tiled(image, limits), self.options.iterations, kernel=wants_kernel,
+        outcome = alternate(self.plan, self._tiled(image, limits), self.options.iterations, wants_kernel=wants_kernel,
                             tolerance=self.options.tolerance)
         return outcome.estimate
 
@@ -125,7 +125,7 @@ class Engine:
 
         def run(lr: Tensor) -> tuple[Tensor | None, ...]:
             whole = Whole(self.plan, lr)
-            outcome = alternate(self.plan, whole, options.iterations, kernel=wants_kernel,
+            outcome = alternate(self.plan, whole, options.iterations, wants_kernel=wants_kernel,
                                 tolerance=options.tolerance)
             kernel, code, _ = outcome.estimate or (None, None, None)
             return whole.sr, kernel, code, outcome.code

@@ -28,17 +28,17 @@ class Tiled:
         self._plan, self._canvas = plan, canvas
         self._batches = [tiles[n:n + batch] for n in range(0, len(tiles), batch)]
 
-    def iterate(self, condition: Tensor, *, writes: bool, estimates: bool, goes_on: bool) -> Estimate | None:
+    def iterate(self, condition: Tensor, *, writes: bool, wants_kernel: bool, last: bool) -> Estimate | None:
         sums: list[Tensor] = []
         for tiles in self._batches:
             prepared = self._plan.prepare(torch.cat([self._canvas.read(*tile.window) for tile in tiles]))
             cells = self._plan.restore(prepared, condition)
             if writes:
                 self._write(self._plan.image(cells), tiles)
-            if estimates:
-                features = self._plan.features(cells, prepared)
+            if wants_kernel:
+                features = self._plan.estimator_features(cells, prepared)
                 sums += [self._plan.pool(features[n:n + 1], tile.core_in_window()) for n, tile in enumerate(tiles)]
-        if not estimates:
+        if not wants_kernel:
             return None
         height, width = self._canvas.size
         return self._plan.estimate_pooled(torch.cat(sums).sum(0, keepdim=True), height * width)

@@ -18,13 +18,15 @@ from ..blur_kernels.shift import NO_SHIFT, moved
 from ..config import DANConfig
 from ..degradation import PCAEncoder
 from ..errors import DanFastError
-from ..fast_model.plan import Estimate, plan_for
+from ..fast_model.plan import Estimate
+from ..fast_model.reach import network_reach
+from ..fast_model.versions import plan_for
 from ..model import DAN
 from .canvas import Canvas, given
 from .engine import SMALLEST_TILE, Engine, Options
 from .ensemble import ensemble
 from .graphs import GraphStats
-from .tiling import default_halo, reach
+from .tiling import default_halo
 
 KERNEL_FROM = ("image", "crop")
 
@@ -72,7 +74,7 @@ class Upscaler:
         tile: side of a tile in LR pixels, without the halo, at least 16; ``None``: as large as what is free of the
             memory allows, on a CPU at most 1.5 GB. If a GPU's memory does not suffice after all, it is halved, with a
             warning.
-        halo: LR pixels around a tile that the network sees too; ``None``: as far as the Restorer sees, at most 28.
+        halo: LR pixels around a tile that the network sees too; ``None``: as far as the network sees, at most 28.
         dtype: floating-point type to compute in; ``None``: the model's.
         device: where to compute; ``None``: where the model is.
         iterations: of Restorer and Estimator; ``None``: the model's.
@@ -121,7 +123,7 @@ class Upscaler:
     @staticmethod
     def full_halo(config: DANConfig) -> int:
         """The halo beyond which no pixel has an influence in v2: 117 for the published network."""
-        return reach(config)
+        return network_reach(config)
 
     def __call__(self, image: Any, *, kernel: np.ndarray | Tensor | None = None, wants_kernel: bool = True
                  ) -> UpscaleResult:
