@@ -1,4 +1,4 @@
-"""How a large image is cut: tiles with a halo."""
+"""How a large image is cut into tiles with a halo."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ LARGEST_HALO = 28
 
 
 class Tile(NamedTuple):
-    """One tile in LR pixels, as (rows, columns) of the whole image.
+    """One tile, as (rows, columns) of the whole image in LR pixels.
 
     Attributes:
-        core: what the tile contributes; the cores partition the image.
-        window: what the network sees: at least the core and its halo, where the image goes on so far.
+        core: the pixels whose result the tile gives; the cores partition the image.
+        window: the pixels that the network sees: at least the core and its halo, up to the image's edge.
     """
 
     core: tuple[slice, slice]
@@ -28,6 +28,7 @@ class Tile(NamedTuple):
 
     @classmethod
     def whole(cls, height: int, width: int) -> Tile:
+        """The tile that is a whole image."""
         everything = slice(0, height), slice(0, width)
         return cls(everything, everything)
 
@@ -44,12 +45,13 @@ class Tile(NamedTuple):
 
 
 def tiles(height: int, width: int, side: int, halo: int) -> list[Tile]:
-    """Cut ``height`` x ``width`` into tiles of at most ``side``, all about equally large, all windows equally large."""
+    """Cut ``height`` x ``width`` pixels into tiles of at most ``side``: cores of about one size, windows of one."""
     rows, columns = list(_cuts(height, side, halo)), list(_cuts(width, side, halo))
     return [Tile((r, c), (rw, cw)) for r, rw in rows for c, cw in columns]
 
 
 def _cuts(length: int, side: int, halo: int) -> Iterator[tuple[slice, slice]]:
+    """Cores and windows along one axis."""
     count = math.ceil(length / side)
     edges = [length * i // count for i in range(count + 1)]
     window = min(length, math.ceil(length / count) + 2 * halo)
@@ -59,7 +61,7 @@ def _cuts(length: int, side: int, halo: int) -> Iterator[tuple[slice, slice]]:
 
 
 def default_halo(config: DANConfig) -> int:
-    """As far as the network sees, but at most ``LARGEST_HALO``."""
+    """The halo that reaches as far as the network sees, but at most ``LARGEST_HALO``."""
     return min(LARGEST_HALO, network_reach(config))
 
 
@@ -71,5 +73,5 @@ def room(config: DANConfig, budget: int, value_bytes: int) -> int:
 
 
 def tile_side(room: int, halo: int) -> int:
-    """Of the largest tile (without its halo) whose window has ``room`` pixels, at least 64."""
+    """The side of the largest tile (without its halo) whose window has ``room`` pixels, at least 64."""
     return max(64, math.isqrt(room) - 2 * halo)

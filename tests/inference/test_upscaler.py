@@ -246,7 +246,7 @@ def test_what_fitted_into_a_gpu_once_is_not_asked_for_again(model, monkeypatch):
 def test_what_a_gpu_wrote_is_looked_at_when_it_is_complete(model):
     """Nothing waits for it before. The flags of views are the whole's."""
     canvas = Upscaler(model)._canvas(torch.zeros(2, 3, 4, 5, dtype=torch.uint8)).with_result()
-    _, part = canvas.images()
+    _, part = canvas.split()
     part.written.extend(_Written(torch.tensor(finite), torch.float16) for finite in (True, False))
     with pytest.raises(DanFastError, match=r"torch.float16 is too small for them: use float32"):
         canvas.complete()
