@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     print(machine)
     rate = _rate(device, dtype)
     winograd = device.type == "cpu" and dtype == torch.float32
-    work = cost.planned(config, kernel=False, winograd=winograd)
+    work = cost.planned(config, wants_kernel=False, winograd=winograd)
     print(f"whole calls, 8-bit image in and out; {args.repeats} of each size after {WARM_UP} to warm up")
     print(f"floor: {work / 1e6:.2f} million multiply-adds a pixel at {rate / 1e9:.0f} a ns, as a matrix product has\n")
     print(f"{'size':>11}  {'median ms':>10}  {'fastest ms':>10}  {'floor ms':>9}  {'share':>5}"
