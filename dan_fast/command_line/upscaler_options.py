@@ -30,8 +30,9 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
                         help="side of the tiles that large photos are cut into, pixels of the photo; "
                         "auto: as memory allows")
     parser.add_argument("--halo", type=or_word("auto", None, whole_number(0)), default="auto", metavar="N",
-                        help="pixels around a tile that the network sees as well; auto: up to 28, which no 8-bit value "
-                        "shows")
+                        help="pixels around a tile that the network sees as well; auto: as far as the Restorer sees, "
+                        "at most 28: no 8-bit value of the published network with random weights changed by more "
+                        "than 1")
     parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="floating-point type to compute in")
     add_device_argument(parser)
 

@@ -17,6 +17,7 @@ from ..command_line.messages import say
 from ..command_line.photo_jobs import Job, add_photo_arguments, find_jobs, for_each, refuse_overwriting
 from ..command_line.timing import Clock, timing_table
 from ..command_line.upscaler_options import add_ensemble_argument, make_upscaler
+from ..evaluation.measure import bicubic
 from ..evaluation.pictures import kernel_picture, side_by_side
 from ..files import make_folder
 from ..image_files.images import Photo, check_writable, read_image, to_8_bits, write_image
@@ -116,14 +117,10 @@ class _Upscale:
         return job.target.with_name(f"{job.target.name}_x{self.upscaler.scale}{ending}")
 
 
-def _bicubic(image: np.ndarray, scale: int) -> np.ndarray:
-    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-
-
 def _comparison(photo: Photo, image: np.ndarray, kernel: np.ndarray, scale: int) -> np.ndarray:
     ours = to_8_bits(image)
     if ours.ndim == 2:
         ours = cv2.cvtColor(ours, cv2.COLOR_GRAY2RGB)
-    plain = _bicubic(to_8_bits(photo.rgb), scale)
+    plain = bicubic(to_8_bits(photo.rgb), scale)
     return side_by_side([plain, ours, kernel_picture(kernel, max(84, min(420, ours.shape[0])))],
                         ["bicubic", "DAN", "kernel"])

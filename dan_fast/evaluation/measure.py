@@ -112,7 +112,9 @@ def mean(rows: Iterable[Row], column: str) -> float:
 
 def bicubic(lr: np.ndarray, scale: int) -> np.ndarray:
     """(h, w, 3) uint8 -> (h*s, w*s, 3) uint8, upscaled as MATLAB's ``imresize`` does."""
-    return from_tensor(bicubic_resize(to_tensor(lr), scale))
+    # Channel by channel, as a whole large image takes much memory in floating point.
+    channels = [from_tensor(bicubic_resize(to_tensor(lr[..., c:c + 1]), scale)) for c in range(lr.shape[2])]
+    return np.concatenate(channels, -1)
 
 
 def comparison(case: Degraded, result: Upscaled, scale: int) -> np.ndarray:
