@@ -28,9 +28,9 @@ SHARED = Path(__file__).parents[2] / "shared"
 # the time of all; pytest --durations=30 shows what else belongs here.
 SLOW = re.compile(
     r"_compiles\.py|_paths\.py|_on_host\.py|test_(ablate_command|correlate|training_processes|training_checkpoints|"
-    r"gpu_check|weights|forked|upscaler_travels|fuzz)\.py|compiles_as_one_graph|compiles_and_exports|test_it_learns|"
+    r"gpu_check|forked|upscaler_travels|fuzz)\.py|compiles_as_one_graph|compiles_and_exports|test_it_learns|"
     r"interrupt|resume|unbroken|less_memory|memory_does_not_grow|no_evaluation_image|works_without_the_extension|"
-    r"test_plots|test_command_|the_documented_module|bicubic_on_set5")
+    r"test_plots|test_command_|the_documented_module|(bicubic_on|every_kernel_of)_set5")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
