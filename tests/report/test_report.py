@@ -1,6 +1,5 @@
 """docs/results.md is what its CSVs say; the pictures that go with it."""
 
-import re
 import shutil
 from pathlib import Path
 
@@ -47,26 +46,6 @@ def test_times_come_from_what_bench_wrote(folder):
     path.write_text("machine,dtype,width,height,median_ms\nThis one,fp32,64,64,1.5\nThis one,fp32,128,128,98765.4\n")
     page = results(folder)
     assert "| 98765 |" in page and "128x128, medians" in page and "This one, fp32" in page
-
-
-def anchors(page: Path) -> set[str]:
-    """The names of a page's headings in links, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-PAGES = [DOCS.parent / "README.md", DOCS.parent / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page):
-    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
-        if "://" in link:
-            continue
-        name, _, anchor = link.partition("#")
-        target = page.parent / name if name else page
-        assert target.exists(), link
-        assert not anchor or anchor in anchors(target), link
 
 
 def test_plots(folder):
