@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from ..errors import DanFastError
-from ..image_files.images import find_images
+from ..image_files import find_images
 from .messages import say
 from .timing import READ, WORK, WRITTEN, Clock
 from .upscaler_options import add_engine_arguments

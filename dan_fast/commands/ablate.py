@@ -19,7 +19,7 @@ from ..experiments.experiment import TINY
 from ..experiments.runner import RESULTS, Bench, Result, perform
 from ..experiments.verdict import spread, table
 from ..files import SAMPLES, write_atomically
-from ..image_files.images import find_images
+from ..image_files import find_images
 from ..runtime.devices import pick_device
 from ..training.precision import faster_precision
 from ..training.presets import PRESETS, Preset, get_preset

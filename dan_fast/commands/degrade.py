@@ -15,7 +15,7 @@ from ..config import SCALES
 from ..errors import DanFastError
 from ..evaluation.degraded_set import PROTOCOLS, DegradedSet, images_below, isotropic, output_name
 from ..files import make_folder
-from ..image_files.images import write_image
+from ..image_files import write_image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

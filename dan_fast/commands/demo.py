@@ -19,7 +19,7 @@ from ..evaluation.measure import bicubic
 from ..evaluation.metrics import kernel_error, psnr
 from ..evaluation.pictures import kernel_picture, side_by_side
 from ..files import SAMPLES, make_folder
-from ..image_files.images import find_images, read_image, write_image
+from ..image_files import find_images, read_image, write_image
 from ..inference import Upscaler
 from ..runtime.devices import pick_device
 

@@ -18,7 +18,7 @@ from ..evaluation.degraded_set import Degraded, DegradedSet, given, image_sets, 
 from ..evaluation.measure import Row, Upscaled, comparison, measure
 from ..evaluation.summary import ALIGNED, MEASURES, Summary, summarize, write_rows, write_summary
 from ..files import make_folder
-from ..image_files.images import write_image
+from ..image_files import write_image
 
 # How the table shows a column: its title and format.
 SHOWN = {

@@ -14,7 +14,7 @@ from ..command_line.kernel_output import kernel_files, write_kernel
 from ..command_line.photo_jobs import Job, add_photo_arguments, find_jobs, for_each, refuse_overwriting
 from ..command_line.upscaler_options import make_upscaler
 from ..files import make_folder
-from ..image_files.images import Photo, find_images, read_image
+from ..image_files import Photo, find_images, read_image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

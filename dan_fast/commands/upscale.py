@@ -20,7 +20,7 @@ from ..command_line.upscaler_options import add_ensemble_argument, make_upscaler
 from ..evaluation.measure import bicubic
 from ..evaluation.pictures import kernel_picture, side_by_side
 from ..files import make_folder
-from ..image_files.images import Photo, check_writable, read_image, to_8_bits, write_image
+from ..image_files import Photo, check_writable, read_image, to_8_bits, write_image
 from ..image_files.transparency import upscale_alpha
 from ..inference import Upscaler, UpscaleResult
 

@@ -14,7 +14,7 @@ from ..degradation import gaussian_kernels
 from ..degradation.degrade import degrade_image
 from ..degradation.pipeline import Degradation
 from ..errors import DanFastError, ImageError
-from ..image_files.images import find_images, read_image, to_8_bits
+from ..image_files import find_images, read_image, to_8_bits
 from .crops import crop_to_multiple
 
 GAUSSIAN8_SIGMA = {2: (0.80, 1.60), 3: (1.35, 2.40), 4: (1.80, 3.20)}

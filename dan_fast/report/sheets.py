@@ -19,7 +19,7 @@ from ..evaluation.measure import bicubic
 from ..evaluation.metrics import kernel_error, psnr
 from ..evaluation.pictures import kernel_picture, side_by_side
 from ..files import SAMPLES
-from ..image_files.images import find_images, read_image, to_8_bits, write_image
+from ..image_files import find_images, read_image, to_8_bits, write_image
 from ..inference import Upscaler
 
 # Pixels of the sharp photo that are shown, from its middle.

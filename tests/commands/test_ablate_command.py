@@ -18,7 +18,7 @@ from dan_fast.experiments.recipe import charbonnier, work
 from dan_fast.experiments.runner import Result
 from dan_fast.experiments.supervision import CodeOnly
 from dan_fast.experiments.verdict import difference, spread, told_apart, verdicts
-from dan_fast.image_files.images import read_image, write_image
+from dan_fast.image_files import read_image, write_image
 from dan_fast.model import DAN
 from dan_fast.training.run import Run
 from dan_fast.training.step import losses, squared

@@ -16,7 +16,7 @@ from dan_fast.commands import upscale
 from dan_fast.config import DANConfig
 from dan_fast.errors import DanFastError
 from dan_fast.evaluation.measure import bicubic
-from dan_fast.image_files.images import read_image, write_image
+from dan_fast.image_files import read_image, write_image
 from dan_fast.inference import Upscaler
 from dan_fast.model import DAN
 

@@ -12,7 +12,7 @@ from dan_fast.degradation.degrade import degrade_image
 from dan_fast.errors import DanFastError, ImageError
 from dan_fast.evaluation.degraded_set import PROTOCOLS, given, image_sets, images_below
 from dan_fast.evaluation.measure import DegradedSet, bicubic, mean, measure
-from dan_fast.image_files.images import read_image, write_image
+from dan_fast.image_files import read_image, write_image
 
 SAMPLES = Path(dan_fast.__file__).parent / "samples"
 FLAT = np.full((21, 21), 1 / 441, np.float32)

@@ -14,13 +14,13 @@ import tifffile
 from PIL import Image
 
 from dan_fast.errors import ImageError
-from dan_fast.image_files.images import read_image
+from dan_fast.image_files import read_image
 
 # A process that reads what it is given and says by how many megabytes that raised its peak.
 MEASURE = """
 import resource, sys
 from dan_fast.errors import ImageError
-from dan_fast.image_files.images import read_image
+from dan_fast.image_files import read_image
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 before = peak()
 for path in sys.argv[1:]:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dan_fast.errors import ImageError
-from dan_fast.image_files.images import Photo, find_images, read_image, to_8_bits, write_image
+from dan_fast.image_files import Photo, find_images, read_image, to_8_bits, write_image
 
 
 def noise(*shape, dtype=np.uint8):

@@ -11,7 +11,7 @@ from dan_fast.blur_kernels.shape import kernel_shape
 from dan_fast.cli import main
 from dan_fast.errors import DanFastError
 from dan_fast.evaluation.measure import bicubic
-from dan_fast.image_files.images import read_image
+from dan_fast.image_files import read_image
 from dan_fast.report import sheets
 from dan_fast.report.plots import draw
 from dan_fast.report.tables import read_measured, results
