@@ -14,7 +14,7 @@ from ..command_line.arguments import whole_number
 from ..command_line.messages import skip_into
 from ..command_line.upscaler_options import add_engine_arguments, add_ensemble_argument, make_upscaler
 from ..errors import DanFastError
-from ..evaluation.degraded_set import Degraded, DegradedSet, given, image_sets, output_name
+from ..evaluation.degraded_set import Degraded, DegradedSet, fixed_kernels, image_sets, output_name
 from ..evaluation.measure import Row, Upscaled, comparison, measure
 from ..evaluation.summary import ALIGNED, MEASURES, Summary, summarize, write_rows, write_summary
 from ..files import make_folder
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         raise DanFastError("--pictures needs --out, the folder to write them to")
     if (args.kernels is not None) != (args.protocol == "file"):
         raise DanFastError("--protocol file and --kernels FILE need each other")
-    protocol = given(_same_size(args.kernels)) if args.kernels else args.protocol
+    protocol = fixed_kernels(_same_size(args.kernels)) if args.kernels else args.protocol
     upscaler = make_upscaler(args)
     sets = [DegradedSet.from_folder(folder, upscaler.scale, protocol, args.limit, name)
             for name, folder in _named(image_sets(args.data))]

@@ -45,7 +45,7 @@ def test_times_come_from_what_bench_wrote(folder):
     path.parent.mkdir(exist_ok=True)
     path.write_text("machine,dtype,width,height,median_ms\nThis one,fp32,64,64,1.5\nThis one,fp32,128,128,98765.4\n")
     page = results(folder)
-    assert "| 98765 |" in page and "128x128, medians" in page and "This one, fp32" in page
+    assert "| 98765 |" in page and "image of 128x128: This one, fp32" in page
 
 
 def test_plots(folder):
@@ -86,7 +86,7 @@ def test_motion_and_defocus_kernels():
 def test_spoiled_photos(tmp_path):
     cases = list(sheets.spoiled(4))
     assert len(cases) == 25
-    by_way = {case.what: case for case in cases if case.photo == "dog"}
+    by_way = {case.damage: case for case in cases if case.photo == "dog"}
     assert not np.array_equal(by_way["noise"].lr, by_way["Gaussian"].lr)
     assert not np.array_equal(by_way["JPEG"].lr, by_way["Gaussian"].lr)
     assert np.abs(by_way["JPEG"].lr.astype(int) - by_way["Gaussian"].lr).mean() < 6  # not another order of channels
@@ -99,7 +99,7 @@ def test_spoiled_photos(tmp_path):
             return self
 
     figures = sheets.draw_limits(Plain(), tmp_path / "limits.png")
-    assert [what for what, *_ in figures] == ["Gaussian", "motion", "defocus", "noise", "JPEG"]
+    assert [damage for damage, *_ in figures] == ["Gaussian", "motion", "defocus", "noise", "JPEG"]
     assert all(before == after for _, before, after, _ in figures)
     sheet = cv2.imread(str(tmp_path / "limits.png"))
     assert sheet.shape[0] > 5 * sheets.SHOWN and sheet.shape[1] > 3.5 * sheets.SHOWN
