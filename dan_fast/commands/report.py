@@ -1,4 +1,4 @@
-"""``dan-fast report``."""
+"""``dan-fast report`` writes the page of results."""
 
 from __future__ import annotations
 
