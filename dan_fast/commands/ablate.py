@@ -16,7 +16,7 @@ from ..evaluation.degraded_set import images_below
 from ..evaluation.plots import MISSING, can_plot, plot
 from ..experiments import EXPERIMENTS
 from ..experiments.experiment import TINY
-from ..experiments.runner import RESULTS, Bench, Result, perform
+from ..experiments.runner import RESULTS, Result, Setup, perform
 from ..experiments.verdict import spread, table
 from ..files import SAMPLES, write_atomically
 from ..image_files import find_images
@@ -53,13 +53,13 @@ def run(args: argparse.Namespace) -> int:
     photos = find_images([SAMPLES])
     out = getattr(args, "out", Path("runs") / f"ablate-{args.question}")
     device = pick_device(args.device)
-    bench = Bench(out, getattr(args, "data", photos[:-TEST_SAMPLES]),
+    setup = Setup(out, getattr(args, "data", photos[:-TEST_SAMPLES]),
                   images_below(getattr(args, "val", photos[-TEST_SAMPLES:])), device,
                   faster_precision(preset.config, device).bf16)
     experiment = EXPERIMENTS[args.question](preset)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
     with logging_redirect_tqdm():
-        results = perform(experiment, args.seeds, bench)
+        results = perform(experiment, args.seeds, setup)
     text = table(experiment, results)
     write_atomically(out / "table.md", text.encode())
     print(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import typing
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -23,6 +23,7 @@ from ..training.loop import train
 from ..training.parts import INDEX, MIB, join_parts, part_bytes
 from ..training.presets import PRESETS, Preset, get_preset
 from ..training.processes import Processes, joined_processes, local_device
+from ..training.resuming import change_settings
 from ..training.run import Run, RunOptions
 from ..training.settings import TrainingSettings
 from ..training.time_limit import TimeLimit
@@ -164,25 +165,10 @@ def _changed(preset: Preset, args: argparse.Namespace) -> Preset:
 
 
 def _resume(args: argparse.Namespace, options: RunOptions, processes: Processes) -> Run:
-    """The saved run. Of its settings only ``steps`` and ``minutes`` may change, and by the clock ``schedule``."""
+    """The saved run, with the changes that the command line asks for."""
     current = Run.resume(options, processes)
-    saved = current.preset
     asked = _asked_for(args)
-    wanted = _changed(asked[0] if asked else saved, args)
-    by_clock = getattr(args, "minutes", saved.training.minutes) > 0
-    may_change = {"steps", "minutes", *(["schedule"] if by_clock else [])}
-    # Only an option asks for a change of these; a preset does not, nor of the warm-up, which the clock may have set.
-    kept = {name: getattr(saved.training, name) for name in (*may_change, *(["warmup"] if by_clock else []))
-            if not hasattr(args, name)}
-    wanted = replace(wanted, training=replace(wanted.training, **kept))
+    wanted = _changed(asked[0] if asked else current.preset, args)
     seed = args.seed if args.seed is not None else asked[1] if asked and args.config else current.seed
-    if seed != current.seed:
-        raise DanFastError(f"--seed {seed}: the run in {options.out} has seed {current.seed}; leave it out")
-    for part in ("config", "degradation", "training"):
-        before, after = asdict(getattr(saved, part)), asdict(getattr(wanted, part))
-        for name in before:
-            if name not in may_change and before[name] != after[name]:
-                raise DanFastError(f"{name}={after[name]}: the run in {options.out} has {before[name]}; "
-                                   "leave it out, or start anew in another --out")
-    current.preset = wanted
+    change_settings(current, wanted, seed, [name for name in vars(wanted.training) if hasattr(args, name)])
     return current

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -32,6 +32,43 @@ class Upscaled(Protocol):
 
 
 Upscale = Callable[[np.ndarray], Upscaled]
+Result = TypeVar("Result", bound=Upscaled)
+
+
+@dataclass(frozen=True)
+class UpscaledCase(Generic[Result]):
+    """One case of a test set and its upscaled image. A measure is computed when it is read.
+
+    Attributes:
+        scale: of the set; the measures leave out a border as wide as it.
+        seconds: the upscaler's call alone.
+    """
+
+    case: Degraded
+    result: Result
+    scale: int
+    seconds: float
+
+    @property
+    def psnr_y(self) -> float:
+        return psnr(self.result.image, self.case.hr, crop=self.scale, y_channel=True)
+
+    @property
+    def ssim_y(self) -> float:
+        return ssim(self.result.image, self.case.hr, crop=self.scale, y_channel=True)
+
+    @property
+    def kernel_error(self) -> float:
+        return kernel_error(self.result.kernel, self.case.kernel)
+
+
+def upscale_cases(cases: Iterable[Degraded], upscale: Callable[[Degraded], Result], scale: int
+                  ) -> Iterator[UpscaledCase[Result]]:
+    """Upscale ``cases`` one after the other; the next one begins when it is asked for."""
+    for case in cases:
+        start = time.perf_counter()
+        result = upscale(case)
+        yield UpscaledCase(case, result, scale, time.perf_counter() - start)
 
 
 @dataclass(frozen=True)
@@ -87,18 +124,16 @@ def measure(degraded: DegradedSet, upscale: Upscale, *, progress: bool = False,
         DanFastError: the upscaler's image is not of the sharp one's size.
     """
     rows = []
-    cases = degraded.cases(on_skip)
-    for case in tqdm(cases, degraded.name, len(degraded), disable=not progress, unit="image"):
-        start = time.perf_counter()
-        result = upscale(case.lr)
-        seconds = time.perf_counter() - start
+    cases = tqdm(degraded.cases(on_skip), degraded.name, len(degraded), disable=not progress, unit="image")
+    for upscaled in upscale_cases(cases, lambda case: upscale(case.lr), degraded.scale):
+        case, result = upscaled.case, upscaled.result
         shift = kernel_shift(case.kernel)
         measures = _measures(case, result, degraded.scale, NO_SHIFT)
         aligned = measures if shift == NO_SHIFT else _measures(case, result, degraded.scale, shift)
         rows.append(Row(
             degraded.name, case.image, case.kernel_index, case.sigma, **measures,
             kernel_psnr=kernel_psnr(result.kernel, case.kernel), shift_down=shift.down, shift_right=shift.right,
-            **{f"aligned_{name}": value for name, value in aligned.items()}, seconds=seconds,
+            **{f"aligned_{name}": value for name, value in aligned.items()}, seconds=upscaled.seconds,
         ))
         if on_measured is not None:
             on_measured(case, result)

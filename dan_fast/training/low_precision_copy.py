@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from ..fast_model.image_weights import meets_images, replace_parameter
 from ..model import DAN
-from .flat_parameters import FlatParameters, piece
+from .flat_parameters import FlatParameters, parameter_view
 
 
-class RoundedNetwork:
+class LowPrecisionCopy:
     """A network whose weights that meet images are views of one vector in ``dtype``; all others are the given ones'.
 
     Args:
@@ -25,7 +25,7 @@ class RoundedNetwork:
 
     Attributes:
         model: the network. Under autocast in ``dtype`` it computes what the given one does, and nothing is rounded
-            that was before. Its parameters have no ``grad``: ``find_gradients`` finds them.
+            that was before. Its parameters have no ``grad``: ``compute_gradients`` finds them.
     """
 
     def __init__(self, model: DAN, weights: FlatParameters, dtype: torch.dtype) -> None:
@@ -34,7 +34,7 @@ class RoundedNetwork:
         self.model = copy.deepcopy(model)
         for name, parameter in model.named_parameters():
             vector = self._values if meets_images(name, parameter) else weights.values
-            view = piece(vector.detach(), weights.starts[name], parameter)
+            view = parameter_view(vector.detach(), weights.starts[name], parameter)
             replace_parameter(self.model, name, nn.Parameter(view, parameter.requires_grad))
         self._parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._gradients = [parameter.grad for parameter in model.parameters()
@@ -45,7 +45,7 @@ class RoundedNetwork:
         """Take over the weights as they are now."""
         self._values.copy_(self._weights.values)
 
-    def find_gradients(self, loss: Tensor) -> None:
+    def compute_gradients(self, loss: Tensor) -> None:
         """Put the gradients of ``loss`` into those of ``weights``; what it does not depend on has zeros."""
         # Not ``backward()``: it would add to ``grad``, in a kernel each.
         found = torch.autograd.grad(loss, self._parameters, allow_unused=True)
