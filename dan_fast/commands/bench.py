@@ -20,14 +20,14 @@ from ..command_line.arguments import add_device_argument, whole_number
 from ..command_line.upscaler_options import DTYPES
 from ..errors import DanFastError
 from ..evaluation.plain_model import upscale_plainly
+from ..evaluation.timings import Timing, write_timings
 from ..fast_model import cost
-from ..files import make_folder, write_table
+from ..files import make_folder
 from ..inference import Upscaler
 from ..runtime.devices import pick_device
 
 # Calls until memory, compiled GPU kernels and captured graphs are ready for a size.
 WARM_UP = 3
-COLUMNS = ("machine", "dtype", "width", "height", "median_ms", "fastest_ms", "floor_ms", "plain_ms")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
           "product\n")
     print(f"{'size':>11}  {'median ms':>10}  {'fastest ms':>10}  {'floor ms':>9}  {'share':>5}"
           + (f"  {'plain ms':>10}  {'ratio':>6}" if plain else ""))
-    lines = []
+    timings = []
     for width, height in sizes:
         image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
         calls: list[Callable[[], object]] = [partial(upscaler, image, wants_kernel=False)]
@@ -71,16 +71,21 @@ def run(args: argparse.Namespace) -> int:
             calls.append(partial(upscale_plainly, plain, image[None]))
         times = _time(calls, args.repeats)
         medians = [statistics.median(of_call) for of_call in times]
-        floor = 1000 * work * width * height / rate
-        size = f"{width}x{height}"
-        print(f"{size:>11}  {medians[0]:>10.2f}  {min(times[0]):>10.2f}  {floor:>9.2f}  {floor / medians[0]:>5.0%}"
-              + (f"  {medians[1]:>10.2f}  {medians[1] / medians[0]:>6.2f}" if plain else ""), flush=True)
-        lines.append([machine, args.dtype, width, height, medians[0], min(times[0]), floor,
-                      medians[1] if plain else None])
+        timings.append(Timing(machine, args.dtype, width, height, medians[0], min(times[0]),
+                              1000 * work * width * height / rate, medians[1] if plain else None))
+        print(_line(timings[-1]), flush=True)
     if hasattr(args, "csv"):
         make_folder(args.csv.parent)
-        write_table(args.csv, COLUMNS, lines)
+        write_timings(args.csv, timings)
     return 0
+
+
+def _line(timing: Timing) -> str:
+    size = f"{timing.width}x{timing.height}"
+    line = (f"{size:>11}  {timing.median_ms:>10.2f}  {timing.fastest_ms:>10.2f}  {timing.floor_ms:>9.2f}  "
+            f"{timing.floor_ms / timing.median_ms:>5.0%}")
+    return line if timing.plain_ms is None else (
+        f"{line}  {timing.plain_ms:>10.2f}  {timing.plain_ms / timing.median_ms:>6.2f}")
 
 
 def _time(calls: list[Callable[[], object]], repeats: int) -> list[list[float]]:

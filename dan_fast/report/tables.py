@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ..checkpoint import load
 from ..config import DANConfig
 from ..errors import DanFastError
 from ..evaluation.summary import ALL_KERNELS, Summary, read_summary
+from ..evaluation.timings import Timing, read_timings
 from ..fast_model import cost
 from ..model import DAN
 
@@ -20,8 +20,7 @@ PUBLISHED: dict[int, dict[str, dict[str, float]]] = {
     4: {"IKC": {"Set5": 31.67, "Set14": 28.31, "B100": 27.37}, "DAN v1": {"Set5": 31.89, "Set14": 28.42, "B100": 27.51},
         "DAN v2": {"Set5": 32.00, "Set14": 28.50, "B100": 27.56}, "best later system": {"Set5": 32.12}},
 }
-TIMED = ("128", "128")  # width and height of the images whose times are shown
-Line = dict[str, str]
+TIMED = (128, 128)  # width and height of the images whose times are shown
 
 
 @dataclass(frozen=True)
@@ -96,25 +95,20 @@ def iterations(folder: Path) -> dict[int, list[Measured]]:
     return {number: read_measured(folder / "iterations" / str(number)) for number in numbers}
 
 
-def read_times(folder: Path) -> dict[str, Line]:
-    """By name of weights, the line for images of ``TIMED`` in ``speed/NAME.csv``, from ``dan-fast bench --csv``."""
-    times = {}
-    for path in sorted((folder / "speed").glob("*.csv")):
-        with open(path, newline="", encoding="utf-8") as file:
-            for line in csv.DictReader(file):
-                if (line["width"], line["height"]) == TIMED:
-                    times[path.stem] = line
-    return times
+def read_times(folder: Path) -> dict[str, Timing]:
+    """By name of weights, the timing of images of ``TIMED`` in ``speed/NAME.csv``, from ``dan-fast bench --csv``."""
+    return {path.stem: timing for path in sorted((folder / "speed").glob("*.csv"))
+            for timing in read_timings(path) if (timing.width, timing.height) == TIMED}
 
 
-def _machine(times: dict[str, Line]) -> str:
+def _machine(times: dict[str, Timing]) -> str:
     """The sentence that says where the times were measured; empty without times."""
-    machines = "; ".join(dict.fromkeys(f"{line['machine']}, {line['dtype']}" for line in times.values()))
-    size = "x".join(TIMED)
+    machines = "; ".join(dict.fromkeys(f"{timing.machine}, {timing.dtype}" for timing in times.values()))
+    size = "x".join(map(str, TIMED))
     return machines and f"\n\nThe times are medians of whole calls with a low-resolution image of {size}: {machines}."
 
 
-def _gaussian8(scale: int, measured: list[Measured], times: dict[str, Line]) -> str:
+def _gaussian8(scale: int, measured: list[Measured], times: dict[str, Timing]) -> str:
     sets = [mean.set for mean in measured[0].means]
     lines = [f"## Gaussian8, x{scale}", "",
              "| | parameters | multiply-adds | ms | " + " | ".join(f"{name}, Y" for name in sets) + " | "
@@ -123,7 +117,7 @@ def _gaussian8(scale: int, measured: list[Measured], times: dict[str, Line]) -> 
     lines.append(_row("bicubic", "", "", "", _pairs(measured[0].means, "bicubic_"), "", "measured here"))
     for network in measured:
         lines.append(_row(f"**`{network.name}`**", f"{network.parameters / 1e6:.2f} M", _cost(network.config),
-                          f"{float(times[network.name]['median_ms']):.0f}" if network.name in times else "",
+                          f"{times[network.name].median_ms:.0f}" if network.name in times else "",
                           _pairs(network.means, ""),
                           ", ".join(f"{mean.figures['kernel_error']:.3f}" for mean in network.means), "measured here"))
     for name, figures in PUBLISHED[scale].items():

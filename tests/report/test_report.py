@@ -11,6 +11,7 @@ from dan_fast.blur_kernels.shape import kernel_shape
 from dan_fast.cli import main
 from dan_fast.errors import DanFastError
 from dan_fast.evaluation.measure import bicubic
+from dan_fast.evaluation.timings import Timing, write_timings
 from dan_fast.image_files import read_image
 from dan_fast.report import sheets
 from dan_fast.report.plots import draw
@@ -43,7 +44,8 @@ def test_figures_come_from_the_csvs(folder):
 def test_times_come_from_what_bench_wrote(folder):
     path = folder / "speed" / "v2-0.3M-x4.csv"
     path.parent.mkdir(exist_ok=True)
-    path.write_text("machine,dtype,width,height,median_ms\nThis one,fp32,64,64,1.5\nThis one,fp32,128,128,98765.4\n")
+    write_timings(path, [Timing("This one", "fp32", side, side, median, 1.0, 1.0, None)
+                         for side, median in ((64, 1.5), (128, 98765.4))])
     page = results(folder)
     assert "| 98765 |" in page and "image of 128x128: " in page and "This one, fp32" in page
 
