@@ -13,8 +13,9 @@ import torch
 from gpu import captured, copy_of, require_gpu
 
 from dan_fast import DANConfig
+from dan_fast.fast_model.v2 import condition_weights
 from dan_fast.model.restorer import RestorerV2
-from dan_fast.ops import condition_path, condition_weights
+from dan_fast.ops import condition_path
 from dan_fast.ops.condition_path import condition_path_ref
 
 CALLS = 20

@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from dan_fast.config import DANConfig
+from dan_fast.fast_model.v2 import dpcb_weights
 from dan_fast.model.restorer import RestorerV2
-from dan_fast.ops import backend, dpcb_stack, dpcb_weights
+from dan_fast.ops import backend, dpcb_stack
 from dan_fast.ops.dpcb_stack import DPCBWeights, dpcb_stack_ref
 
 SIZES = [(64, 64), (128, 128), (256, 256), (340, 510)]

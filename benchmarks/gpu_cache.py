@@ -52,6 +52,7 @@ from triton.runtime.jit import JITFunction  # noqa: E402
 
 import dan_fast  # noqa: E402
 import dan_fast.fast_model.learning as iteration  # noqa: E402
+import dan_fast.fast_model.unroll as unroll  # noqa: E402
 import dan_fast.training.step as step  # noqa: E402
 from dan_fast import ops, self_test  # noqa: E402
 from dan_fast.degradation.pipeline import Degradation  # noqa: E402
@@ -230,7 +231,7 @@ def main() -> None:
     torch.set_num_threads(1)
     compiler = Compiler()
     compiler.install()
-    step._planned = lambda model, lr: True  # as on a GPU
+    unroll._plan_pays = lambda model, lr: True  # as on a GPU
     iteration.COLLAPSE_FROM = 10**9  # no Triton kernel is in it
     for what, fill in (("configurations", _configurations), ("inference", _inference), ("training", _training),
                        ("self-test", _self_test), ("tests", _tests), ("tuning", _candidates)):

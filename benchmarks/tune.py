@@ -24,6 +24,7 @@ from figures import DEVICE, DRY, alive, error, graph_time
 
 from dan_fast import DAN, DANConfig, ops
 from dan_fast.errors import DanFastError
+from dan_fast.fast_model.v2 import dpcg_weights
 from dan_fast.files import atomic_path
 from dan_fast.self_test import BOUND, poisoned
 from dan_fast.training.presets import PRESETS
@@ -122,7 +123,7 @@ def estimator_body(config: DANConfig, batch: int, height: int, width: int, dtype
 def _estimator_body(config: DANConfig, batch: int, height: int, width: int, dtype: torch.dtype) -> tuple:
     estimator = DAN(config).Estimator.requires_grad_(False).to(DEVICE, dtype).to(memory_format=torch.channels_last)
     x, z = (torch.randn(batch, config.estimator_channels, height, width, device=DEVICE).to(dtype) for _ in range(2))
-    return x, z, ops.dpcg_weights(estimator)
+    return x, z, dpcg_weights(estimator)
 
 
 def one(call, gradients: bool) -> tuple[torch.Tensor, ...]:

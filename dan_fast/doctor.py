@@ -11,7 +11,6 @@ from pathlib import Path
 import dan_fast_kernels
 import torch
 
-from . import checkpoint
 from .ops.backend import OLDEST_GPU, why_no_triton
 from .runtime.threads import waiting
 
@@ -73,11 +72,6 @@ def gpus() -> list[str]:
     """One line a GPU that torch sees: name, memory, compute capability."""
     found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return [f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, capability {gpu.major}.{gpu.minor}" for gpu in found]
-
-
-def weights() -> list[str]:
-    """The names that ``dan_fast.load`` knows."""
-    return checkpoint.available()
 
 
 def parts() -> list[Part]:

@@ -27,6 +27,8 @@ from . import ops
 from .checkpoint import load
 from .config import DANConfig
 from .degradation.pipeline import Degradation
+from .fast_model.unroll import unroll
+from .fast_model.v2 import dpcb_weights, dpcg_weights
 from .inference import Upscaler
 from .model import DAN
 from .ops.blur_downsample import blur_downsample_ref
@@ -34,7 +36,7 @@ from .ops.conv3x3 import conv3x3_scale_residual_ref
 from .ops.dpcb_stack import dpcb_stack_ref
 from .ops.dpcg import dpcg_ref
 from .training.settings import TrainingSettings
-from .training.step import TrainingStep, unroll
+from .training.step import TrainingStep
 
 # Batch, height and width of the images that kernels are tried on. On a CPU Triton interprets, which takes its time.
 SHAPE, SHAPE_ON_CPU = (2, 37, 19), (2, 3, 5)
@@ -142,10 +144,10 @@ def _bodies(device: torch.device) -> str:
     image = torch.randn(2, model.config.channels, height, width, device=device).bfloat16()
     scales = torch.randn(2, 1, model.config.channels, device=device)
     with torch.no_grad(), left_out("descriptors", "programmatic_launch"), ops.backend("triton"), poisoned():
-        found = {"dpcg": ops.dpcg(x, z, ops.dpcg_weights(model.Estimator)),
-                 "dpcb_stack": ops.dpcb_stack(image, ops.dpcb_weights(model.Restorer), scales)}
-    right = {"dpcg": dpcg_ref(x.double(), z.double(), ops.dpcg_weights(exact.Estimator)),
-             "dpcb_stack": dpcb_stack_ref(image.double(), ops.dpcb_weights(exact.Restorer), scales.double())}
+        found = {"dpcg": ops.dpcg(x, z, dpcg_weights(model.Estimator)),
+                 "dpcb_stack": ops.dpcb_stack(image, dpcb_weights(model.Restorer), scales)}
+    right = {"dpcg": dpcg_ref(x.double(), z.double(), dpcg_weights(exact.Estimator)),
+             "dpcb_stack": dpcb_stack_ref(image.double(), dpcb_weights(exact.Restorer), scales.double())}
     return _far("a body", found, right)
 
 

@@ -33,13 +33,13 @@ def room(module: str) -> str:
     return [*module.split("."), ""][1]
 
 
-def imports(path: Path) -> set[str]:
-    """The rooms that a file imports, inside of functions too; not what only type checkers read."""
+def imports(path: Path, for_types: bool = False) -> set[str]:
+    """The rooms that a file imports, inside of functions too; ``for_types``: and what only type checkers read."""
     package = ("dan_fast", *path.relative_to(PACKAGE).parts[:-1])
     found = set()
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not for_types:
             node.body = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -64,3 +64,10 @@ def test_imports_go_down(path: Path) -> None:
     here = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     wrong = {there for there in imports(path) - {here} if HEIGHT.get(there, 99) >= HEIGHT[here]}
     assert not wrong, f"{path.relative_to(PACKAGE)} imports {', '.join(sorted(wrong))}, which is not below {here}"
+
+
+@pytest.mark.parametrize(("here", "there"), [("model", "ops"), ("ops", "model")])
+def test_operators_and_the_plain_model_know_nothing_of_each_other(here: str, there: str) -> None:
+    """Not even each other's types: ``fast_model`` alone takes weights out of modules and hands them to operators."""
+    wrong = [path.name for path in (PACKAGE / here).glob("*.py") if there in imports(path, for_types=True)]
+    assert not wrong, f"{', '.join(wrong)} of {here} imports {there}"

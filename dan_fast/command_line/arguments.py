@@ -1,4 +1,4 @@
-"""Types for ``argparse`` that check a value's range."""
+"""Arguments of several commands, and types for ``argparse`` that check a value's range."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``, for ``runtime.devices.pick_device``."""
+    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
 
 
 def whole_number(lowest: int, highest: int | None = None) -> Callable[[str], int]:

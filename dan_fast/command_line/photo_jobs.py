@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from ..errors import DanFastError
 from ..image_files import find_images
+from .messages import say
 from .timing import READ, WORK, WRITTEN, Clock
 from .upscaler_options import add_engine_arguments
 
@@ -39,7 +39,7 @@ def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine_arguments(parser)
 
 
-def plan(paths: Iterable[Path], out: Path) -> list[Job]:
+def find_jobs(paths: Iterable[Path], out: Path) -> list[Job]:
     """The photos among ``paths`` with distinct targets in ``out``; folders keep their tree.
 
     Photos that differ in suffix only keep it in the target's name. Results of an earlier run
@@ -131,19 +131,6 @@ def for_each(jobs: list[Job], read: Callable[[Job], T], work: Callable[[Job, T],
                 writing.result()
     clock.stop()
     return 1 if failed else 0
-
-
-def say(message: str) -> None:
-    """A line on stderr that does not tear the progress bar."""
-    tqdm.write(message, file=sys.stderr)
-
-
-def skip_into(skipped: list[str]) -> Callable[[str], None]:
-    """A function that says why an image is skipped, and notes it in ``skipped``."""
-    def skip(why: str) -> None:
-        skipped.append(why)
-        say(f"skipped: {why}")
-    return skip
 
 
 def _within(path: Path, folder: Path) -> bool:

@@ -10,8 +10,8 @@ from ..checkpoint import load
 from ..inference import Upscaler
 from ..inference.engine import SMALLEST_TILE
 from ..inference.upscaler import KERNEL_FROM
-from ..runtime.devices import add_device_argument, pick_device
-from .arguments import number, or_word, whole_number
+from ..runtime.devices import pick_device
+from .arguments import add_device_argument, number, or_word, whole_number
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

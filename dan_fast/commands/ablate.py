@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..command_line.arguments import whole_number
+from ..command_line.arguments import add_device_argument, whole_number
 from ..errors import DanFastError
 from ..evaluation.degraded_set import images_below
 from ..evaluation.plots import MISSING, can_plot, plot
@@ -20,7 +20,7 @@ from ..experiments.runner import RESULTS, Bench, Result, perform
 from ..experiments.verdict import spread, table
 from ..files import SAMPLES, write_atomically
 from ..image_files import find_images
-from ..runtime.devices import add_device_argument, pick_device
+from ..runtime.devices import pick_device
 from ..training.precision import faster_precision
 from ..training.presets import PRESETS, Preset, get_preset
 

@@ -16,14 +16,14 @@ import torch
 
 from .. import doctor
 from ..checkpoint import load
-from ..command_line.arguments import whole_number
+from ..command_line.arguments import add_device_argument, whole_number
 from ..command_line.upscaler_options import DTYPES
 from ..errors import DanFastError
 from ..fast_model import cost
 from ..files import make_folder, write_table
 from ..inference import Upscaler
 from ..model import DAN
-from ..runtime.devices import add_device_argument, pick_device
+from ..runtime.devices import pick_device
 
 # Until memory, compiled kernels and captured graphs are ready for a size.
 WARM_UP = 3

@@ -9,12 +9,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..command_line.arguments import whole_number
-from ..command_line.photo_jobs import skip_into
+from ..command_line.kernel_output import write_kernel
+from ..command_line.messages import skip_into
 from ..config import SCALES
 from ..errors import DanFastError
 from ..evaluation.degraded_set import PROTOCOLS, DegradedSet, images_below, isotropic, output_name
-from ..evaluation.pictures import kernel_picture
-from ..files import make_folder, write_npy
+from ..files import make_folder
 from ..image_files import write_image
 
 
@@ -44,8 +44,7 @@ def run(args: argparse.Namespace) -> int:
     for case in tqdm(degraded.cases(skip_into(skipped)), total=len(degraded), unit="image"):
         name = output_name(case, degraded.kernels_per_image)
         write_image(args.out / "lr" / f"{name}.png", case.lr)
-        write_image(args.out / "kernel" / f"{name}.png", kernel_picture(case.kernel))
-        write_npy(args.out / "kernel" / f"{name}.npy", case.kernel)
+        write_kernel(args.out / "kernel" / name, case.kernel)
         if args.save_hr and case.kernel_index == 0:
             write_image(args.out / "hr" / f"{output_name(case, 1)}.png", case.hr)
     return 1 if skipped else 0
@@ -63,6 +62,6 @@ def _degraded_set(args: argparse.Namespace) -> DegradedSet:
             if path.resolve().is_relative_to((args.out / folder).resolve()):
                 raise DanFastError(f"{path} lies in {args.out / folder}, where results are written: "
                                    "give another folder with -o")
-    degraded = DegradedSet("", images, args.scale, protocol, args.seed, args.noise)
+    degraded = DegradedSet("", images, args.scale, protocol, args.seed, args.noise / 255)
     degraded.check_output_names()
     return degraded

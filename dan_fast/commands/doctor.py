@@ -8,7 +8,7 @@ import torch
 from dan_fast_kernels.without import VARIABLE
 
 from .. import doctor
-from ..checkpoint import WEIGHTS
+from ..checkpoint import WEIGHTS, available
 from ..errors import DanFastError
 
 
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     print_table("Versions", doctor.versions())
     print_table("Machine", cpu | gpus)
     print_table("Parts", {part.name: str(part) for part in doctor.parts()})
-    print_table("Weights", {"names": ", ".join(doctor.weights()), "folder": str(WEIGHTS)})
+    print_table("Weights", {"names": ", ".join(available()), "folder": str(WEIGHTS)})
     return 0
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .. import checkpoint
-from ..command_line.docstrings import field_texts
-from ..config import GRADIENTS, DANConfig
+from ..command_line.arguments import add_device_argument
+from ..config import GRADIENTS, DANConfig, field_help
 from ..degradation.pipeline import Degradation
 from ..errors import DanFastError
 from ..files import SAMPLES, make_folder
-from ..runtime.devices import add_device_argument, pick_device
+from ..runtime.devices import pick_device
 from ..training.checkpoints import Checkpoints
 from ..training.config_file import read_config
 from ..training.loop import train
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="write a profiler's trace of the run's steps 8 to 10, trace.json in the run's folder")
     add_device_argument(parser)
     group = parser.add_argument_group("settings of the training", "default: the preset's")
-    texts = field_texts(TrainingSettings)
+    texts = field_help(TrainingSettings)
     for name, kind in typing.get_type_hints(TrainingSettings).items():
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, default=argparse.SUPPRESS,
                            help=texts[name].replace("%", "%%"))
@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _config_help() -> str:
     lines = ["The other fields of a config.json, for --config:"]
     for section, kind in (("config", DANConfig), ("degradation", Degradation)):
-        lines += [f"  {section}.{name}: {text}" for name, text in field_texts(kind).items()]
+        lines += [f"  {section}.{name}: {text}" for name, text in field_help(kind).items()]
     return "\n".join(lines)
 
 

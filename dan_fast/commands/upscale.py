@@ -12,7 +12,9 @@ from ..blur_kernels.files import read_npy
 from ..blur_kernels.known import known_kernel
 from ..blur_kernels.shift import NO_SHIFT
 from ..command_line.arguments import whole_number
-from ..command_line.photo_jobs import Job, add_photo_arguments, for_each, plan, refuse_overwriting, say
+from ..command_line.kernel_output import kernel_files, write_kernel
+from ..command_line.messages import say
+from ..command_line.photo_jobs import Job, add_photo_arguments, find_jobs, for_each, refuse_overwriting
 from ..command_line.timing import Clock, timing_table
 from ..command_line.upscaler_options import add_ensemble_argument, make_upscaler
 from ..evaluation.pictures import kernel_picture, side_by_side
@@ -20,7 +22,6 @@ from ..files import make_folder
 from ..image_files import Photo, check_writable, read_image, to_8_bits, write_image
 from ..image_files.transparency import upscale_alpha
 from ..inference import Upscaler, UpscaleResult
-from .kernel import kernel_files, write_kernel
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif"}
 _WRITTEN = (*FORMATS.values(), ".jpeg", ".tiff")
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    jobs = plan(args.paths, args.output)
+    jobs = find_jobs(args.paths, args.output)
     upscaler = make_upscaler(args)
     command = _Upscale(args, upscaler)
     refuse_overwriting(jobs, (path for job in jobs for path in command.outputs(job)))
@@ -77,9 +78,9 @@ class _Upscale:
         """Every file that the job writes; the image first."""
         files = [self._image_path(job)]
         if self.args.save_kernel:
-            files += kernel_files(self._base(job))
+            files += kernel_files(self._beside(job, "_kernel"))
         if self.args.compare:
-            files.append(self._compare_path(job))
+            files.append(self._beside(job, "_compare.png"))
         return files
 
     def read(self, job: Job) -> Photo:
@@ -99,24 +100,20 @@ class _Upscale:
         lost = write_image(self._image_path(job), result.image, alpha, grey=photo.grey, icc_profile=photo.icc_profile,
                            quality=self.args.quality)
         if self.args.save_kernel:
-            write_kernel(self._base(job), result.kernel)
+            write_kernel(self._beside(job, "_kernel"), result.kernel)
         if self.args.compare:
-            write_image(self._compare_path(job), _comparison(photo, result.image, result.kernel, scale))
+            write_image(self._beside(job, "_compare.png"), _comparison(photo, result.image, result.kernel, scale))
         for note in (*photo.notes, *lost):
             say(f"{job.source}: {note}")
         self.done += 1
 
-    def _base(self, job: Job) -> Path:
-        return job.target.with_name(f"{job.target.name}_x{self.upscaler.scale}")
-
     def _image_path(self, job: Job) -> Path:
         suffix = FORMATS.get(self.args.format, job.source.suffix.lower())
-        base = self._base(job)
-        return base.with_name(base.name + (suffix if suffix in _WRITTEN else ".png"))
+        return self._beside(job, suffix if suffix in _WRITTEN else ".png")
 
-    def _compare_path(self, job: Job) -> Path:
-        base = self._base(job)
-        return base.with_name(f"{base.name}_compare.png")
+    def _beside(self, job: Job, ending: str) -> Path:
+        """Where the job's results lie, with a name that ends so: NAME_x4_kernel and the like."""
+        return job.target.with_name(f"{job.target.name}_x{self.upscaler.scale}{ending}")
 
 
 def _bicubic(image: np.ndarray, scale: int) -> np.ndarray:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ..degradation import gaussian_kernels
-from ..degradation.pipeline import Degradation, round_8bit
+from ..degradation.degrade import degrade_image
+from ..degradation.pipeline import Degradation
 from ..errors import DanFastError, ImageError
 from ..image_files import find_images, read_image, to_8_bits
-from ..ops import blur_downsample
+from .crops import crop_to_multiple
 
 GAUSSIAN8_SIGMA = {2: (0.80, 1.60), 3: (1.35, 2.40), 4: (1.80, 3.20)}
 KERNEL_SIZE = 21
@@ -85,7 +86,7 @@ class DegradedSet:
         protocol: which kernels each image gets.
         seed: of the random kernels and noise; each image's draw depends on it and on the image's
             place in ``images`` alone.
-        noise: standard deviation of Gaussian noise on the LR image, in 8-bit levels (0 to 255).
+        noise: standard deviation of Gaussian noise on the LR image in [0, 1] units: an 8-bit level is 1/255.
     """
 
     name: str
@@ -149,7 +150,7 @@ class DegradedSet:
                 on_skip(str(error))
                 continue
             for kernel_index, (sigma, kernel) in enumerate(zip(sigmas, kernels, strict=True)):
-                lr = degrade(hr, kernel, self.scale, self.noise, generator)
+                lr = degrade_image(hr, kernel, self.scale, self.noise, generator)
                 yield Degraded(name, kernel_index, sigma, hr, lr, kernel.numpy())
 
     def check_output_names(self) -> None:
@@ -169,39 +170,11 @@ class DegradedSet:
     def _read(self, path: Path, kernel_size: int) -> np.ndarray:
         """The image in 8 bit, cut at the bottom and right to a multiple of the scale."""
         rgb = to_8_bits(read_image(path).visible().rgb)
-        height, width = (side - side % self.scale for side in rgb.shape[:2])
-        if min(height, width) < kernel_size:
+        cropped = crop_to_multiple(rgb, self.scale)
+        if min(cropped.shape[:2]) < kernel_size:
             raise ImageError(f"{path} has {rgb.shape[1]}x{rgb.shape[0]} pixels: "
                              f"a {kernel_size}x{kernel_size} kernel needs at least {kernel_size} on each side")
-        return np.ascontiguousarray(rgb[:height, :width])
-
-
-def degrade(hr: np.ndarray, kernel: Tensor, scale: int, noise: float = 0.0,
-            generator: torch.Generator | None = None) -> np.ndarray:
-    """Blur, downsample, add noise, round.
-
-    Args:
-        hr: (H, W, 3) uint8, H and W multiples of ``scale``.
-        kernel: (k, k).
-        noise: standard deviation in 8-bit levels, drawn from ``generator``.
-
-    Returns:
-        (H/s, W/s, 3) uint8.
-    """
-    lr = blur_downsample(to_tensor(hr), kernel[None], scale)
-    if noise:
-        lr = lr + noise / 255 * torch.randn(lr.shape, generator=generator)
-    return from_tensor(lr)
-
-
-def to_tensor(image: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-
-
-def from_tensor(image: Tensor) -> np.ndarray:
-    """(1, 3, H, W) float -> (H, W, 3) uint8; clamped to [0, 1] and rounded."""
-    return np.ascontiguousarray(round_8bit(image)[0].permute(1, 2, 0).mul(255).round().byte().numpy())
+        return cropped
 
 
 def images_below(roots: Iterable[Path]) -> tuple[tuple[Path, str], ...]:

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from ..blur_kernels.shift import NO_SHIFT, Shift, centred, kernel_shift, moved
 from ..degradation import bicubic_resize
-from .degraded_set import Degraded, DegradedSet, from_tensor, to_tensor
+from ..degradation.eight_bits import from_tensor, to_tensor
+from .degraded_set import Degraded, DegradedSet
 from .metrics import WINDOW, kernel_error, kernel_psnr, psnr, ssim
 from .pictures import kernel_picture, side_by_side
 

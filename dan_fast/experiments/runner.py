@@ -14,8 +14,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..blur_kernels.padding import padded
+from ..degradation.eight_bits import from_tensor, to_tensor
 from ..errors import DanFastError
-from ..evaluation.degraded_set import PROTOCOLS, DegradedSet, from_tensor, to_tensor
+from ..evaluation.degraded_set import PROTOCOLS, DegradedSet
 from ..evaluation.metrics import kernel_error, psnr, ssim
 from ..files import make_folder, write_atomically, write_table
 from ..model import DAN

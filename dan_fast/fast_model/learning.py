@@ -14,18 +14,17 @@ from torch import Tensor
 
 from ..model import DAN, DANOutput
 from ..ops import (
-    attention_weights,
     channel_attention,
     condition_path,
-    condition_weights,
     conv3x3_bias_lrelu,
     conv3x3_scale_residual,
     dpcb,
     estimator_tail,
-    tail_weights,
 )
 from .cells import Bicubic, strided_weight, to_cells, to_image
 from .collapsed_upsampler import CollapsedUpsampler, DirectUpsampler
+from .v1 import attention_weights
+from .v2 import condition_weights, tail_weights
 
 # LR pixels of a batch. To collapse the upsampler and to learn through that takes about as many multiplications as it
 # saves on 7,000 (x4, 64 channels).

@@ -19,18 +19,13 @@ from torch import Tensor
 from ..model import DAN
 from ..ops import (
     condition_path,
-    condition_weights,
     conv3x3_bias,
     convolution,
     crb_stack,
-    crb_weights,
     dpcb_stack,
-    dpcb_weights,
     dpcg,
-    dpcg_weights,
     estimator_tail,
     next_condition,
-    tail_weights,
 )
 from ..ops.dpcb_stack import DPCBWeights
 from ..ops.estimator_tail import pooled, tail_of_pooled
@@ -38,6 +33,8 @@ from ..runtime.stopwatch import Stopwatch
 from .cells import Bicubic, strided_weight, to_image
 from .collapsed_upsampler import CollapsedUpsampler, DirectUpsampler
 from .image_weights import with_image_weights
+from .v1 import crb_weights
+from .v2 import condition_weights, dpcb_weights, dpcg_weights, tail_weights
 
 
 class Prepared(NamedTuple):

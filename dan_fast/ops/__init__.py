@@ -2,16 +2,16 @@
 
 from .backend import backend
 from .blur_downsample import blur_downsample
-from .channel_attention import AttentionWeights, attention_weights, channel_attention
-from .condition_path import ConditionWeights, condition_path, condition_weights
+from .channel_attention import AttentionWeights, channel_attention
+from .condition_path import ConditionWeights, condition_path
 from .conv3x3 import conv3x3_bias_lrelu, conv3x3_scale_residual
 from .conv3x3_bias import conv3x3_bias
 from .convolution import convolution
-from .crb_stack import CRBWeights, crb_stack, crb_weights
+from .crb_stack import CRBWeights, crb_stack
 from .dpcb import dpcb
-from .dpcb_stack import DPCBWeights, dpcb_stack, dpcb_weights
-from .dpcg import DPCGWeights, dpcg, dpcg_weights
-from .estimator_tail import TailWeights, estimator_tail, tail_weights
+from .dpcb_stack import DPCBWeights, dpcb_stack
+from .dpcg import DPCGWeights, dpcg
+from .estimator_tail import TailWeights, estimator_tail
 from .example_calls import warmup
 from .modulate import modulate
 from .next_condition import next_condition
@@ -19,8 +19,7 @@ from .upsampler import upsampler
 
 __all__ = [
     "AttentionWeights", "CRBWeights", "ConditionWeights", "DPCBWeights", "DPCGWeights", "TailWeights",
-    "attention_weights", "backend", "blur_downsample", "channel_attention", "condition_path", "condition_weights",
-    "conv3x3_bias", "conv3x3_bias_lrelu", "conv3x3_scale_residual", "convolution", "crb_stack", "crb_weights", "dpcb",
-    "dpcb_stack", "dpcb_weights", "dpcg", "dpcg_weights", "estimator_tail", "modulate", "next_condition",
-    "tail_weights", "upsampler", "warmup",
+    "backend", "blur_downsample", "channel_attention", "condition_path", "conv3x3_bias", "conv3x3_bias_lrelu",
+    "conv3x3_scale_residual", "convolution", "crb_stack", "dpcb", "dpcb_stack", "dpcg", "estimator_tail", "modulate",
+    "next_condition", "upsampler", "warmup",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +11,6 @@ from torch import Tensor
 from .arguments import check_dimensions, check_tensors
 from .backend import choose, recalled, remember
 from .layout import laid_out_like, wide_dtype
-
-if TYPE_CHECKING:
-    from ..model.blocks import ChannelAttention
 
 NAME = "dan_fast::channel_attention"
 HAS = ("torch", "triton")
@@ -26,13 +23,6 @@ class AttentionWeights(NamedTuple):
     bias1: Tensor
     weight2: Tensor
     bias2: Tensor
-
-
-def attention_weights(module: ChannelAttention) -> AttentionWeights:
-    """The weights of a block's channel attention; views, so gradients reach its parameters."""
-    first: Any = module.body[0]
-    second: Any = module.body[2]
-    return AttentionWeights(first.weight.flatten(1), first.bias, second.weight.flatten(1), second.bias)
 
 
 def channel_attention_ref(y: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, residual: Tensor

@@ -5,7 +5,7 @@ It never sees the image, so it is a chain of small matrix-vector products, the s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,6 @@ from torch import Tensor
 from ..config import GROUP_RESIDUALS
 from .backend import choose, recalled, remember
 from .layout import wide_dtype
-
-if TYPE_CHECKING:
-    from ..model.restorer import RestorerV2
 
 NAME = "dan_fast::condition_path"
 HAS = ("torch", "triton")
@@ -34,24 +31,6 @@ class ConditionWeights(NamedTuple):
     bias2: Tensor
     blocks: int
     group_residual: str
-
-
-def condition_weights(restorer: RestorerV2) -> ConditionWeights:
-    """The weights of a Restorer's condition path, stacked; gradients reach its parameters.
-
-    ``weight1`` is a transposed view: the Triton kernels read it without a copy.
-    """
-    head: Any = restorer.head2  # torch declares biases as optional and parts of a module as anything
-    groups: Any = restorer.body
-    blocks = [block for group in groups for block in group.body]
-    first, second = ([block.body2[layer] for block in blocks] for layer in (0, 2))
-    return ConditionWeights(
-        head.weight.flatten(1), head.bias,
-        torch.stack([conv.weight.flatten(1).T for conv in first]).transpose(1, 2),
-        torch.stack([conv.bias for conv in first]),
-        torch.stack([conv.weight.flatten(1) for conv in second]),
-        torch.stack([conv.bias for conv in second]),
-        len(groups[0].body), groups[0].residual)
 
 
 def condition_path_ref(code: Tensor, head_weight: Tensor, head_bias: Tensor, weight1: Tensor, bias1: Tensor,

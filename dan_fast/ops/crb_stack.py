@@ -9,7 +9,7 @@ them the kernels of ``channel_attention``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +21,6 @@ from .channel_attention import channel_attention_ref
 from .conv3x3 import conv3x3_bias_lrelu_ref
 from .dpcb import SLOPE
 from .packing import MOST_CHANNELS, cpp_refusal, fill_up, pack_convolutions, packed, pixels
-
-if TYPE_CHECKING:
-    from ..model.estimator import EstimatorV1
-    from ..model.restorer import RestorerV1
 
 NAME = "dan_fast::crb_stack"
 HAS = ("torch", "cpp", "triton")
@@ -49,14 +45,6 @@ class CRBWeights(NamedTuple):
     squeeze_bias: list[Tensor]
     excite: list[Tensor]
     excite_bias: list[Tensor]
-
-
-def crb_weights(network: RestorerV1 | EstimatorV1) -> CRBWeights:
-    """The weights of a body: its own parameters, not copies."""
-    blocks: Any = [block.body for block in network.body]
-    layers = [[block[0] for block in blocks], [block[2] for block in blocks],
-              *([block[3].body[number] for block in blocks] for number in (0, 2))]
-    return CRBWeights(*([getattr(layer, kind) for layer in same] for same in layers for kind in ("weight", "bias")))
 
 
 def crb_stack_ref(x: Tensor, z: Tensor, weights: CRBWeights) -> Tensor:

@@ -7,7 +7,7 @@ kernels of ``conv3x3``, and a group that doubles its result needs no pass of its
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,9 +17,6 @@ from .backend import choose
 from .conv3x3 import triton_refusal
 from .dpcb import SLOPE, dpcb_ref
 from .packing import cpp_refusal, pack_convolutions, packed, pixels
-
-if TYPE_CHECKING:
-    from ..model.restorer import RestorerV2
 
 NAME = "dan_fast::dpcb_stack"
 HAS = ("torch", "cpp", "triton")
@@ -40,16 +37,6 @@ class DPCBWeights(NamedTuple):
     bias2: list[Tensor]
     blocks: int
     group_residual: str
-
-
-def dpcb_weights(restorer: RestorerV2) -> DPCBWeights:
-    """The weights of a Restorer's body: its own parameters, not copies."""
-    groups: Any = restorer.body  # torch declares parts of a module as anything
-    blocks = [block for group in groups for block in group.body]
-    first, second = ([block.body1[layer] for block in blocks] for layer in (0, 2))
-    return DPCBWeights([conv.weight for conv in first], [conv.bias for conv in first],
-                       [conv.weight for conv in second], [conv.bias for conv in second],
-                       len(groups[0].body), groups[0].residual)
 
 
 def dpcb_stack_ref(x: Tensor, weights: DPCBWeights, scales: Tensor) -> Tensor:

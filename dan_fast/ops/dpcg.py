@@ -7,7 +7,7 @@ block is two launches: the first convolutions of both paths, then the second.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,6 @@ from .backend import choose
 from .conv3x3 import triton_refusal
 from .dpcb import SLOPE
 from .packing import cpp_refusal, pack_convolutions, packed, pixels
-
-if TYPE_CHECKING:
-    from ..model.estimator import EstimatorV2
 
 NAME = "dan_fast::dpcg"
 HAS = ("torch", "cpp", "triton")
@@ -44,15 +41,6 @@ class DPCGWeights(NamedTuple):
     z_weight2: list[Tensor]
     z_bias2: list[Tensor]
     group_residual: str
-
-
-def dpcg_weights(estimator: EstimatorV2) -> DPCGWeights:
-    """The weights of an Estimator's body: its own parameters, not copies."""
-    group: Any = estimator.body  # torch declares parts of a module as anything
-    paths = ([block.body1 for block in group.body], [block.body2 for block in group.body])
-    layers = [[path[number] for path in same] for same in paths for number in (0, 2)]
-    lists = ([getattr(layer, kind) for layer in same] for same in layers for kind in ("weight", "bias"))
-    return DPCGWeights._make((*lists, group.residual))
 
 
 def dpcg_ref(x: Tensor, z: Tensor, weights: DPCGWeights) -> Tensor:

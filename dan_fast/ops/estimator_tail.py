@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isqrt
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,6 @@ from torch import Tensor
 from .arguments import check_dimensions, check_tensors
 from .backend import choose
 from .layout import wide_dtype
-
-if TYPE_CHECKING:
-    from ..model.estimator import EstimatorV2
 
 NAME = "dan_fast::estimator_tail"
 HAS = ("torch", "triton")
@@ -28,13 +25,6 @@ class TailWeights(NamedTuple):
     conv_bias: Tensor
     out_weight: Tensor
     out_bias: Tensor
-
-
-def tail_weights(estimator: EstimatorV2) -> TailWeights:
-    """The weights of an Estimator's tail; views, so gradients reach its parameters."""
-    conv: Any = estimator.tail[0]
-    out: Any = estimator.tail[2]
-    return TailWeights(conv.weight, conv.bias, out.weight.flatten(1), out.bias)
 
 
 def estimator_tail_ref(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor, out_bias: Tensor,

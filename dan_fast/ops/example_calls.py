@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -20,8 +20,11 @@ from .modulate import modulate
 from .next_condition import next_condition
 from .upsampler import SIDE, SMALLEST, upsampler
 
-if TYPE_CHECKING:
-    from ..model import DAN
+
+class Network(Protocol):
+    """A network, of which only the shape matters here."""
+
+    config: DANConfig
 
 
 class Call(NamedTuple):
@@ -102,7 +105,7 @@ def _estimator_tail(config: DANConfig, image: tuple[int, ...], zeros: Callable[.
         "out_weight": zeros(taps, 2 * channels), "out_bias": zeros(taps), "encoder": zeros(taps, config.code_length)})
 
 
-def warmup(network: DAN | DANConfig, batch: int, height: int, width: int, *, dtype: torch.dtype = torch.float32,
+def warmup(network: Network | DANConfig, batch: int, height: int, width: int, *, dtype: torch.dtype = torch.float32,
            device: torch.device | str = "cuda", gradients: bool = False) -> None:
     """Compiles what the network's operators need for one shape, by running each once.
 

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from ..degradation import gaussian_kernels
-from ..evaluation.degraded_set import GAUSSIAN8_SIGMA, KERNEL_SIZE, degrade
+from ..degradation.degrade import degrade_image
+from ..evaluation.crops import crop_to_multiple, middle
+from ..evaluation.degraded_set import GAUSSIAN8_SIGMA, KERNEL_SIZE
 from ..evaluation.measure import bicubic
 from ..evaluation.metrics import kernel_error, psnr
 from ..evaluation.pictures import kernel_picture, side_by_side
@@ -67,18 +69,18 @@ def spoiled(scale: int) -> Iterator[Spoiled]:
     gaussian = gaussian_kernels(torch.tensor([0.6 * scale]), KERNEL_SIZE)[0].numpy()
     ways: list[tuple[str, np.ndarray, float, Callable[[np.ndarray], np.ndarray]]] = [
         ("Gaussian", gaussian, 0, _as_it_is), ("motion", motion_kernel(12, 30), 0, _as_it_is),
-        ("defocus", defocus_kernel(4.5), 0, _as_it_is), ("noise", gaussian, 8, _as_it_is), ("JPEG", gaussian, 0, _jpeg)]
+        ("defocus", defocus_kernel(4.5), 0, _as_it_is), ("noise", gaussian, 8 / 255, _as_it_is),
+        ("JPEG", gaussian, 0, _jpeg)]
     for path, (what, kernel, noise, stored) in itertools.product(find_images([SAMPLES]), ways):
         hr = _sharp(path, scale)
         generator = torch.Generator().manual_seed(0)
-        lr = stored(degrade(hr, torch.from_numpy(kernel).float(), scale, noise, generator))
+        lr = stored(degrade_image(hr, torch.from_numpy(kernel).float(), scale, noise, generator))
         yield Spoiled(path.stem, what, hr, lr, kernel)
 
 
 def _sharp(path: Path, scale: int) -> np.ndarray:
     """The photo, cut to a multiple of the scale."""
-    rgb = to_8_bits(read_image(path).rgb)
-    return np.ascontiguousarray(rgb[:rgb.shape[0] // scale * scale, :rgb.shape[1] // scale * scale])
+    return crop_to_multiple(to_8_bits(read_image(path).rgb), scale)
 
 
 def _as_it_is(image: np.ndarray) -> np.ndarray:
@@ -111,7 +113,7 @@ def draw_limits(upscaler: Upscaler, path: Path) -> list[tuple[str, float, float,
             continue
         kernels = np.concatenate([kernel_picture(kernel, SHOWN // 2) for kernel in (result.kernel, case.kernel)])
         rows.append(side_by_side(
-            [*(_middle(image) for image in (plain, result.image, case.hr)), kernels],
+            [*(middle(image, SHOWN) for image in (plain, result.image, case.hr)), kernels],
             [f"{case.what}: bicubic {before:.2f} dB", f"DAN {after:.2f} dB", "sharp", "DAN, true"]))
     write_image(path, np.concatenate(rows))
     return [(what, *np.mean(of_way, 0).tolist()) for what, of_way in figures.items()]
@@ -124,12 +126,7 @@ def draw_kernels(upscaler: Upscaler, path: Path) -> None:
     for photo, sigma in zip(photos, np.linspace(*GAUSSIAN8_SIGMA[scale], len(photos)).tolist(), strict=True):
         hr = _sharp(photo, scale)
         true = gaussian_kernels(torch.tensor([sigma]), KERNEL_SIZE)[0]
-        estimated = upscaler(degrade(hr, true, scale)).kernel
+        estimated = upscaler(degrade_image(hr, true, scale)).kernel
         columns.append(np.concatenate([kernel_picture(kernel, 126) for kernel in (estimated, true.numpy())]))
         labels.append(f"{photo.stem}, {sigma:.2f}: {kernel_error(estimated, true.numpy()):.2f}")
     write_image(path, side_by_side(columns, labels))
-
-
-def _middle(image: np.ndarray) -> np.ndarray:
-    top, left = ((side - SHOWN) // 2 for side in image.shape[:2])
-    return image[top:top + SHOWN, left:left + SHOWN]

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..checkpoint import load
 from ..config import DANConfig
 from ..errors import DanFastError
+from ..evaluation.summary import ALL_KERNELS, Summary, read_summary
 from ..fast_model import cost
 from ..model import DAN
 
@@ -25,37 +26,36 @@ Line = dict[str, str]
 
 @dataclass(frozen=True)
 class Measured:
-    """The summary of one network under one protocol: lines with a ``set`` and a ``sigma`` ("mean": all kernels)."""
+    """The summaries of one network under one protocol: of each set, by kernel and over all kernels."""
 
     name: str
     config: DANConfig
     parameters: int
-    lines: list[Line]
+    summaries: list[Summary]
 
     @property
-    def means(self) -> list[Line]:
-        """One line a set."""
-        return [line for line in self.lines if line["sigma"] == "mean"]
+    def means(self) -> list[Summary]:
+        """Of each set the summary over all kernels."""
+        return [summary for summary in self.summaries if summary.sigma == ALL_KERNELS]
 
-    def mean(self, name: str) -> Line | None:
-        """Of the set ``name``."""
-        return next((line for line in self.means if line["set"] == name), None)
+    def mean(self, name: str) -> Summary | None:
+        """The summary of the set ``name`` over all kernels; None where it was not measured."""
+        return next((summary for summary in self.means if summary.set == name), None)
 
 
 def read_measured(folder: Path) -> list[Measured]:
-    """Every ``NAME.csv`` in ``folder``, NAME of weights that ship; largest scale first. None if there is no folder.
+    """What every ``NAME.csv`` in ``folder`` says of the shipped weights NAME; the largest scale first.
+
+    A folder that does not exist holds none.
 
     Raises:
-        DanFastError: a file is no summary, or its name is not of weights.
+        DanFastError: a file is not a summary, or no weights ship under its name.
     """
     found = []
     for path in sorted(folder.glob("*.csv")):
-        with open(path, newline="", encoding="utf-8") as file:
-            lines = list(csv.DictReader(file))
-        if not lines or not {"set", "sigma", "psnr_y", "bicubic_psnr_y", "kernel_error"} <= lines[0].keys():
-            raise DanFastError(f"{path}: expected the summary.csv that dan-fast evaluate writes")
+        summaries = read_summary(path)
         model = load(path.stem)
-        found.append(Measured(path.stem, model.config, parameters(model), lines))
+        found.append(Measured(path.stem, model.config, parameters(model), summaries))
     return sorted(found, key=lambda measured: (-measured.config.scale, measured.name))
 
 
@@ -111,20 +111,17 @@ def _machine(times: dict[str, Line]) -> str:
 
 
 def _gaussian8(scale: int, measured: list[Measured], times: dict[str, Line]) -> str:
-    sets = [line["set"] for line in measured[0].means]
+    sets = [mean.set for mean in measured[0].means]
     lines = [f"## Gaussian8, x{scale}", "",
              "| | parameters | multiply-adds | ms | " + " | ".join(f"{name}, Y" for name in sets) + " | "
              + " | ".join(f"{name}, RGB" for name in sets) + " | kernel error | |",
              "|---" * (6 + 2 * len(sets)) + "|"]
-    reference = measured[0].means
-    lines.append(_row("bicubic", "", "", "", [_pair(line, "bicubic_", "y") for line in reference]
-                      + [_pair(line, "bicubic_", "rgb") for line in reference], "", "measured here"))
+    lines.append(_row("bicubic", "", "", "", _pairs(measured[0].means, "bicubic_"), "", "measured here"))
     for network in measured:
         lines.append(_row(f"**`{network.name}`**", f"{network.parameters / 1e6:.2f} M", _cost(network.config),
                           f"{float(times[network.name]['median_ms']):.0f}" if network.name in times else "",
-                          [_pair(line, "", "y") for line in network.means]
-                          + [_pair(line, "", "rgb") for line in network.means],
-                          ", ".join(f"{float(line['kernel_error']):.3f}" for line in network.means), "measured here"))
+                          _pairs(network.means, ""),
+                          ", ".join(f"{mean.figures['kernel_error']:.3f}" for mean in network.means), "measured here"))
     for name, figures in PUBLISHED[scale].items():
         config = published_config(name, scale)
         size = f"{parameters(DAN(config)) / 1e6:.2f} M" if config else ""
@@ -138,11 +135,11 @@ def _other(measured: Measured) -> str:
     lines = [f"**`{measured.name}`**", "",
              "| set | cases | bicubic, Y | DAN, Y | bicubic, RGB | DAN, RGB | kernel error | kernel PSNR |",
              "|---" * 8 + "|"]
-    for line in measured.means:
-        lines.append("| " + " | ".join([line["set"], line["cases"], _pair(line, "bicubic_", "y"), _pair(line, "", "y"),
-                                        _pair(line, "bicubic_", "rgb"), _pair(line, "", "rgb"),
-                                        f"{float(line['kernel_error']):.3f}", f"{float(line['kernel_psnr']):.1f}"])
-                     + " |")
+    for mean in measured.means:
+        cells = [mean.set, str(mean.cases), *(_pair(mean, prefix, channels) for channels in ("y", "rgb")
+                                              for prefix in ("bicubic_", "")),
+                 f"{mean.figures['kernel_error']:.3f}", f"{mean.figures['kernel_psnr']:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -154,7 +151,7 @@ def _iterations(counts: dict[int, list[Measured]]) -> str:
         cells = []
         for of_count in counts.values():
             found = next((m.mean("Set5") for m in of_count if m.name == name), None)
-            cells.append(f"{float(found['psnr_y']):.2f} ({float(found['kernel_error']):.3f})" if found else "")
+            cells.append(f"{found.figures['psnr_y']:.2f} ({found.figures['kernel_error']:.3f})" if found else "")
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -163,8 +160,13 @@ def _cost(config: DANConfig) -> str:
     return f"{cost.published(config) / 1e6:.2f} M"
 
 
-def _pair(line: Line, prefix: str, channels: str) -> str:
-    return f"{float(line[f'{prefix}psnr_{channels}']):.2f} / {float(line[f'{prefix}ssim_{channels}']):.4f}"
+def _pairs(means: list[Summary], prefix: str) -> list[str]:
+    """PSNR and SSIM of every set, first on Y, then on RGB."""
+    return [_pair(mean, prefix, channels) for channels in ("y", "rgb") for mean in means]
+
+
+def _pair(summary: Summary, prefix: str, channels: str) -> str:
+    return f"{summary.figures[f'{prefix}psnr_{channels}']:.2f} / {summary.figures[f'{prefix}ssim_{channels}']:.4f}"
 
 
 def _row(name: str, size: str, multiplications: str, time: str, figures: list[str], error: str, source: str) -> str:

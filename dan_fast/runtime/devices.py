@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 import torch
 
 from ..errors import DanFastError
-
-
-def add_device_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
 
 
 def pick_device(name: str) -> torch.device:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
 from weakref import WeakMethod
 
 import torch
 import torch.nn.functional as F
-from dan_fast_kernels.without import without
 from torch import Tensor
 from torch.profiler import record_function
-from torch.utils.checkpoint import checkpoint
 
 from ..degradation.pipeline import Degradation
-from ..fast_model.alternation import Whole, alternate
-from ..fast_model.learning import iteration
-from ..fast_model.plan import plan_for
-from ..model import DAN, DANOutput
-from ..ops.backend import as_asked
+from ..fast_model.unroll import unroll
+from ..model import DAN
 from .capture import Captured
 from .flat_parameters import FlatParameters
 from .guard import DivergenceGuard
@@ -46,60 +40,6 @@ class Report(NamedTuple):
     skipped: float
     diverged: float
     stop: float
-
-
-def unroll(model: DAN, lr: Tensor, iterations: int) -> DANOutput:
-    """``model(lr, iterations)`` with its gradients, in less memory.
-
-    Where only the last iteration learns, the ones before run without autograd; where all learn, their activations are
-    computed again in the backward pass, one iteration at a time.
-
-    Args:
-        lr: (B, 3, h, w) in [0, 1].
-    """
-    if model.config.gradient == "last":
-        with torch.no_grad(), record_function("first iterations"):
-            code = _code_after(model, lr, iterations - 1)
-        return iteration(model, lr, code)
-    code = model.init_ker_map.to(lr.dtype).expand(lr.shape[0], -1)
-    for _ in range(iterations - 1):
-        code = checkpoint(iteration, model, lr, code, use_reentrant=False, preserve_rng_state=False,
-                          context_fn=_as_in_the_forward_pass).code
-    return iteration(model, lr, code)
-
-
-def _as_in_the_forward_pass() -> tuple[AbstractContextManager, AbstractContextManager]:
-    """Contexts of a checkpoint's two passes: on a GPU the second is in autograd's thread, asked for no backend."""
-    return nullcontext(), as_asked()
-
-
-def _code_after(model: DAN, lr: Tensor, iterations: int) -> Tensor:
-    """The code (B, c) that ``iterations`` iterations find; without autograd."""
-    code = model.init_ker_map.to(lr.dtype).expand(lr.shape[0], -1)
-    if iterations and _planned(model, lr):
-        # Anew in every step: a plan is of the weights as they are now.
-        device = lr.device.type
-        autocast = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if autocast else lr.dtype
-        with torch.autocast(device, enabled=False):
-            plan = plan_for(model, dtype)
-            found = alternate(plan, Whole(plan, lr), iterations).estimate
-        assert found is not None
-        return found.code
-    for _ in range(iterations):
-        code = model.step(lr, code).code
-    return code
-
-
-def _planned(model: DAN, lr: Tensor) -> bool:
-    """Whether a plan computes what the modules do, and pays although it is for one step."""
-    if type(model) is not DAN or without("training_plan"):  # what derives from it may compute something else
-        return False
-    if lr.device.type != "cpu":
-        return True
-    config = model.config
-    return ((config.version, config.upsampler, lr.dtype) == ("v2", "direct", torch.float32)
-            and not torch.is_autocast_enabled("cpu"))
 
 
 def absolute(error: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from PIL import Image
 import dan_fast
 from dan_fast.blur_kernels.padding import cropped
 from dan_fast.blur_kernels.shift import Shift, centred, moved
+from dan_fast.degradation.degrade import degrade_image
 from dan_fast.errors import DanFastError
-from dan_fast.evaluation.degraded_set import degrade
 from dan_fast.evaluation.metrics import psnr
 from dan_fast.image_files import read_image
 from dan_fast.inference import Upscaler
@@ -37,7 +37,7 @@ def gaussian(down=0.0, right=0.0, sigma=2.2, size=21):
 
 
 def blurred(sharp, kernel):
-    return degrade(sharp, torch.from_numpy(kernel), 4)
+    return degrade_image(sharp, torch.from_numpy(kernel), 4)
 
 
 def quality(result, sharp):

@@ -11,7 +11,7 @@ import torch
 
 from dan_fast.checkpoint import load, save
 from dan_fast.cli import main
-from dan_fast.command_line.photo_jobs import Job, for_each, plan
+from dan_fast.command_line.photo_jobs import Job, find_jobs, for_each
 from dan_fast.commands import upscale
 from dan_fast.config import DANConfig
 from dan_fast.errors import DanFastError
@@ -288,12 +288,12 @@ def test_photos_of_one_name_from_two_folders_are_refused(tmp_path):
     for name in ("one/a.png", "two/a.png"):
         image(tmp_path / name)
     with pytest.raises(DanFastError, match="both become"):
-        plan([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+        find_jobs([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
 
 
 def test_a_photo_given_twice_is_done_once(tmp_path):
     image(tmp_path / "a.png")
-    assert len(plan([tmp_path, tmp_path / "a.png", tmp_path], tmp_path / "out")) == 1
+    assert len(find_jobs([tmp_path, tmp_path / "a.png", tmp_path], tmp_path / "out")) == 1
 
 
 # --- failures --------------------------------------------------------------------------------------------

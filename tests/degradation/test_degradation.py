@@ -18,7 +18,8 @@ from dan_fast.degradation import (
     random_irregular_kernels,
     random_isotropic_kernels,
 )
-from dan_fast.degradation.pipeline import Degradation, round_8bit
+from dan_fast.degradation.eight_bits import round_8bit
+from dan_fast.degradation.pipeline import Degradation
 from dan_fast.model import DAN
 from dan_fast.ops import blur_downsample
 from dan_fast.training.presets import PRESETS

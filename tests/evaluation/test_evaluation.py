@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 
 import dan_fast
 from dan_fast.degradation import gaussian_kernels
+from dan_fast.degradation.degrade import degrade_image
 from dan_fast.errors import DanFastError, ImageError
-from dan_fast.evaluation.degraded_set import PROTOCOLS, degrade, given, image_sets, images_below
+from dan_fast.evaluation.degraded_set import PROTOCOLS, given, image_sets, images_below
 from dan_fast.evaluation.measure import DegradedSet, bicubic, mean, measure
 from dan_fast.image_files import read_image, write_image
 
@@ -77,15 +78,15 @@ def test_degrading_agrees_with_the_published_figures(shared):
             image = hr.permute(1, 2, 0).mul(255).round().byte()
             assert torch.allclose(image.float() / 255, hr.permute(1, 2, 0), atol=1e-6)
             expected = lr.permute(1, 2, 0).mul(255).round().byte().numpy()
-            assert np.abs(degrade(image.numpy(), kernel, scale).astype(int) - expected).max() <= 1
+            assert np.abs(degrade_image(image.numpy(), kernel, scale).astype(int) - expected).max() <= 1
 
 
 def test_noise_has_the_given_deviation():
     grey = np.full((200, 200, 3), 128, np.uint8)
     kernel = gaussian_kernels(torch.tensor([2.0]), 21)[0]
-    noisy = degrade(grey, kernel, 2, noise=10.0, generator=torch.Generator().manual_seed(0))
+    noisy = degrade_image(grey, kernel, 2, noise=10 / 255, generator=torch.Generator().manual_seed(0))
     assert noisy.std() == pytest.approx(10, rel=0.03)
-    assert degrade(grey, kernel, 2).std() == 0
+    assert degrade_image(grey, kernel, 2).std() == 0
 
 
 def test_unusable_images_are_refused_or_skipped(folder):

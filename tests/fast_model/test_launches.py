@@ -10,7 +10,7 @@ import torch
 from support.launches import counted
 
 import dan_fast
-from dan_fast.fast_model import learning as iteration
+from dan_fast.fast_model import learning, unroll
 from dan_fast.fast_model.alternation import Whole, alternate
 from dan_fast.training import step
 from dan_fast.training.presets import get_preset
@@ -50,8 +50,8 @@ def test_a_step_of_the_published_network(published, monkeypatch):
     preset = get_preset("v2-x4")
     preset = replace(preset, training=replace(preset.training, batch=1, patch=16))
     # As with large batches on a GPU, where convolutions have one kernel for both gradients.
-    monkeypatch.setattr(iteration, "COLLAPSE_FROM", 0)
-    monkeypatch.setattr(step, "_planned", lambda model, lr: True)
+    monkeypatch.setattr(learning, "COLLAPSE_FROM", 0)
+    monkeypatch.setattr(unroll, "_plan_pays", lambda model, lr: True)
     model = copy.deepcopy(published).train()
     take = step.TrainingStep(model, copy.deepcopy(model).requires_grad_(False), preset.degradation, preset.training,
                              bf16=True)

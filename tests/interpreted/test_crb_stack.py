@@ -8,7 +8,8 @@ from support.networks import tiny_config
 from support.rounding import RoundedTo
 
 import dan_fast
-from dan_fast.ops import crb_stack, crb_weights
+from dan_fast.fast_model.v1 import crb_weights
+from dan_fast.ops import crb_stack
 from dan_fast.ops.crb_stack import crb_stack_ref
 
 

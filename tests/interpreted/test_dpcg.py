@@ -9,7 +9,8 @@ from support.networks import tiny_config
 from support.rounding import RoundedTo
 
 import dan_fast
-from dan_fast.ops import dpcg, dpcg_weights
+from dan_fast.fast_model.v2 import dpcg_weights
+from dan_fast.ops import dpcg
 from dan_fast.ops.dpcg import dpcg_ref
 
 

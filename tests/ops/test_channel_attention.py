@@ -9,8 +9,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dan_fast.fast_model.v1 import attention_weights
 from dan_fast.model.blocks import CRB
-from dan_fast.ops import attention_weights, channel_attention
+from dan_fast.ops import channel_attention
 from dan_fast.ops.channel_attention import channel_attention_ref
 
 OP = torch.ops.dan_fast.channel_attention.default

@@ -10,8 +10,9 @@ import pytest
 import torch
 from support.networks import tiny_config
 
+from dan_fast.fast_model.v2 import condition_weights
 from dan_fast.model.restorer import RestorerV2
-from dan_fast.ops import condition_path, condition_weights
+from dan_fast.ops import condition_path
 
 OP = torch.ops.dan_fast.condition_path.default
 

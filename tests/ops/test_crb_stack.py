@@ -8,9 +8,10 @@ from support.networks import tiny_config
 from support.stacks import StackTests, draw
 
 from dan_fast.errors import DanFastError
+from dan_fast.fast_model.v1 import crb_weights
 from dan_fast.model.estimator import EstimatorV1
 from dan_fast.model.restorer import RestorerV1
-from dan_fast.ops import backend, crb_stack, crb_weights
+from dan_fast.ops import backend, crb_stack
 from dan_fast.ops.crb_stack import CRBWeights, crb_stack_ref
 
 PLANES, IMAGE = {"image": False, "condition": 10}, {"image": True, "condition": 16}

@@ -8,8 +8,9 @@ from support.networks import tiny_config
 from support.stacks import StackTests, draw
 
 import dan_fast
+from dan_fast.fast_model.v2 import dpcg_weights
 from dan_fast.model.estimator import EstimatorV2
-from dan_fast.ops import dpcg, dpcg_weights
+from dan_fast.ops import dpcg
 from dan_fast.ops.dpcg import DPCGWeights, dpcg_ref
 
 

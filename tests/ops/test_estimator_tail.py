@@ -11,7 +11,8 @@ import torch
 from support.networks import tiny_config
 
 import dan_fast
-from dan_fast.ops import estimator_tail, tail_weights
+from dan_fast.fast_model.v2 import tail_weights
+from dan_fast.ops import estimator_tail
 from dan_fast.ops.estimator_tail import estimator_tail_ref
 
 OP = torch.ops.dan_fast.estimator_tail.default

@@ -11,6 +11,7 @@ from support.networks import tiny_config
 import dan_fast
 from dan_fast import ops
 from dan_fast.fast_model.plan import plan_for
+from dan_fast.fast_model.v2 import condition_weights
 
 warmup_module = sys.modules[ops.warmup.__module__]
 V1 = dan_fast.DANConfig(version="v1", channels=16, blocks=1, estimator_channels=32, estimator_blocks=1)
@@ -61,7 +62,7 @@ def test_shapes_are_those_of_the_network(config):
                 assert tuple(value.shape) in parameters | flat, (operator.__name__, name)
     for path in [call.arguments for call in warmup_module.calls(config, 2, 5, 7, torch.float32, "cpu")
                  if call.operator is ops.condition_path]:
-        for name, value in ops.condition_weights(dan_fast.DAN(config).Restorer)._asdict().items():
+        for name, value in condition_weights(dan_fast.DAN(config).Restorer)._asdict().items():
             assert path[name].shape == value.shape if isinstance(value, torch.Tensor) else path[name] == value
 
 

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import dan_fast
 from dan_fast.cli import main
-from dan_fast.command_line.docstrings import field_texts
+from dan_fast.config import field_help
 from dan_fast.degradation.pipeline import Degradation
 from dan_fast.errors import DanFastError
 from dan_fast.training import run as run_module
@@ -266,7 +266,7 @@ def test_every_field_has_its_help(capsys):
         main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for kind, prefix in ((TrainingSettings, "--"), (dan_fast.DANConfig, "config."), (Degradation, "degradation.")):
-        texts = field_texts(kind)
+        texts = field_help(kind)
         for field in fields(kind):
             assert len(texts[field.name]) > 5
             assert (f"--{field.name.replace('_', '-')} " if prefix == "--" else f"{prefix}{field.name}: ") in text

@@ -19,20 +19,22 @@ from torch.utils._pytree import tree_leaves
 
 import dan_fast
 from dan_fast import ops
-from dan_fast.degradation import pipeline
+from dan_fast.degradation import degrade
 from dan_fast.degradation.pipeline import Degradation
 from dan_fast.errors import DanFastError
+from dan_fast.fast_model import unroll as unroll_module
 from dan_fast.fast_model.learning import iteration
-from dan_fast.ops import dpcb_stack, dpcb_weights
+from dan_fast.fast_model.unroll import unroll
+from dan_fast.fast_model.v2 import dpcb_weights
+from dan_fast.ops import dpcb_stack
 from dan_fast.ops.blur_downsample import blur_downsample_ref
 from dan_fast.training.clock import StepClock
 from dan_fast.training.delayed_reports import LateReader
 from dan_fast.training.flat_parameters import ALIGNMENT, FlatParameters
 from dan_fast.training.rounded import RoundedNetwork
 from dan_fast.training.settings import TrainingSettings
-from dan_fast.training.step import Report, TrainingStep, losses, unroll
+from dan_fast.training.step import Report, TrainingStep, losses
 
-step_module = sys.modules[losses.__module__]
 pytestmark = pytest.mark.usefixtures("one_thread")
 V1 = {"version": "v1", "groups": 0, "blocks": 1, "upsampler": "published"}
 CONFIGS = {"v2": {}, "v2, all": {"gradient": "all"}, "v2, doubled": {"group_residual": "doubled", "groups": 2},
@@ -335,7 +337,7 @@ def test_a_recomputed_iteration_is_asked_for_the_backend_of_the_first_pass(monke
     def noted(*arguments):
         asked.append(backends._ASKED.get())
         return iteration(*arguments)
-    monkeypatch.setattr(step_module, "iteration", noted)
+    monkeypatch.setattr(unroll_module, "iteration", noted)
     model = dan_fast.DAN(tiny_config(gradient="all"))
     with ops.backend("torch", "auto"):
         loss = unroll(model, torch.rand(1, 3, 8, 8), 3).sr.sum()
@@ -348,7 +350,7 @@ def test_a_recomputed_iteration_is_asked_for_the_backend_of_the_first_pass(monke
 @pytest.mark.parametrize("planned", [False, True])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_weights_rounded_once_give_the_gradients_of_autocast(name, planned, monkeypatch, collapses):
-    monkeypatch.setattr(step_module, "_planned", lambda model, lr: planned)
+    monkeypatch.setattr(unroll_module, "_plan_pays", lambda model, lr: planned)
     step = make_step(**CONFIGS[name])
     lr, hr, kernel = torch.rand(2, 3, 8, 9), torch.rand(2, 3, 16, 18), torch.rand(2, 9, 9)
     gradients = step.weights.gradients
@@ -386,7 +388,7 @@ def test_a_step_in_bfloat16_rounds_the_weights_as_they_are_now():
 @pytest.mark.parametrize("irregular", [False, True])
 def test_nothing_of_a_degradation_comes_from_the_host_once_one_is_made(irregular, monkeypatch):
     """Neither what the extension's place takes where it was built without CUDA."""
-    monkeypatch.setattr(pipeline, "blur_downsample", blur_downsample_ref)
+    monkeypatch.setattr(degrade, "blur_downsample", blur_downsample_ref)
     degradation = Degradation(2, 9, (0.6, 2.0), irregular=irregular, noise=0.1)
     hr = torch.empty(2, 3, 18, 22, device="meta")
     degradation(hr)
