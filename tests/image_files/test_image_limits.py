@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from support.image_files import png_chunk
 
 from dan_fast.errors import ImageError
 from dan_fast.image_files import read_image
@@ -42,12 +43,8 @@ def encoded(image, kind, **options):
     return buffer.getvalue()
 
 
-def chunk(name, data):
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
 def png(side):
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
     whole = encoded(Image.fromarray(NOISE), "PNG")
     return whole[:8] + header + whole[33:]
 
@@ -169,7 +166,7 @@ def test_opens_a_blank_image_of_the_largest_kind(tmp_path):
 
 @pytest.mark.parametrize("name", [b"zTXt", b"iCCP"])
 def test_metadata_cannot_unpack_to_more_than_a_few_megabytes(tmp_path, name):
-    bomb = chunk(name, b"name\0\0" + zlib.compress(bytes(300_000_000), 9))
+    bomb = png_chunk(name, b"name\0\0" + zlib.compress(bytes(300_000_000), 9))
     whole = encoded(Image.fromarray(NOISE), "PNG")
     (tmp_path / "a.png").write_bytes(whole[:33] + bomb + whole[33:])
     pytest.importorskip("resource")
@@ -209,7 +206,7 @@ def test_a_jpeg_cannot_have_thousands_of_scans(tmp_path):
 
 def test_a_crowded_exif_is_no_orientation(tmp_path):
     whole = encoded(Image.fromarray(NOISE), "PNG")
-    (tmp_path / "a.png").write_bytes(whole[:33] + chunk(b"eXIf", crowded_directory()) + whole[33:])
+    (tmp_path / "a.png").write_bytes(whole[:33] + png_chunk(b"eXIf", crowded_directory()) + whole[33:])
     assert np.array_equal(read_image(tmp_path / "a.png").rgb, NOISE)
 
 
