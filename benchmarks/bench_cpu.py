@@ -30,7 +30,7 @@ from dan_fast.fast_model.alternation import Whole, alternate
 from dan_fast.fast_model.versions import plan_for
 from dan_fast.ops import dpcb
 from dan_fast.ops.dpcb import SLOPE
-from dan_fast.runtime.threads import waiting
+from dan_fast.runtime.threads import how_threads_wait
 
 SIZES = [(64, 64), (128, 128), (256, 256), (340, 510)]
 NETWORKS = ["v2", "v1", "v2-small"]
@@ -181,4 +181,4 @@ def test_beside_a_busy_process(compare, threads, beside_a_busy_process):
     compare(lambda: beside_a_busy_process(upscale),
             {"alone": upscale, "PyTorch beside it": lambda: beside_a_busy_process(lambda: last_sr(model, lr)),
              "PyTorch alone": lambda: last_sr(model, lr)},
-            rounds=25, shape=[128, 128, 3], waiting=waiting())
+            rounds=25, shape=[128, 128, 3], waiting=how_threads_wait())

@@ -12,7 +12,8 @@ def test_reads_what_it_wrote(tmp_path):
     assert read_timings(tmp_path / "times.csv") == timings
 
 
-@pytest.mark.parametrize("change", [lambda text: text.replace("floor_ms", "floor"), lambda text: text.replace(",1.000000,", ""),
+@pytest.mark.parametrize("change", [lambda text: text.replace("floor_ms", "floor"),
+                                    lambda text: text.replace(",1.000000,", ""),
                                     lambda text: text.replace("128", "wide")])
 def test_another_file_is_refused(tmp_path, change):
     path = tmp_path / "times.csv"
