@@ -24,10 +24,11 @@ import pytest
 import torch
 
 import dan_fast
+from dan_fast.evaluation.plain_model import last_sr
 from dan_fast.fast_model import cost
 from dan_fast.fast_model.alternation import Whole, alternate
-from dan_fast.fast_model.plan import plan_for
-from dan_fast.runtime.threads import waiting
+from dan_fast.fast_model.versions import plan_for
+from dan_fast.runtime.threads import how_threads_wait
 
 SIZES = [(64, 64), (128, 128), (256, 256), (340, 510)]
 NETWORKS = ["v2", "v1", "v2-small"]
@@ -63,14 +64,6 @@ def rounds_of(name: str, size: tuple[int, int]) -> int:
     return 15 if work < 2e10 else 7 if work < 2e11 else 3 if work < 1e12 else 1
 
 
-def last_sr(model: dan_fast.DAN, lr: torch.Tensor) -> torch.Tensor:
-    """The model's last image, without the last Estimator: where no kernel is wanted, ``Upscaler`` skips it as well."""
-    code = model.init_ker_map.expand(len(lr), -1)
-    for _ in range(model.config.iterations - 1):
-        code = model.step(lr, code).code
-    return model.Restorer(lr, code)
-
-
 @every_name
 @every_size
 def test_network(compare, rate, name, size, threads):
@@ -81,13 +74,13 @@ def test_network(compare, rate, name, size, threads):
 
     def planned() -> torch.Tensor:
         whole = Whole(plan, last)
-        alternate(plan, whole, config.iterations, kernel=False)
+        alternate(plan, whole, config.iterations, wants_kernel=False)
         return whole.sr
 
     with torch.inference_mode():
         expected = last_sr(model, last)
         assert (planned() - expected).abs().max() <= 1e-4 * expected.abs().max()
-    floor = cost.planned(config, kernel=False, winograd=True) * size[0] * size[1] / rate(threads)
+    floor = cost.planned(config, wants_kernel=False, winograd=True) * size[0] * size[1] / rate(threads)
     compare(planned, {"NCHW": lambda: last_sr(plain, lr), "channels_last": lambda: last_sr(model, last),
                       "torch.compile": lambda: last_sr(fused, last)},
             rounds=rounds_of(name, size), network=name, shape=list(last.shape), floor_s=floor)
@@ -123,4 +116,4 @@ def test_beside_a_busy_process(compare, threads, beside_a_busy_process):
     compare(lambda: beside_a_busy_process(upscale),
             {"alone": upscale, "PyTorch beside it": lambda: beside_a_busy_process(lambda: last_sr(model, lr)),
              "PyTorch alone": lambda: last_sr(model, lr)},
-            rounds=25, shape=[128, 128, 3], waiting=waiting())
+            rounds=25, shape=[128, 128, 3], waiting=how_threads_wait())

@@ -37,7 +37,8 @@ if DRY:
     INFERENCE, TRAINING = {"cpu": [(1, 5, 7)]}, {("cpu", "v2-small"): (1, 5, 7)}
 COMPILES_FOR_MINUTES = ("dpcb_stack", "crb_stack")
 # Their extension needs a quarter of a 3x3 convolution's multiplications.
-BY_WINOGRAD = ("conv3x3_bias", "conv3x3_bias_lrelu", "conv3x3_scale_residual", "dpcb", "dpcb_stack", "dpcg", "crb_stack")
+BY_WINOGRAD = ("conv3x3_bias", "conv3x3_bias_lrelu", "conv3x3_scale_residual", "dpcb", "dpcb_stack", "dpcg",
+               "crb_stack")
 # How far off the norm of a result may be.
 BOUND = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 

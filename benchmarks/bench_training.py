@@ -14,13 +14,11 @@ never get a gradient. ``DAN.iterate`` is this repository's plain model, which ru
 from __future__ import annotations
 
 import copy
-import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -29,10 +27,12 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from dan_fast.model import DAN, DANOutput
+from dan_fast.runtime.devices import peak_memory
 from dan_fast.training.presets import Preset, get_preset
 from dan_fast.training.step import TrainingStep
 
 STEPS = 3
+CPU = torch.device("cpu")
 
 
 def published_loop(model: DAN, lr: Tensor) -> list[DANOutput]:
@@ -98,7 +98,7 @@ def make(side: str, name: str, gradient: str, device: str = "cpu", batch: int | 
 def test_step_cpu(compare, name, gradient):
     sides = [side for side in SIDES if gradient == "last" or side != "DAN.iterate"]
     memory = {side: int(subprocess.run([sys.executable, __file__, side, name, gradient], capture_output=True, text=True,
-                                       check=True).stdout) / 1024 for side in sides}
+                                       check=True).stdout) / 2**20 for side in sides}
     steps = {}
     for side in sides:
         step, hr = make(side, name, gradient)
@@ -138,14 +138,9 @@ def test_step_of_the_published_network(compare, monkeypatch):
             memory_gib={side: round(size / 2**30, 2) for side, size in memory.items()})
 
 
-def peak_kib() -> int:
-    """Peak memory of this process; ``ru_maxrss`` would be inherited from the parent."""
-    return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
-
-
 if __name__ == "__main__":
     one_step, batch = make(*sys.argv[1:])
-    before = peak_kib()
+    before = peak_memory(CPU)
     for _ in range(STEPS):
         one_step(batch)
-    print(peak_kib() - before)
+    print(peak_memory(CPU) - before)
