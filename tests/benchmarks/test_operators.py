@@ -1,4 +1,4 @@
-"""The benchmarks import, cover every operator, compare it with the same result, and skip with a reason without a GPU."""
+"""Benchmarks import, cover every operator, have baselines with the same result, and skip with a reason."""
 
 from __future__ import annotations
 
