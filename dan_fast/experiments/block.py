@@ -15,8 +15,9 @@ from ..model.restorer import RestorerV1
 from ..training.presets import Preset
 from .experiment import Experiment, Trial, Variant
 
-# A CRB convolves twice as many channels as it keeps: of so many multiplications as three DPCBs, in the Estimator
-# exactly and in the Restorer within a few percent, there are two.
+# A CRB convolves the concatenated channels. In the Estimator two CRBs take as many multiplications as three DPCBs. In
+# the Restorer the code's 10 channels weigh more where the network is narrow: with 16 channels the whole network takes
+# 8 % more multiplications than with DPCBs, with 32 channels 1 % more.
 BLOCKS = 2 / 3
 
 
@@ -61,4 +62,5 @@ def block(preset: Preset) -> Experiment:
         "Is the dual-path block (DPCB) better than concatenating the condition (CRB, v1's block)?",
         (Variant("dpcb", preset, (Trial("DPCB (v2)"),)),
          Variant("crb", preset, (Trial("concatenation (CRB, v1)", against="DPCB (v2)"),), build=Concatenating)),
-        "A CRB takes more multiplications than a DPCB: there are two for every three, which costs about the same.")
+        "A CRB takes more multiplications than a DPCB, so there are two for every three; the last column says how "
+        "far the costs still differ.")

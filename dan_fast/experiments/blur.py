@@ -23,8 +23,12 @@ def blur(preset: Preset) -> Experiment:
         "bases.")
 
 
-def _trials(learned: str) -> tuple[Trial, ...]:
-    """Each test's rows are compared with the network that learned its kernels."""
-    return tuple(Trial(f"test {test}, learned {learned}", irregular=test == "irregular",
-                       against=None if test == learned else f"test {test}, learned {test}")
+def _trials(trained_on: str) -> tuple[Trial, ...]:
+    """Each test compares a network with the one that was trained on its kernels."""
+    return tuple(Trial(_name(test, trained_on), irregular=test == "irregular",
+                       against=None if test == trained_on else _name(test, test))
                  for test in ("isotropic", "irregular"))
+
+
+def _name(test: str, trained_on: str) -> str:
+    return f"tested on {test}, trained on {trained_on}"

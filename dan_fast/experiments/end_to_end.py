@@ -47,10 +47,10 @@ def end_to_end(preset: Preset) -> Experiment:
     return Experiment(
         "Is training Estimator and Restorer together better than training each on its own?",
         (Variant("joint", preset, (Trial(JOINT),)),
-         Variant("two-steps", preset, (Trial("two steps, Restorer learned with estimates", two_steps, JOINT),),
+         Variant("two-steps", preset, (Trial("two steps, Restorer trained with estimates", two_steps, JOINT),),
                  loss=learn_with_estimate),
-         Variant("apart", preset, (Trial("two steps, Restorer learned with true kernels", two_steps, JOINT),
+         Variant("apart", preset, (Trial("two steps, Restorer trained with true kernels", two_steps, JOINT),
                                    Trial("bound: the true kernel", with_true_kernel, JOINT)), loss=learn_apart)),
-        "The Estimator of two steps gets the given image only, and no network learns from the other one's loss; both "
-        "are trained in one run of as many steps. The joint network goes through several iterations a step, "
-        "which takes longer.")
+        "In two steps the Estimator gets only the given image, and neither network is trained with the other one's "
+        "loss. Both are trained in one run with as many steps as the joint network, whose steps take longer as they "
+        "go through several iterations.")

@@ -25,4 +25,5 @@ def inputs(preset: Preset) -> Experiment:
         "Does the Estimator need the restored image beside the given one?",
         (Variant("lr-and-sr", preset, (Trial("LR and SR"),)),
          Variant("lr-only", preset, (Trial("LR only", against="LR and SR"),), build=GivenImageOnly)),
-        "Both Estimators have the same layers: LR only gets the bicubically upscaled image, not the restored one.")
+        "Both Estimators have the same layers: \"LR only\" gets the bicubically upscaled image in place of the "
+        "restored one.")

@@ -80,7 +80,7 @@ def perform(experiment: Experiment, seeds: int, setup: Setup, say: Callable[[str
     """
     make_folder(setup.out)
     _check_settings(experiment, setup)
-    results = _read(setup.out / RESULTS)
+    results = read_results(setup.out / RESULTS)
     todo = [(variant, seed) for seed in range(seeds) for variant in experiment.variants
             if (variant.name, seed) not in {(result.variant, result.seed) for result in results}]
     for number, (variant, seed) in enumerate(todo, 1):
@@ -90,7 +90,8 @@ def perform(experiment: Experiment, seeds: int, setup: Setup, say: Callable[[str
         write_table(setup.out / RESULTS, [field.name for field in fields(Result)],
                     [list(vars(result).values()) for result in results])
     names = [trial.name for variant in experiment.variants for trial in variant.trials]
-    return sorted((result for result in results if result.seed < seeds),
+    # Read, so that the figures are rounded as in the file: whoever has the file gets the same table.
+    return sorted((result for result in read_results(setup.out / RESULTS) if result.seed < seeds),
                   key=lambda result: (names.index(result.trial), result.seed))
 
 
@@ -130,10 +131,10 @@ def _measure(model: DAN, variant: Variant, trial: Trial, seed: int, setup: Setup
          for upscaled in upscale_cases(degraded, find, config.scale)], 0).tolist()
     return Result(variant.name, trial.name, seed, psnr_y, ssim_y, None if np.isnan(kernel_error) else kernel_error,
                   code_error, sum(parameter.numel() for parameter in model.parameters()),
-                  _multiply_adds(model, trial.find))
+                  multiply_adds(model, trial.find))
 
 
-def _multiply_adds(model: DAN, find: Find, side: int = 32) -> int:
+def multiply_adds(model: DAN, find: Find, side: int = 32) -> int:
     """Of ``find`` for each pixel of an image of ``side`` pixels, the rest of the image's cost included."""
     config = model.config
     lr = torch.zeros(1, config.image_channels, side, side, device=model.encoder.device)
@@ -169,7 +170,12 @@ def _differences(before: object, now: object, name: str = "") -> Iterator[str]:
         yield f"{name} was {before} and is {now}"
 
 
-def _read(path: Path) -> list[Result]:
+def read_results(path: Path) -> list[Result]:
+    """The results in a CSV file that ``perform`` wrote; none if there is no file.
+
+    Raises:
+        DanFastError: it holds something else.
+    """
     if not path.is_file():
         return []
     kinds: dict[str, Callable[[str], Any]] = {
