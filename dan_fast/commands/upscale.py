@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ..blur_kernels.files import read_npy
-from ..blur_kernels.known import known_kernel
+from ..blur_kernels.known import KnownKernel, known_kernel
 from ..blur_kernels.shift import NO_SHIFT
 from ..command_line.arguments import whole_number
 from ..command_line.kernel_output import kernel_files, write_kernel
@@ -66,10 +66,9 @@ class _Upscale:
 
     def __init__(self, args: argparse.Namespace, upscaler: Upscaler) -> None:
         self.args, self.upscaler, self.done = args, upscaler, 0
-        self.kernel = None
+        self.kernel: KnownKernel | None = None
         if args.kernel:
-            self.kernel = read_npy(args.kernel)
-            known = known_kernel(self.kernel, upscaler.model.config.kernel_size)  # fails now if it is not a kernel
+            self.kernel = known = known_kernel(read_npy(args.kernel), upscaler.model.config.kernel_size)
             if known.shift != NO_SHIFT:
                 cut = f"; {known.outside:.0%} of it is cut off" if known.outside >= 0.005 else ""
                 say(f"{args.kernel}: its centre of mass lies {known.shift} of its middle: centred{cut}, and the "
