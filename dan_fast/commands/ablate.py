@@ -26,6 +26,7 @@ from ..training.presets import PRESETS, Preset, get_preset
 
 # How many of the photos that ship, the last ones, are for the test.
 TEST_SAMPLES = 2
+_PRESETS = [name for name, preset in PRESETS.items() if preset.config.version == "v2"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,9 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="folder for results.csv, table.md, plot.png and the trainings; a second call goes on with "
                         "what is missing (default: runs/ablate-QUESTION)")
     add_device_argument(parser)
-
-
-_PRESETS = [name for name, preset in PRESETS.items() if preset.config.version == "v2"]
 
 
 def run(args: argparse.Namespace) -> int:
