@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import psutil
 from dan_fast_kernels import without
 
-from .errors import DanFastError
+from .errors import DanFastError, printable
 from .runtime.threads import wait_passively
 
 LONGEST_START = 600  # seconds
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_what_is_left_out()
         return args.run(args)
     except (DanFastError, OSError) as error:  # an OSError names its file and the reason
-        print(f"dan-fast {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"dan-fast {args.command}: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"dan-fast {args.command}: interrupted", file=sys.stderr)

@@ -35,9 +35,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Parity files and test images, which are not in the repository."""
+    """Large parity files and test images, which are not in the repository.
+
+    Skips without them, or fails where they are required (DAN_FAST_REQUIRE_SHARED=1).
+    """
     if not (SHARED / "parity").is_dir():
-        pytest.skip("no ../shared folder with parity files and test images beside the checkout")
+        message = "no ../shared folder with parity files and test images beside the checkout"
+        if os.environ.get("DAN_FAST_REQUIRE_SHARED") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
     return SHARED
 
 

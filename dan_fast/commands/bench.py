@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     print(machine)
     rate = _rate(device, dtype)
     winograd = device.type == "cpu" and dtype == torch.float32
-    work = cost.planned(config, kernel=False, winograd=winograd)
+    work = cost.planned(config, wants_kernel=False, winograd=winograd)
     print(f"whole calls, 8-bit image in and out; {args.repeats} per size after {WARM_UP} to warm up")
     print(f"floor: {work / 1e6:.2f} million multiply-adds per pixel at {rate / 1e9:.0f} per ns, the rate of a matrix "
           "product\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..errors import DanFastError
+from ..errors import DanFastError, printable
 from ..evaluation.degraded_set import images_below
 from ..training.jpeg_pack import write_jpeg_pack
 from ..training.pack import write_pack
@@ -37,6 +37,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         count = write_jpeg_pack(images, args.out, args.jpeg, skipped.append, most_bytes=most)
     for reason in skipped:
-        print(f"skipped: {reason}", file=sys.stderr)
+        print(printable(f"skipped: {reason}"), file=sys.stderr)
     print(f"{count} images, {args.out.stat().st_size / 2**20:.0f} MiB: {args.out}")
     return 1 if skipped else 0
