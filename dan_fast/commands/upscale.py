@@ -30,7 +30,7 @@ _WRITTEN = (*FORMATS.values(), ".jpeg", ".tiff")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_photo_arguments(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", default=argparse.SUPPRESS,
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR",
                         help="folder for the results, NAME_x4.png and so on; results of an earlier run are "
                         "replaced, photos never")
     parser.add_argument("--format", choices=("same", *FORMATS), default="same",
@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quality", type=whole_number(1, 100), default=95, help="quality of jpg and webp, 1 to 100")
     parser.add_argument("--kernel", type=Path, metavar="FILE",
                         help="the blur kernel, if it is known: a .npy file of n x n numbers with the sum 1; nothing is "
-                        "estimated; a kernel that is not centred is centred, and the results are moved back")
+                        "estimated; a kernel that is not centred is centred, and the results are moved back "
+                        "(default: estimate it)")
     add_ensemble_argument(parser)
     parser.add_argument("--save-kernel", action="store_true",
                         help="also write the estimated kernel, NAME_x4_kernel.png and .npy")
