@@ -1,4 +1,4 @@
-"""``dan-fast kernel``."""
+"""``dan-fast kernel`` estimates the blur kernels of photos."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    # Without results there are no names that could clash.
+    # Without files to write no names can clash.
     jobs = find_jobs(args.paths, args.output) if args.output else [Job(path, path) for path in find_images(args.paths)]
     upscaler = make_upscaler(args)
     if args.output:

@@ -1,4 +1,4 @@
-"""``dan-fast pack``."""
+"""``dan-fast pack`` packs images into one file for training."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, nargs="+", metavar="DIR", help="images or folders, searched recursively")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE",
                         help="the packed file, for --data of train: a .tif, an uncompressed BigTIFF, about twice as "
-                        "large as PNGs; or, with --jpeg, a .zip; an existing one is replaced once the new one is whole")
-    parser.add_argument("--jpeg", type=int, metavar="QUALITY", help="pack JPEGs of this quality, 1 to 100, in a zip: "
-                        "small, to travel; decoded once, when training begins; what is a JPEG already stays as it is "
-                        "where that is no larger (default: pixels)")
-    parser.add_argument("--max-mib", type=float, help="write nothing if the packed file would be larger, and say what "
-                        "would fit (default: no limit)")
+                        "large as PNGs; with --jpeg, a .zip; an existing file is replaced when the new one is complete")
+    parser.add_argument("--jpeg", type=int, metavar="QUALITY", help="pack JPEGs of this quality, 1 to 100, in a zip, "
+                        "which is small to send; training decodes it once, at its start; an image that is a JPEG "
+                        "already is packed as it is if that is no larger (default: pack pixels)")
+    parser.add_argument("--max-mib", type=float, help="largest size of the packed file; if it would be larger, write "
+                        "nothing and say what would fit (default: no limit)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..blur_kernels.padding import padded
 from ..degradation.eight_bits import from_tensor, to_tensor
 from ..errors import DanFastError
-from ..evaluation.degraded_set import PROTOCOLS, DegradedSet
-from ..evaluation.metrics import kernel_error, psnr, ssim
+from ..evaluation.degraded_set import PROTOCOLS, Degraded, DegradedSet
+from ..evaluation.measure import upscale_cases
 from ..files import make_folder, write_atomically, write_table
 from ..model import DAN
 from ..training.checkpoints import Checkpoints
@@ -53,7 +53,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Setup:
     """Where and on what an experiment runs.
 
     Args:
@@ -71,57 +71,66 @@ class Bench:
     bf16: bool = False
 
 
-def perform(experiment: Experiment, seeds: int, bench: Bench, say: Callable[[str], None] = print) -> list[Result]:
+def perform(experiment: Experiment, seeds: int, setup: Setup, say: Callable[[str], None] = print) -> list[Result]:
     """Results of all trials, ``seeds`` of each; new ones are written as soon as they are known.
 
     Raises:
         DanFastError: the folder holds results of other settings, or training failed.
         KeyboardInterrupt: the user stopped it; what is finished is kept, and a training goes on where it was.
     """
-    make_folder(bench.out)
-    _check_settings(experiment, bench)
-    results = _read(bench.out / RESULTS)
+    make_folder(setup.out)
+    _check_settings(experiment, setup)
+    results = _read(setup.out / RESULTS)
     todo = [(variant, seed) for seed in range(seeds) for variant in experiment.variants
             if (variant.name, seed) not in {(result.variant, result.seed) for result in results}]
     for number, (variant, seed) in enumerate(todo, 1):
         say(f"run {number} of {len(todo)}: {variant.name}, seed {seed}")
-        model = _trained(variant, seed, bench)
-        results += [_measure(model, variant, trial, seed, bench) for trial in variant.trials]
-        write_table(bench.out / RESULTS, [field.name for field in fields(Result)],
+        model = _trained(variant, seed, setup)
+        results += [_measure(model, variant, trial, seed, setup) for trial in variant.trials]
+        write_table(setup.out / RESULTS, [field.name for field in fields(Result)],
                     [list(vars(result).values()) for result in results])
     names = [trial.name for variant in experiment.variants for trial in variant.trials]
     return sorted((result for result in results if result.seed < seeds),
                   key=lambda result: (names.index(result.trial), result.seed))
 
 
-def _trained(variant: Variant, seed: int, bench: Bench) -> DAN:
-    options = RunOptions(bench.out / "runs" / f"{variant.name}-{seed}", bench.device, bench.bf16)
+def _trained(variant: Variant, seed: int, setup: Setup) -> DAN:
+    options = RunOptions(setup.out / "runs" / f"{variant.name}-{seed}", setup.device, setup.bf16)
     begun = Checkpoints(options.out / "checkpoints").newest_first()
     run = (Run.resume(options, build=variant.build, loss=variant.loss) if begun
            else Run(variant.preset, seed, options, build=variant.build, loss=variant.loss))
-    if run.step < variant.preset.training.steps and not train(run, bench.data):
+    if run.step < variant.preset.training.steps and not train(run, setup.data):
         raise KeyboardInterrupt
     return run.average
 
 
+class _Found(NamedTuple):
+    """What a trial found for one image: ``kernel`` (k, k), NaN where only its code is estimated."""
+
+    image: np.ndarray
+    kernel: np.ndarray
+    code_error: float
+
+
 @torch.inference_mode()
-def _measure(model: DAN, variant: Variant, trial: Trial, seed: int, bench: Bench) -> Result:
+def _measure(model: DAN, variant: Variant, trial: Trial, seed: int, setup: Setup) -> Result:
     config = variant.preset.config
     irregular = variant.preset.degradation.irregular if trial.irregular is None else trial.irregular
-    degraded = DegradedSet("test", bench.images, config.scale, PROTOCOLS["irregular" if irregular else "gaussian8"])
-    measured = []
-    for case in degraded:
-        kernel = torch.from_numpy(padded(case.kernel, config.kernel_size))[None].to(bench.device)
-        out = trial.find(model, to_tensor(case.lr).to(bench.device), kernel)
-        image = from_tensor(out.sr.float().cpu())
-        measured.append((
-            psnr(image, case.hr, crop=config.scale, y_channel=True),
-            ssim(image, case.hr, crop=config.scale, y_channel=True),
-            np.nan if out.kernel is None else kernel_error(out.kernel[0].float().cpu().numpy(), case.kernel),
-            float((out.code - model.encode(kernel)).abs().sum())))
-    psnr_y, ssim_y, of_kernel, of_code = np.mean(measured, 0).tolist()
-    return Result(variant.name, trial.name, seed, psnr_y, ssim_y, None if np.isnan(of_kernel) else of_kernel, of_code,
-                  sum(parameter.numel() for parameter in model.parameters()), _multiply_adds(model, trial.find))
+    degraded = DegradedSet("test", setup.images, config.scale, PROTOCOLS["irregular" if irregular else "gaussian8"])
+
+    def find(case: Degraded) -> _Found:
+        kernel = torch.from_numpy(padded(case.kernel, config.kernel_size))[None].to(setup.device)
+        out = trial.find(model, to_tensor(case.lr).to(setup.device), kernel)
+        return _Found(from_tensor(out.sr.float().cpu()),
+                      np.full_like(case.kernel, np.nan) if out.kernel is None else out.kernel[0].float().cpu().numpy(),
+                      float((out.code - model.encode(kernel)).abs().sum()))
+
+    psnr_y, ssim_y, kernel_error, code_error = np.mean(
+        [(upscaled.psnr_y, upscaled.ssim_y, upscaled.kernel_error, upscaled.result.code_error)
+         for upscaled in upscale_cases(degraded, find, config.scale)], 0).tolist()
+    return Result(variant.name, trial.name, seed, psnr_y, ssim_y, None if np.isnan(kernel_error) else kernel_error,
+                  code_error, sum(parameter.numel() for parameter in model.parameters()),
+                  _multiply_adds(model, trial.find))
 
 
 def _multiply_adds(model: DAN, find: Find, side: int = 32) -> int:
@@ -133,13 +142,13 @@ def _multiply_adds(model: DAN, find: Find, side: int = 32) -> int:
     return round(counter.get_total_flops() / 2 / side**2)
 
 
-def _check_settings(experiment: Experiment, bench: Bench) -> None:
+def _check_settings(experiment: Experiment, setup: Setup) -> None:
     """Results of one folder are of the same settings, or they could not be compared."""
     settings = json.loads(json.dumps({
-        "data": [str(path.resolve()) for path in bench.data],
-        "test": [str(path.resolve()) for path, _ in bench.images],
+        "data": [str(path.resolve()) for path in setup.data],
+        "test": [str(path.resolve()) for path, _ in setup.images],
         **{variant.name: preset_to_dict(variant.preset) for variant in experiment.variants}}))
-    path = bench.out / SETTINGS
+    path = setup.out / SETTINGS
     if not path.is_file():
         write_atomically(path, (json.dumps(settings, indent=2) + "\n").encode())
         return
@@ -148,7 +157,7 @@ def _check_settings(experiment: Experiment, bench: Bench) -> None:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DanFastError(f"{path}: cannot be read as JSON: {error}; take another --out") from None
     if difference := next(_differences(before, settings), None):
-        raise DanFastError(f"{bench.out} holds results of other settings ({difference}): take another --out, "
+        raise DanFastError(f"{setup.out} holds results of other settings ({difference}): take another --out, "
                            "or the same settings again")
 
 

@@ -35,7 +35,7 @@ def difference(results: Sequence[Result], against: Sequence[Result], column: str
     return spread([value - reference for value, reference in pairs])
 
 
-def told_apart(change: Spread) -> bool:
+def is_significant(change: Spread) -> bool:
     """Whether the mean difference is more than twice the spread of the differences over the seeds."""
     return abs(change.mean) > 2 * change.deviation
 
@@ -69,7 +69,7 @@ def verdicts(experiment: Experiment, results: Sequence[Result]) -> list[str]:
             change = difference(rows[trial.name], rows[trial.against], column)
             if change is not None:
                 said = "better" if change.mean * better > 0 else "worse"
-                if not told_apart(change):
+                if not is_significant(change):
                     said = "these runs cannot tell"
                 elif round(change.mean, digits) == 0:
                     said = "too little to matter"

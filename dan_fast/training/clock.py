@@ -36,7 +36,7 @@ class Moment:
         return earlier._event.elapsed_time(self._event) / 1000
 
 
-class Took:
+class PendingTimes:
     """What one step took, to be read when the GPU is done with it.
 
     Args:
@@ -52,7 +52,7 @@ class Took:
 
 
 class StepClock:
-    """Runs from ``start()`` on; every second counts for the step that ends next, but for those ``not_counting``."""
+    """Runs from ``start()`` on; every second counts for the step that ends next, but for those ``paused``."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -64,10 +64,10 @@ class StepClock:
         self._spans: list[tuple[Moment, Moment]] = []
         self._waited = 0.0
 
-    def step_ended(self) -> Took:
+    def step_ended(self) -> PendingTimes:
         """What the step took of which the last part was just launched."""
         end = Moment(self._device)
-        took = Took([*self._spans, (self._begin, end)], self._waited)
+        took = PendingTimes([*self._spans, (self._begin, end)], self._waited)
         self._begin, self._spans, self._waited = end, [], 0.0
         return took
 
@@ -83,7 +83,7 @@ class StepClock:
             yield batch
 
     @contextmanager
-    def not_counting(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """What is done inside is no step's time; a GPU must have done it by the end."""
         self._spans.append((self._begin, Moment(self._device)))
         try:

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .clock import Times, Took
+from .clock import PendingTimes, Times
 
 # Steps after which a report is read.
 LAG = 4
 
 
-class LateReader:
+class DelayedReports:
     """Holds the values of the last ``lag`` steps; older ones have long been computed when they are read.
 
     The lag is the same wherever it runs, so that what follows from the values, a roll back for example, does too.
@@ -22,9 +22,9 @@ class LateReader:
 
     def __init__(self, lag: int) -> None:
         self.lag = lag
-        self._pending: deque[tuple[int, Tensor, torch.cuda.Event | None, Took | Times | None]] = deque()
+        self._pending: deque[tuple[int, Tensor, torch.cuda.Event | None, PendingTimes | Times | None]] = deque()
 
-    def push(self, step: int, values: Tensor, took: Took) -> None:
+    def push(self, step: int, values: Tensor, took: PendingTimes) -> None:
         """Note ``values`` (n,) of ``step`` and what it took. The values may be overwritten afterwards."""
         if values.is_cuda:
             host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
@@ -35,7 +35,7 @@ class LateReader:
         else:
             self._pending.append((step, values.clone(), None, took))
 
-    def late(self, lag: int | None = None) -> Iterator[tuple[int, list[float], Times | None]]:
+    def read(self, lag: int | None = None) -> Iterator[tuple[int, list[float], Times | None]]:
         """Removes and yields all but the last ``lag`` (default: the reader's), oldest first."""
         while len(self._pending) > (self.lag if lag is None else lag):
             step, values, done, took = self._pending.popleft()
@@ -65,5 +65,5 @@ class LateReader:
             self._pending.append((step, torch.tensor(values), None, Times(*times[step]) if step in times else None))
 
 
-def _read(took: Took | Times | None) -> Times | None:
-    return took.read() if isinstance(took, Took) else took
+def _read(took: PendingTimes | Times | None) -> Times | None:
+    return took.read() if isinstance(took, PendingTimes) else took

@@ -44,15 +44,15 @@ class FlatParameters:
         self.shared = like.new_zeros(end + extra) if gradients else None
         self.gradients = None if self.shared is None else self.shared[:end]
         for name, old in parameters.items():
-            new = nn.Parameter(piece(self.values, self.starts[name], old), old.requires_grad)
+            new = nn.Parameter(parameter_view(self.values, self.starts[name], old), old.requires_grad)
             with torch.no_grad():
                 new.copy_(old)
             if self.gradients is not None:
-                new.grad = piece(self.gradients, self.starts[name], old)
+                new.grad = parameter_view(self.gradients, self.starts[name], old)
             replace_parameter(module, name, new)
 
 
-def piece(vector: Tensor, start: int, like: Tensor) -> Tensor:
+def parameter_view(vector: Tensor, start: int, like: Tensor) -> Tensor:
     """A part of ``vector`` in the shape of ``like``."""
     part = vector[start:start + like.numel()]
     if like.dim() != 4:

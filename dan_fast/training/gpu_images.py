@@ -23,7 +23,7 @@ def fits(dataset: PatchDataset, device: torch.device) -> bool:
     return sum(int(np.prod(image.shape)) for image in packed) <= SHARE * torch.cuda.mem_get_info(device)[0]
 
 
-class HeldImages:
+class GPUImages:
     """All images of ``dataset`` on ``device``; its patches, bit by bit, without workers and copies."""
 
     def __init__(self, dataset: PatchDataset, device: torch.device) -> None:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ..errors import DanFastError
 from .data import PatchDataset, StreamPart, on_device, patch_loader
-from .gpu_images import HeldImages, fits
+from .gpu_images import GPUImages, fits
 from .profile import step_profiler
 from .run import BEST, WEIGHTS, Run
-from .run_log import Diary
+from .run_log import RunLog
 from .time_limit import TimeLimit
 from .validation import Scores
 
@@ -50,7 +50,7 @@ def train(run: Run, data: list[Path], validation: Validation | None = None, limi
         kept = f"{newest[0].name} is kept: make room, then --resume" if newest else "make room, then start again"
         raise DanFastError(f"{run.options.out}: cannot write ({error.strerror}); {kept}") from None
     finally:
-        run.take.release()
+        run.training_step.release()
 
 
 def _train(run: Run, data: list[Path], validation: Validation | None) -> bool:
@@ -62,7 +62,7 @@ def _train(run: Run, data: list[Path], validation: Validation | None) -> bool:
     stream = StreamPart(range(run.step, end), settings.batch, (processes.rank, processes.count))
     held = fits(dataset, options.device)
     batches: Iterable[Tensor] = (
-        HeldImages(dataset, options.device).batches(stream, stream.own) if held
+        GPUImages(dataset, options.device).batches(stream, stream.own) if held
         else on_device(patch_loader(dataset, stream, options.workers), options.device))
     log.info("%d images%s, %.3f M parameters, %s on %s in %s (%s)%s", len(dataset.images),
              " held on the GPU" if held else "",
@@ -75,22 +75,22 @@ def _train(run: Run, data: list[Path], validation: Validation | None) -> bool:
         _save(run)
     if limit:
         limit.begin(settings, options.device, processes, anew=run.begins, validates=validation is not None)
-    with (Diary(run) as diary, _StopSignal() as stop,
+    with (RunLog(run) as run_log, _StopSignal() as stop,
           step_profiler(options.out / "trace.json", options.profile and processes.main) as profiled):
         run.clock.start()
         for hr in run.clock.waiting_for(batches):
-            run.train_step(hr, stop.requested)
+            run.train_on(hr, stop.requested)
             last = limit.tick() if limit else run.step == end
             # One process can stop at once; several stop at the step where all know of it.
             stopping = stop.requested and processes.count == 1
             for step, report, times in run.reports(all_of_them=last):
-                diary.write(step, report, times)
+                run_log.write(step, report, times)
                 stopping = stopping or (report.stop > 0 and not last)
             profiled()
             if limit and last:
                 _save(run)  # before anything else, as the time may be over
             validated = bool(validation and (run.step % options.validate_every == 0 or last) and not stopping
-                             and _validate(run, validation, diary, last))
+                             and _validate(run, validation, run_log, last))
             if limit and not stopping:
                 saves = validated if last else run.step % options.save_every == 0 and limit.may_save()
             else:
@@ -106,7 +106,7 @@ def _train(run: Run, data: list[Path], validation: Validation | None) -> bool:
         log.info("step %d after %.1f of %g minutes, %.1f in all; --resume with --minutes goes on", run.step,
                  limit.used / 60, settings.minutes, run.minutes)
     if processes.main:
-        _say_where_the_weights_are(run)
+        _log_where_the_weights_are(run)
     return True
 
 
@@ -115,26 +115,26 @@ def _save(run: Run) -> None:
         run.save()
 
 
-def _validate(run: Run, validation: Validation, diary: Diary, at_the_end: bool) -> bool:
+def _validate(run: Run, validation: Validation, run_log: RunLog, at_the_end: bool) -> bool:
     """Whether there was the time for it."""
     if run.limit is None:
-        with run.clock.not_counting():
+        with run.clock.paused():
             scores = validation(run.average, run.processes)
     elif not run.limit.may_validate(at_the_end):
         return False
     else:
-        with run.clock.not_counting(), run.limit.validating() as must_give_up:
+        with run.clock.paused(), run.limit.validating() as must_give_up:
             scores = validation(run.average, run.processes, must_give_up)
         if scores is None:
-            run.limit.given_up()
+            run.limit.validation_gave_up()
             return False
     assert scores is not None
-    diary.write_scores(run.step, scores)
+    run_log.write_scores(run.step, scores)
     run.save_if_best(scores.psnr)
     return True
 
 
-def _say_where_the_weights_are(run: Run) -> None:
+def _log_where_the_weights_are(run: Run) -> None:
     weights = run.options.out / WEIGHTS
     log.info("weights: %s; use them: dan-fast upscale PHOTO -o FOLDER --weights %s", weights, weights)
     psnr, step = run.best

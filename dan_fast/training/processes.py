@@ -51,7 +51,7 @@ class Processes:
             return list(values)
         with _clear_errors():
             told = torch.tensor(values, dtype=torch.float64)
-            dist.broadcast(told, 0, group=_group_of_hosts())
+            dist.broadcast(told, 0, group=_cpu_group())
             return told.tolist()
 
     def wait_for_all(self) -> None:
@@ -69,7 +69,7 @@ def local_device(device: torch.device) -> torch.device:
 
 
 @cache
-def _group_of_hosts() -> dist.ProcessGroup | None:
+def _cpu_group() -> dist.ProcessGroup | None:
     """Processes by way of their CPUs; None: that is how they talk anyway."""
     return None if dist.get_backend() == "gloo" else dist.new_group(timeout=TIMEOUT, backend="gloo")
 
@@ -86,14 +86,14 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
     with _clear_errors():
         store, rank, count = next(dist.rendezvous("env://"))
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=count,
-                                store=dist.PrefixStore(_attempt(), store), timeout=TIMEOUT)
+                                store=dist.PrefixStore(_store_prefix(), store), timeout=TIMEOUT)
     try:
         yield Processes(dist.get_rank(), count)
     finally:
         dist.destroy_process_group()
 
 
-def _attempt() -> str:
+def _store_prefix() -> str:
     """What tells this start of the processes from the ones before, whose addresses are still in torchrun's store.
 
     On several machines each counts for itself; TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 is torch's own remedy there.

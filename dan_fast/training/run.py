@@ -18,7 +18,7 @@ from ..model import DAN
 from .checkpoints import Checkpoints, code_revision
 from .clock import StepClock, Times
 from .config_file import preset_from_dict, preset_to_dict, write_config
-from .delayed_reports import LAG, LateReader
+from .delayed_reports import LAG, DelayedReports
 from .parts import MIB, write_parts
 from .precision import Precision, faster_precision
 from .presets import Preset
@@ -89,10 +89,10 @@ class Run:
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.precision = (faster_precision(preset.config, options.device) if options.bf16 is None
                           else Precision(options.bf16, "as asked for"))
-        self.take = TrainingStep(self.model, self.average, preset.degradation, preset.training,
+        self.training_step = TrainingStep(self.model, self.average, preset.degradation, preset.training,
                                  bf16=self.precision.bf16, processes=self.processes, loss=loss)
         self.checkpoints = Checkpoints(options.out / "checkpoints")
-        self.reader = LateReader(LAG)
+        self.delayed_reports = DelayedReports(LAG)
         self.clock = StepClock(options.device)
         self.step = 0
         self.rollbacks = 0  # in a row, so that the learning rate is still low
@@ -129,7 +129,7 @@ class Run:
                 own[name].copy_(given[name])
         return anew
 
-    def train_step(self, hr: Tensor, stop: bool = False) -> None:
+    def train_on(self, hr: Tensor, stop: bool = False) -> None:
         """One optimiser step on ``hr`` (B, 3, H, W) uint8; which degradation it gets follows from the step."""
         settings, step, position = self.preset.training, self.step, float(self.step)
         if self.limit:
@@ -138,7 +138,7 @@ class Run:
             if self.rollbacks:
                 log.info("step %d: learning rate as scheduled again", step)
             self.rollbacks = 0
-        report = self.take(
+        report = self.training_step(
             hr, seed=self.seed * 1_000_003 + step,
             # Each roll back halves it for a while: as it was the run would diverge again.
             learning_rate=settings.learning_rate_at(position) * 0.5**self.rollbacks,
@@ -147,14 +147,14 @@ class Run:
             iterations=settings.iterations_at(position, self.preset.config.iterations), stop=stop)
         self.step += 1
         self.begins = self.limit.begins if self.limit else settings.begins_at(self.step)
-        self.reader.push(self.step, report, self.clock.step_ended())
+        self.delayed_reports.push(self.step, report, self.clock.step_ended())
 
     def reports(self, *, all_of_them: bool = False) -> Iterator[tuple[int, Report, Times | None]]:
         """What is now known of the steps, by their number from 1; rolls back where the run has diverged.
 
         Nothing is known of what those steps took that an earlier version of dan_fast saved.
         """
-        for step, values, times in self.reader.late(0 if all_of_them else None):
+        for step, values, times in self.delayed_reports.read(0 if all_of_them else None):
             report = Report(*values)
             if report.diverged:
                 self._roll_back(step, report)
@@ -170,9 +170,9 @@ class Run:
                                "a lower learning rate or a larger batch may help")
         # The newest checkpoint may already have been on the way down.
         state = self.checkpoints.read(skip=self.rollbacks)
-        self.take.load_state_dict(state["step_state"], guard=False)
-        self.take.guard.reset()
-        self.reader.clear()
+        self.training_step.load_state_dict(state["step_state"], guard=False)
+        self.training_step.guard.reset()
+        self.delayed_reports.clear()
         self.rollbacks += 1
         self.low_until = self.step + RECOVERY
         log.warning("%s: back to the weights of step %d, learning rate halved until step %d", why, state["step"],
@@ -187,10 +187,10 @@ class Run:
         if self.processes.main:
             written = self.checkpoints.write(self.step, {
                 "preset": preset_to_dict(self.preset), "seed": self.seed, "step": self.step, "code": code_revision(),
-                "rollbacks": self.rollbacks, "low_until": self.low_until, "best": self.best, "bf16": self.take.bf16,
-                "begins": self.begins, "minutes": self.minutes,
-                "step_state": self.take.state_dict(), "reports": self.reader.state_dict(),
-                "times": self.reader.times(), "generator": torch.get_rng_state()})
+                "rollbacks": self.rollbacks, "low_until": self.low_until, "best": self.best,
+                "bf16": self.training_step.bf16, "begins": self.begins, "minutes": self.minutes,
+                "step_state": self.training_step.state_dict(), "reports": self.delayed_reports.state_dict(),
+                "times": self.delayed_reports.times(), "generator": torch.get_rng_state()})
             self.write_weights()
             if self.options.parts:
                 write_parts(written, self.options.parts, self.options.part_bytes)
@@ -220,9 +220,9 @@ class Run:
                   build=build, loss=loss)
         if options.bf16 is None and "bf16" in state:  # which earlier versions did not note
             run.precision = Precision(state["bf16"], "as the run began")
-            run.take.bf16 = run.precision.bf16
-        run.take.load_state_dict(state["step_state"])
-        run.reader.load_state_dict(state["reports"], state.get("times", {}))
+            run.training_step.bf16 = run.precision.bf16
+        run.training_step.load_state_dict(state["step_state"])
+        run.delayed_reports.load_state_dict(state["reports"], state.get("times", {}))
         torch.set_rng_state(state["generator"])
         for name in ("step", "rollbacks", "low_until", "best"):
             setattr(run, name, state[name])

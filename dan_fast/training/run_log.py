@@ -48,19 +48,19 @@ class Table:
         self._file.close()
 
 
-class Diary:
+class RunLog:
     """Of ``run`` from where it is, in its folder. Only the main process writes and shows anything."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._times: list[Times] = []  # of the steps since the last row
         self._rows = 0
-        self._said_data_bound = False
+        self._warned_data_bound = False
 
-    def __enter__(self) -> Diary:
+    def __enter__(self) -> RunLog:
         run, main = self._run, self._run.processes.main
         # Reports that were not read before the checkpoint come again.
-        first = min([*run.reader.state_dict(), run.step + 1])
+        first = min([*run.delayed_reports.state_dict(), run.step + 1])
         total = None if run.limit else run.preset.training.steps
         self._bar = tqdm(initial=first - 1, total=total, unit="step", dynamic_ncols=True, smoothing=0.05,
                          disable=not main)
@@ -95,7 +95,7 @@ class Diary:
         told = f"sr {report.sr:.4f}, kernel {report.kernel:.2e}, "
         if not math.isnan(images):
             scalars |= {"speed/images_per_s": images, "speed/data_ms": data_ms}
-            told += f"{plainly(images)} images/s, data {data_ms:.1f} ms, "
+            told += f"{short_number(images)} images/s, data {data_ms:.1f} ms, "
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
         memory = peak_memory(self._run.options.device)
@@ -131,14 +131,14 @@ class Diary:
 
     def _warn_if_data_bound(self, share: float) -> None:
         """Once; and not of the first steps, for which the workers must start."""
-        if share > DATA_BOUND and self._rows and not self._said_data_bound:
-            self._said_data_bound = True
+        if share > DATA_BOUND and self._rows and not self._warned_data_bound:
+            self._warned_data_bound = True
             log.warning("data-bound: %.0f %% of the time went by waiting for images; dan-fast pack, or more --workers, "
                         "help", 100 * share)
         self._rows += 1
 
 
-def plainly(value: float) -> str:
+def short_number(value: float) -> str:
     """``value`` to one decimal, as a whole number from 100 on, below 1 with two digits; never with an exponent."""
     if not 0 < value < 1:
         return f"{value:.{0 if value >= 100 else 1}f}"

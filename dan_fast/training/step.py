@@ -18,8 +18,8 @@ from ..model import DAN
 from .capture import Captured
 from .flat_parameters import FlatParameters
 from .guard import DivergenceGuard
+from .low_precision_copy import LowPrecisionCopy
 from .processes import Processes
-from .rounded import RoundedNetwork
 from .settings import TrainingSettings
 
 
@@ -114,7 +114,7 @@ class TrainingStep:
         self.guard = DivergenceGuard(self.device)
         self.optimizer = self._make_optimizer()
         self._hr: Tensor | None = None
-        self._rounded: RoundedNetwork | None = None
+        self._low_precision_copy: LowPrecisionCopy | None = None
         self._captured: tuple[int, Captured] | None = None
 
     def __call__(self, hr: Tensor, *, seed: int, learning_rate: float, average_weight: float, iterations: int,
@@ -160,14 +160,14 @@ class TrainingStep:
             hr = self._hr.to(values.dtype).div(255)
             lr, kernel = self.degradation(hr, self.generator, (processes.rank, processes.count))
             lr = lr.contiguous(memory_format=torch.channels_last)
-        rounded = self._rounded_network()
+        rounded = self._updated_low_precision_copy()
         with record_function("forward"), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             learn = self.loss or partial(losses, distance=DISTANCES[settings.loss])
             loss = learn(rounded.model if rounded else self.model, lr, hr, kernel.to(hr.dtype), iterations)
         with record_function("backward"):
             total = (loss.sr + settings.kernel_weight * loss.kernel) / processes.count
             if rounded:
-                rounded.find_gradients(total)
+                rounded.compute_gradients(total)
             else:
                 gradients.zero_()
                 total.backward()
@@ -183,14 +183,14 @@ class TrainingStep:
             report = (sr, kernel_loss, norm, self.learning_rate, skipped, diverged, stop)
             return torch.stack([value.to(values.dtype) for value in report])
 
-    def _rounded_network(self) -> RoundedNetwork | None:
+    def _updated_low_precision_copy(self) -> LowPrecisionCopy | None:
         """With the weights as they are now; None where nothing is rounded, or the model may not be what it looks."""
         if not self.bf16 or type(self.model) is not DAN:
             return None
-        if self._rounded is None:
-            self._rounded = RoundedNetwork(self.model, self.weights, torch.bfloat16)
-        self._rounded.round()
-        return self._rounded
+        if self._low_precision_copy is None:
+            self._low_precision_copy = LowPrecisionCopy(self.model, self.weights, torch.bfloat16)
+        self._low_precision_copy.round()
+        return self._low_precision_copy
 
     def _update(self, norm: Tensor, skipped: Tensor) -> None:
         """Adam on clipped gradients, then the average; neither changes where ``skipped`` is true."""

@@ -156,7 +156,7 @@ class TimeLimit:
         self._last = self.used
         self._validation = max(self._validation or 0.0, self._last - begin)
 
-    def given_up(self) -> None:
+    def validation_gave_up(self) -> None:
         """The validation did give up: there will be no other."""
         self._validates = False
         log.warning("a validation takes more than %.0f %% of the time, or than is left: given up, no other will "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +12,8 @@ import torch
 from tqdm import tqdm
 
 from ..errors import DanFastError
-from ..evaluation.degraded_set import DegradedSet
-from ..evaluation.measure import comparison
-from ..evaluation.metrics import kernel_error, psnr
+from ..evaluation.degraded_set import Degraded, DegradedSet
+from ..evaluation.measure import comparison, upscale_cases
 from ..evaluation.pictures import kernel_picture
 from ..inference import Upscaler
 from ..model import DAN
@@ -56,16 +55,20 @@ class FolderValidation:
         samples = {(name, i % self.degraded.kernels_per_image) for i, (_, name) in enumerate(own[::stride][:SAMPLES])}
         pictures = {}
         sums = torch.zeros(4, dtype=torch.float64, device=model.encoder.device)
-        cases = self.degraded.cases(lambda why: log.warning("validation skipped %s", why),
-                                    part=(processes.rank, processes.count))
-        for case in tqdm(cases, "validation", len(own) * self.degraded.kernels_per_image, leave=None,
-                         disable=not processes.main):
-            if must_give_up():
-                sums[3] = 1
-                break
-            result = upscaler(case.lr)
-            score = psnr(result.image, case.hr, crop=self.degraded.scale, y_channel=True)
-            sums += sums.new_tensor((score, kernel_error(result.kernel, case.kernel), 1, 0))
+
+        def cases() -> Iterator[Degraded]:
+            own_cases = self.degraded.cases(lambda why: log.warning("validation skipped %s", why),
+                                            part=(processes.rank, processes.count))
+            for case in tqdm(own_cases, "validation", len(own) * self.degraded.kernels_per_image, leave=None,
+                             disable=not processes.main):
+                if must_give_up():
+                    sums[3] = 1
+                    return
+                yield case
+
+        for upscaled in upscale_cases(cases(), lambda case: upscaler(case.lr), self.degraded.scale):
+            case, result = upscaled.case, upscaled.result
+            sums += sums.new_tensor((upscaled.psnr_y, upscaled.kernel_error, 1, 0))
             if (case.image, case.kernel_index) in samples:
                 pictures[f"sample/{case.image}"] = comparison(case, result, self.degraded.scale)
                 pictures[f"kernel/{case.image}"] = kernel_picture(result.kernel)

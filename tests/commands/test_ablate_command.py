@@ -17,7 +17,7 @@ from dan_fast.experiments.inputs import GivenImageOnly
 from dan_fast.experiments.recipe import charbonnier, work
 from dan_fast.experiments.runner import Result
 from dan_fast.experiments.supervision import CodeOnly
-from dan_fast.experiments.verdict import difference, spread, told_apart, verdicts
+from dan_fast.experiments.verdict import difference, is_significant, spread, verdicts
 from dan_fast.image_files import read_image, write_image
 from dan_fast.model import DAN
 from dan_fast.training.run import Run
@@ -157,7 +157,7 @@ def test_more_iterations_are_more_work():
 
 def test_ctrl_c_keeps_what_is_finished_and_a_second_call_goes_on(photo, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
-    real, steps = Run.train_step, []
+    real, steps = Run.train_on, []
 
     def interrupt_the_fourth(self, hr, stop=False):
         steps.append(self.options.out.name)
@@ -165,7 +165,7 @@ def test_ctrl_c_keeps_what_is_finished_and_a_second_call_goes_on(photo, tmp_path
             os.kill(os.getpid(), signal.SIGINT)
         return real(self, hr, stop)
 
-    monkeypatch.setattr(Run, "train_step", interrupt_the_fourth)
+    monkeypatch.setattr(Run, "train_on", interrupt_the_fourth)
     assert ablate("inputs", photo, out) == 130
     assert [row["variant"] for row in read_results(out)] == ["lr-and-sr"]
     kept = (out / "results.csv").read_text()
@@ -208,8 +208,8 @@ def result(seed, psnr, error=0.1):
 def test_differences_are_seed_by_seed_and_count_beyond_twice_their_spread():
     a, b = [result(s, 20.0 + 5 * s) for s in range(3)], [result(s, 20.1 + 5 * s + 0.01 * s) for s in range(3)]
     change = difference(b, a, "psnr_y")
-    assert change.mean == pytest.approx(0.11) and change.deviation == pytest.approx(0.01) and told_apart(change)
-    assert not told_apart(spread([0.1, -0.1, 0.2]))
+    assert change.mean == pytest.approx(0.11) and change.deviation == pytest.approx(0.01) and is_significant(change)
+    assert not is_significant(spread([0.1, -0.1, 0.2]))
     assert difference([replace(r, kernel_error=None) for r in a], b, "kernel_error") is None
 
 

@@ -22,7 +22,7 @@ from dan_fast.config import field_help
 from dan_fast.degradation.pipeline import Degradation
 from dan_fast.errors import DanFastError
 from dan_fast.training import run as run_module
-from dan_fast.training import run_log as diary
+from dan_fast.training import run_log
 from dan_fast.training import step as step_module
 from dan_fast.training.checkpoints import Checkpoints
 from dan_fast.training.config_file import read_config, write_config
@@ -106,17 +106,17 @@ def test_it_starts_from_other_weights(photos, tmp_path, capsys):
 def test_resume_gives_the_losses_of_an_unbroken_run(photos, tmp_path, monkeypatch):
     train(Run(TINY, 3, options(tmp_path / "whole")), [photos])
     half = Run(TINY, 3, options(tmp_path / "halves"))
-    train_step = half.train_step
+    train_on = half.train_on
 
     def interrupt_the_sixth(hr, stop):
         if half.step == 5:
             os.kill(os.getpid(), signal.SIGINT)
-        return train_step(hr, stop)
+        return train_on(hr, stop)
 
-    monkeypatch.setattr(half, "train_step", interrupt_the_sixth)
+    monkeypatch.setattr(half, "train_on", interrupt_the_sixth)
     assert train(half, [photos]) is False and half.step == 6
     again = Run.resume(options(tmp_path / "halves"))
-    assert list(again.reader.state_dict()) == [3, 4, 5, 6]  # known, and not yet read
+    assert list(again.delayed_reports.state_dict()) == [3, 4, 5, 6]  # known, and not yet read
     assert train(again, [photos])
     whole, halves = scalars(tmp_path / "whole"), scalars(tmp_path / "halves")
     assert list(whole) == list(range(1, 13)) and whole == halves
@@ -142,7 +142,7 @@ def test_nan_is_skipped_and_then_rolled_back(photos, tmp_path, monkeypatch, capl
     preset = replace(TINY, training=replace(TINY.training, steps=24))
     monkeypatch.setattr(run_module, "RECOVERY", 6)
     run = Run(preset, 0, options(tmp_path / "run"))
-    run.take.guard.patience = 3
+    run.training_step.guard.patience = 3
     poison(monkeypatch, run, range(5, 8), float("nan"))
     with caplog.at_level("INFO"):
         assert train(run, [photos])
@@ -165,16 +165,17 @@ def test_nan_is_skipped_and_then_rolled_back(photos, tmp_path, monkeypatch, capl
 def test_a_bad_step_changes_nothing(photos, tmp_path, monkeypatch):
     run = Run(TINY, 0, options(tmp_path / "run"))
     poison(monkeypatch, run, range(1, 2), float("inf"))
-    hr = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    run.train_step(hr)
-    before = {name: tensor.clone() for name, tensor in (
-        ("weights", run.take.weights.values), ("average", run.take.averaged.values), *run.take.moments.items())}
-    run.train_step(hr)
-    assert torch.equal(before["weights"], run.take.weights.values)
-    assert torch.equal(before["average"], run.take.averaged.values)
-    assert all(torch.equal(before[name], tensor) for name, tensor in run.take.moments.items())
-    run.train_step(hr)
-    assert not torch.equal(before["weights"], run.take.weights.values) and run.take.moments["step"] == 2
+    hr, step = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8), run.training_step
+
+    def state() -> dict[str, torch.Tensor]:
+        return {"weights": step.weights.values, "average": step.averaged.values, **step.moments}
+
+    run.train_on(hr)
+    before = {name: tensor.clone() for name, tensor in state().items()}
+    run.train_on(hr)
+    assert all(torch.equal(before[name], tensor) for name, tensor in state().items())
+    run.train_on(hr)
+    assert not torch.equal(before["weights"], step.weights.values) and step.moments["step"] == 2
 
 
 def test_a_poisoned_batch_is_skipped(photos, tmp_path, monkeypatch, caplog):
@@ -189,7 +190,7 @@ def test_a_poisoned_batch_is_skipped(photos, tmp_path, monkeypatch, caplog):
 
 def test_each_roll_back_in_a_row_goes_further_back(photos, tmp_path, monkeypatch, caplog):
     run = Run(replace(TINY, training=replace(TINY.training, steps=100)), 0, options(tmp_path / "run", save_every=3))
-    run.take.guard.patience = 1
+    run.training_step.guard.patience = 1
     poison(monkeypatch, run, range(9, 100), float("nan"))
     with caplog.at_level("WARNING"), pytest.raises(DanFastError, match="6th time in a row; a lower learning rate"):
         train(run, [photos])
@@ -235,7 +236,7 @@ def test_command_trains_validates_and_resumes(photos, tmp_path):
 def test_command_shows_how_it_goes(tmp_path, capsys, monkeypatch):
     """On the photos that ship, as no data is given."""
     out = tmp_path / "run"
-    monkeypatch.setattr(diary, "DATA_BOUND", 0.0)
+    monkeypatch.setattr(run_log, "DATA_BOUND", 0.0)
     images = sorted(dan_fast.files.SAMPLES.glob("*.png"))
     few = tmp_path / "few"
     few.mkdir()

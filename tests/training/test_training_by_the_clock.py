@@ -101,7 +101,7 @@ class Seconds:
             save_to_disk()
             self.saved.append((run.step, clock.time))
 
-        run.take.loss, run.save = slow, saving
+        run.training_step.loss, run.save = slow, saving
 
     def validate(self, model, processes, must_give_up):
         """Of ten images."""
@@ -144,7 +144,7 @@ def test_everything_is_saved_before_the_time_is_out(photos, tmp_path, clock, ste
     run = Run(preset(minutes=0.5), 0, options(tmp_path / "run", save_every=7, validate_every=5))
     seconds = Seconds(run, clock, step=step, save=save, validation=1)
     if step < 0.1:
-        monkeypatch.setattr(run.take, "loss", pretend(run, clock, step))
+        monkeypatch.setattr(run.training_step, "loss", pretend(run, clock, step))
     clock.time += 3  # start-up
     limit = TimeLimit(0.5, 1000.0, now=clock)
     assert train(run, [photos], seconds.validate, limit)
@@ -182,14 +182,14 @@ def test_a_validation_is_skipped_where_no_time_is_left(photos, tmp_path, clock, 
     """It is known to take three seconds, and then the last step takes as long as what was kept."""
     run = Run(TINY, 0, options(tmp_path / "run", validate_every=20))
     seconds = Seconds(run, clock, validation=3)
-    loss = run.take.loss
+    loss = run.training_step.loss
 
     def slow_at_the_end(*args):
         if clock.time > 1000 + 60 - 2 - 3.75 - 2:
             clock.time += 3
         return loss(*args)
 
-    run.take.loss = slow_at_the_end
+    run.training_step.loss = slow_at_the_end
     with caplog.at_level("INFO"):
         assert train(run, [photos], seconds.validate, TimeLimit(1, now=clock))
     assert "no time is left for a validation" in caplog.text
@@ -249,14 +249,14 @@ def test_halving_goes_over_the_time(photos, tmp_path, clock):
 def test_stopped_while_it_warms_up_it_warms_up_again(photos, tmp_path, clock):
     out = tmp_path / "run"
     run = Run(TINY, 0, options(out))
-    loss = Seconds(run, clock).run.take.loss
+    loss = Seconds(run, clock).run.training_step.loss
 
     def stop_in_the_third(*args):
         if run.step == 2:
             os.kill(os.getpid(), signal.SIGINT)
         return loss(*args)
 
-    run.take.loss = stop_in_the_third
+    run.training_step.loss = stop_in_the_third
     assert train(run, [photos], limit=TimeLimit(1, now=clock)) is False and run.step == 3
     again = Run.resume(options(out))
     assert again.begins and again.minutes_before == pytest.approx(3 / 60)
@@ -398,7 +398,7 @@ def test_command_ends_in_its_minutes(photos, tmp_path):
 def test_time_counts_from_the_start_of_the_process(monkeypatch):
     age = cli.age_of_process()
     truth = time.time() - psutil.Process().create_time()
-    assert truth - 1 <= age <= truth if truth < cli.MOST_TO_START else age == 0
+    assert truth - 1 <= age <= truth if truth < cli.LONGEST_START else age == 0
     for wrong in (-5, 10**6):
         monkeypatch.setattr(cli.time, "time", lambda wrong=wrong: psutil.Process().create_time() + wrong)
         assert cli.age_of_process() == 0

@@ -115,7 +115,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_word(photo, tmp_path, caplog
     train(run, [photo])
     stopped = Run(TINY, 0, options(tmp_path / "run"))
     for step in range(6):
-        stopped.train_step(torch.full((2, 3, 16, 16), 20 * step, dtype=torch.uint8))
+        stopped.train_on(torch.full((2, 3, 16, 16), 20 * step, dtype=torch.uint8))
         if stopped.step % 2 == 0:
             stopped.save()
     newest = stopped.checkpoints.newest_first()[0]
@@ -142,16 +142,16 @@ def test_other_code_is_told(photo, tmp_path, monkeypatch, caplog):
 def test_a_full_disk_ends_the_run_with_a_word_and_keeps_the_checkpoint_before(photo, tmp_path, monkeypatch):
     resource = pytest.importorskip("resource")
     run = Run(TINY, 0, options(tmp_path / "run"))
-    train_step = run.train_step
+    train_on = run.train_on
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def full_from_step_5(hr, stop):
         if run.step == 5:  # half of a checkpoint still fits
             size = run.checkpoints.newest_first()[0].stat().st_size
             resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1]))
-        train_step(hr, stop)
+        train_on(hr, stop)
 
-    monkeypatch.setattr(run, "train_step", full_from_step_5)
+    monkeypatch.setattr(run, "train_on", full_from_step_5)
     try:
         with pytest.raises(DanFastError, match=r"cannot write \(File too large\); step-000000004\.pt is kept"):
             train(run, [photo])

@@ -20,7 +20,7 @@ from dan_fast.training.clock import StepClock
 from dan_fast.training.loop import train
 from dan_fast.training.presets import Preset
 from dan_fast.training.run import LAG, Run, RunOptions
-from dan_fast.training.run_log import plainly
+from dan_fast.training.run_log import short_number
 from dan_fast.training.settings import TrainingSettings
 from dan_fast.training.step import losses
 from dan_fast.training.validation import Scores
@@ -120,7 +120,7 @@ def test_after_resume(photos, tmp_path, saved_by):
             raise RuntimeError("the process ends here")
         return slow(loss, *args)
 
-    run.take.loss = crash
+    run.training_step.loss = crash
     start = time.perf_counter()
     with pytest.raises(RuntimeError, match="ends here"):
         train(run, [photos])
@@ -152,7 +152,7 @@ def test_after_a_roll_back(photos, tmp_path, monkeypatch):
         loss = slow(*args)
         return loss._replace(sr=loss.sr * float("nan")) if run.step in (4, 5) else loss
 
-    run.take.loss, run.take.guard.patience = poisoned, 2
+    run.training_step.loss, run.training_step.guard.patience = poisoned, 2
     start = time.perf_counter()
     assert train(run, [photos])
     wall = time.perf_counter() - start
@@ -189,7 +189,7 @@ def test_waiting_for_images():
 
     times = []
     for _ in clock.waiting_for(batches()):
-        with clock.not_counting():
+        with clock.paused():
             time.sleep(SLEEP)
         times.append(clock.step_ended().read())
     assert len(times) == 2
@@ -200,4 +200,4 @@ def test_waiting_for_images():
     (1.3333, "1.3"), (1780.4, "1780"), (123456.7, "123457"), (83.42, "83.4"), (0.0346, "0.035"), (99.96, "100.0"),
     (1e-5, "0.000010"), (0.0, "0.0")])
 def test_figures_are_written_plainly(value, text):
-    assert plainly(value) == text
+    assert short_number(value) == text

@@ -12,7 +12,7 @@ from dan_fast.cli import main
 from dan_fast.errors import ImageError
 from dan_fast.image_files import JpegBytes, read_image
 from dan_fast.training.data import PatchDataset, StreamPart, on_device, patch_loader
-from dan_fast.training.gpu_images import HeldImages, fits
+from dan_fast.training.gpu_images import GPUImages, fits
 from dan_fast.training.jpeg_pack import DecodedImage, decoded_images
 from dan_fast.training.pack import PackedImage, is_pack, packed_images, write_pack
 
@@ -60,7 +60,7 @@ def test_a_packed_folder_gives_its_patches(folder, tmp_path, capsys):
         assert all(isinstance(image, PackedImage) for image in b.images)
         assert all(torch.equal(a[i], b[i]) for i in range(60))
         # And so do the images held on a device, here the CPU.
-        held = HeldImages(b, torch.device("cpu"))
+        held = GPUImages(b, torch.device("cpu"))
         patches = torch.cat(list(held.batches(StreamPart(range(15), 4), 4)))
         assert torch.equal(patches, torch.stack([a[i] for i in range(60)]))
     assert not fits(b, torch.device("cpu"))
@@ -115,7 +115,7 @@ def test_a_pack_of_jpegs_gives_the_patches_of_those_jpegs(folder, tmp_path, caps
         a, b = (PatchDataset([path], 32, channels=channels, seed=3) for path in (unpacked, pack))
         assert all(isinstance(image, DecodedImage) for image in b.images)
         assert all(torch.equal(a[i], b[i]) for i in range(60))
-        patches = torch.cat(list(HeldImages(b, torch.device("cpu")).batches(StreamPart(range(15), 4), 4)))
+        patches = torch.cat(list(GPUImages(b, torch.device("cpu")).batches(StreamPart(range(15), 4), 4)))
         assert torch.equal(patches, torch.stack([a[i] for i in range(60)]))
     loader = patch_loader(PatchDataset([pack], 32, channels=1, seed=3), StreamPart(range(15), 4), 2)
     assert torch.equal(patches, torch.cat(list(loader)))

@@ -12,7 +12,7 @@ from dan_fast.evaluation.degraded_set import images_below
 from dan_fast.training import capture
 from dan_fast.training.checkpoints import Checkpoints
 from dan_fast.training.data import PatchDataset, StreamPart, on_device, patch_loader
-from dan_fast.training.gpu_images import HeldImages
+from dan_fast.training.gpu_images import GPUImages
 from dan_fast.training.jpeg_pack import write_jpeg_pack
 from dan_fast.training.loop import train
 from dan_fast.training.presets import Preset
@@ -93,7 +93,7 @@ def test_patches_on_the_gpu_are_those_of_the_cpu():
     dataset = PatchDataset([dan_fast.files.SAMPLES], 48)
     stream, device = StreamPart(range(4), 8), torch.device("cuda")
     expected = torch.cat(list(patch_loader(dataset, stream, 0)))
-    assert torch.equal(torch.cat(list(HeldImages(dataset, device).batches(stream, 8))).cpu(), expected)
+    assert torch.equal(torch.cat(list(GPUImages(dataset, device).batches(stream, 8))).cpu(), expected)
     copied = [batch.clone() for batch in on_device(patch_loader(dataset, stream, 2), device)]
     assert torch.equal(torch.cat(copied).cpu(), expected)
 

@@ -51,7 +51,7 @@ def test_a_run_says_its_precision(photos, tmp_path, caplog, bf16):  # noqa: F811
     run = Run(replace(TINY, training=replace(TINY.training, steps=1)), 0, options(tmp_path / "run", bf16=bf16))
     assert train(run, [photos])
     expected = faster_precision(TINY.config, CPU) if bf16 is None else (bf16, "as asked for")
-    assert run.take.bf16 == expected[0]
+    assert run.training_step.bf16 == expected[0]
     assert f"in {'bfloat16' if expected[0] else 'float32'} ({expected[1]})" in caplog.text
 
 
@@ -63,7 +63,7 @@ def test_a_resumed_run_keeps_its_precision_unless_asked(photos, tmp_path, caplog
     short = replace(TINY, training=replace(TINY.training, steps=1))
     assert train(Run(short, 0, options(tmp_path / "run", bf16=began)), [photos])
     resumed = Run.resume(options(tmp_path / "run", bf16=asked))
-    assert resumed.take.bf16 == resumed.precision.bf16 == (began if asked is None else asked)
+    assert resumed.training_step.bf16 == resumed.precision.bf16 == (began if asked is None else asked)
     assert resumed.precision.why == ("as the run began" if asked is None else "as asked for")
 
 

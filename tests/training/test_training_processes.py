@@ -101,7 +101,7 @@ train = command.train
 
 def told(run, *arguments):
     finished = train(run, *arguments)
-    weights = hashlib.sha256(run.take.weights.values.detach().numpy().tobytes()).hexdigest()
+    weights = hashlib.sha256(run.training_step.weights.values.detach().numpy().tobytes()).hexdigest()
     print("ended", run.step, run.begins, weights, file=sys.stderr)
     return finished
 

@@ -29,9 +29,9 @@ from dan_fast.fast_model.v2 import dpcb_weights
 from dan_fast.ops import dpcb_stack
 from dan_fast.ops.blur_downsample import blur_downsample_ref
 from dan_fast.training.clock import StepClock
-from dan_fast.training.delayed_reports import LateReader
+from dan_fast.training.delayed_reports import DelayedReports
 from dan_fast.training.flat_parameters import ALIGNMENT, FlatParameters
-from dan_fast.training.rounded import RoundedNetwork
+from dan_fast.training.low_precision_copy import LowPrecisionCopy
 from dan_fast.training.settings import TrainingSettings
 from dan_fast.training.step import Report, TrainingStep, losses
 
@@ -221,18 +221,18 @@ def test_packed_weights_notice_a_step(native):
 
 def test_late_reader():
     clock = StepClock(torch.device("cpu"))
-    reader = LateReader(2)
+    reader = DelayedReports(2)
     values = torch.zeros(1)
     for step in range(1, 5):
         reader.push(step, values.fill_(step), clock.step_ended())
-    found = [*reader.late()]
-    assert [one[:2] for one in found] == [(1, [1.0]), (2, [2.0])] and list(reader.late()) == []
+    found = [*reader.read()]
+    assert [one[:2] for one in found] == [(1, [1.0]), (2, [2.0])] and list(reader.read()) == []
     assert all(times.seconds >= times.waited == 0 for _, _, times in found)
-    twin = LateReader(2)
+    twin = DelayedReports(2)
     twin.load_state_dict(reader.state_dict(), reader.times())
-    assert list(twin.late(0)) == list(reader.late(0))
+    assert list(twin.read(0)) == list(reader.read(0))
     twin.load_state_dict({3: [3.0]}, {})
-    assert list(twin.late(0)) == [(3, [3.0], None)]
+    assert list(twin.read(0)) == [(3, [3.0], None)]
 
 
 MEMORY = r"""
@@ -363,9 +363,9 @@ def test_weights_rounded_once_give_the_gradients_of_autocast(name, planned, monk
     loss_of(step.model).backward()
     expected = gradients.clone()
     gradients.fill_(torch.nan)
-    rounded = RoundedNetwork(step.model, step.weights, torch.bfloat16)
+    rounded = LowPrecisionCopy(step.model, step.weights, torch.bfloat16)
     rounded.round()
-    rounded.find_gradients(loss_of(rounded.model))
+    rounded.compute_gradients(loss_of(rounded.model))
     # Where several iterations learn, their gradients are now added up in 16 bits.
     bound = 2**-7 if step.model.config.gradient == "all" else 1e-6
     for name, parameter in step.model.named_parameters():
@@ -379,10 +379,11 @@ def test_a_step_in_bfloat16_rounds_the_weights_as_they_are_now():
     for seed in range(3):
         before = step.weights.values.clone()
         step(batch(), seed=seed, learning_rate=1e-2, average_weight=0.1, iterations=2)
-        assert torch.equal(step._rounded._values, before.bfloat16()) and not torch.equal(step.weights.values, before)
-    low = [parameter.dtype for parameter in step._rounded.model.parameters()]
+        assert torch.equal(step._low_precision_copy._values, before.bfloat16())
+        assert not torch.equal(step.weights.values, before)
+    low = [parameter.dtype for parameter in step._low_precision_copy.model.parameters()]
     assert set(low) == {torch.bfloat16, torch.float32}
-    assert all(parameter.grad is None for parameter in step._rounded.model.parameters())
+    assert all(parameter.grad is None for parameter in step._low_precision_copy.model.parameters())
 
 
 @pytest.mark.parametrize("irregular", [False, True])
