@@ -18,7 +18,7 @@ os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
 import dan_fast_kernels  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from support.networks import tiny_config  # noqa: E402
+from support import networks  # noqa: E402
 from support.slow import is_slow  # noqa: E402
 
 import dan_fast  # noqa: E402
@@ -85,7 +85,7 @@ def native():
 
 @pytest.fixture
 def tiny_model() -> dan_fast.DAN:
-    return dan_fast.DAN(tiny_config()).eval()
+    return dan_fast.DAN(networks.tiny_config()).eval()
 
 
 @pytest.fixture
