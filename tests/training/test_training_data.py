@@ -12,7 +12,7 @@ from dan_fast.cli import main
 from dan_fast.errors import ImageError
 from dan_fast.image_files.images import JpegBytes, read_image
 from dan_fast.training.data import PatchDataset, StreamPart, on_device, patch_loader
-from dan_fast.training.gpu_images import GPUImages, fits
+from dan_fast.training.gpu_images import GPUImages, fit_on_gpu
 from dan_fast.training.jpeg_pack import DecodedImage, decoded_images
 from dan_fast.training.pack import PackedImage, is_pack, packed_images, write_pack
 
@@ -63,7 +63,7 @@ def test_a_packed_folder_gives_its_patches(folder, tmp_path, capsys):
         held = GPUImages(b, torch.device("cpu"))
         patches = torch.cat(list(held.batches(StreamPart(range(15), 4), 4)))
         assert torch.equal(patches, torch.stack([a[i] for i in range(60)]))
-    assert not fits(b, torch.device("cpu"))
+    assert not fit_on_gpu(b, torch.device("cpu"))
     loader = patch_loader(PatchDataset([pack], 32, channels=1, seed=3), StreamPart(range(15), 4), 2)
     assert torch.equal(patches, torch.cat(list(loader)))
     # Any other reader opens it, too.

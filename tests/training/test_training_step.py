@@ -364,7 +364,7 @@ def test_weights_rounded_once_give_the_gradients_of_autocast(name, planned, monk
     expected = gradients.clone()
     gradients.fill_(torch.nan)
     rounded = LowPrecisionCopy(step.model, step.weights, torch.bfloat16)
-    rounded.round()
+    rounded.update()
     rounded.compute_gradients(loss_of(rounded.model))
     # Where several iterations learn, their gradients are now added up in 16 bits.
     bound = 2**-7 if step.model.config.gradient == "all" else 1e-6
