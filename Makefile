@@ -34,7 +34,7 @@ test: $(VENV)/installed-test
 	$(PYTEST)
 	TRITON_INTERPRET=1 $(PYTEST) tests/interpreted
 
-# All but what is marked as slow: compilers, whole training runs, killed processes (tests/conftest.py).
+# All but what is marked as slow: compilers, whole training runs, killed processes (tests/support/slow.py).
 quick: $(VENV)/installed-test
 	$(PYTEST) -m "not slow"
 

@@ -27,10 +27,10 @@ from torch import Tensor
 import dan_fast
 from dan_fast.fast_model import cost
 from dan_fast.fast_model.alternation import Whole, alternate
-from dan_fast.fast_model.plan import plan_for
+from dan_fast.fast_model.versions import plan_for
 from dan_fast.ops import dpcb
 from dan_fast.ops.dpcb import SLOPE
-from dan_fast.runtime.threads import waiting
+from dan_fast.runtime.threads import how_threads_wait
 
 SIZES = [(64, 64), (128, 128), (256, 256), (340, 510)]
 NETWORKS = ["v2", "v1", "v2-small"]
@@ -112,13 +112,13 @@ def test_whole(compare, rate, name, size, threads):
 
     def planned() -> torch.Tensor:
         whole = Whole(plan, last)
-        alternate(plan, whole, config.iterations, kernel=False)
+        alternate(plan, whole, config.iterations, wants_kernel=False)
         return whole.sr
 
     with torch.inference_mode():
         expected = last_sr(model, last)
         assert (planned() - expected).abs().max() <= 1e-4 * expected.abs().max()
-    floor = cost.planned(config, kernel=False, winograd=True) * size[0] * size[1] / rate(threads)
+    floor = cost.planned(config, wants_kernel=False, winograd=True) * size[0] * size[1] / rate(threads)
     compare(planned, {"NCHW": lambda: last_sr(plain, lr), "channels_last": lambda: last_sr(model, last),
                       "torch.compile": lambda: last_sr(fused, last)},
             rounds=rounds_of(name, size), network=name, shape=list(last.shape), floor_s=floor)
@@ -181,4 +181,4 @@ def test_beside_a_busy_process(compare, threads, beside_a_busy_process):
     compare(lambda: beside_a_busy_process(upscale),
             {"alone": upscale, "PyTorch beside it": lambda: beside_a_busy_process(lambda: last_sr(model, lr)),
              "PyTorch alone": lambda: last_sr(model, lr)},
-            rounds=25, shape=[128, 128, 3], waiting=waiting())
+            rounds=25, shape=[128, 128, 3], waiting=how_threads_wait())

@@ -160,7 +160,7 @@ def _passes(name: str, dtype: torch.dtype, *sizes: tuple[int, int]) -> None:
     plan = dan_fast.Upscaler(_network(name), dtype=dtype).plan
     for size in sizes:
         with torch.inference_mode():
-            alternate(plan, Whole(plan, torch.rand(1, 3, *size)), 2, kernel=True)
+            alternate(plan, Whole(plan, torch.rand(1, 3, *size)), 2, wants_kernel=True)
 
 
 def _step(config: dan_fast.DANConfig, bf16: bool, patch: int) -> None:

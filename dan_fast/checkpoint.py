@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -33,6 +33,31 @@ METADATA_KEY = "dan_fast.config"
 # Fields that no tensor's name or shape tells.
 FREE_FIELDS = ("iterations", "gradient", "group_residual")
 MOST_ITERATIONS = 1000  # that a file may ask for
+
+
+class _Names(NamedTuple):
+    """How the tensors of a version are named.
+
+    Attributes:
+        head: the Restorer's first weight; no other version has a tensor of this name.
+        group, block: patterns that find the number of a group (``None``: there are none) and of a block in the names
+            of the Restorer's tensors.
+        estimator_head, estimator_block: the same in the Estimator.
+    """
+
+    head: str
+    group: str | None
+    block: str
+    estimator_head: str
+    estimator_block: str
+
+
+_NAMES = {
+    "v2": _Names("Restorer.head1.weight", r"Restorer\.body\.(\d+)\.", r"Restorer\.body\.\d+\.body\.(\d+)\.",
+                 "Estimator.head_HR.0.weight", r"Estimator\.body\.body\.(\d+)\."),
+    "v1": _Names("Restorer.head.weight", None, r"Restorer\.body\.(\d+)\.",
+                 "Estimator.head_HR.weight", r"Estimator\.body\.(\d+)\."),
+}
 
 
 def available() -> list[str]:
@@ -94,16 +119,13 @@ def infer_config(state: Mapping[str, Tensor]) -> DANConfig:
     Raises:
         ValueError: the names are not DAN's, or the shapes fit no DAN.
     """
-    if "Restorer.head1.weight" in state:
-        version, head, head_hr = "v2", "Restorer.head1.weight", "Estimator.head_HR.0.weight"
-        block, estimator_block = r"Restorer\.body\.\d+\.body\.(\d+)\.", r"Estimator\.body\.body\.(\d+)\."
-    elif "Restorer.head.weight" in state:
-        version, head, head_hr = "v1", "Restorer.head.weight", "Estimator.head_HR.weight"
-        block, estimator_block = r"Restorer\.body\.(\d+)\.", r"Estimator\.body\.(\d+)\."
-    else:
-        raise ValueError("not a DAN network: expected a tensor Restorer.head1.weight (v2) or Restorer.head.weight "
-                         f"(v1); it has {', '.join(list(state)[:3]) or 'no tensors'}")
-    channels, image_channels = _shape(state, head, 4)[:2]
+    found = [version for version, names in _NAMES.items() if names.head in state]
+    if not found:
+        marks = " or ".join(f"{names.head} ({version})" for version, names in _NAMES.items())
+        raise ValueError(f"not a DAN network: expected a tensor {marks}; "
+                         f"it has {', '.join(list(state)[:3]) or 'no tensors'}")
+    version, names = found[0], _NAMES[found[0]]
+    channels, image_channels = _shape(state, names.head, 4)[:2]
     encoder = _shape(state, "encoder", 3)
     kernel_size = math.isqrt(encoder[1])
     if kernel_size**2 != encoder[1]:
@@ -119,10 +141,9 @@ def infer_config(state: Mapping[str, Tensor]) -> DANConfig:
         raise ValueError(f"Restorer.upscale has layers {layers}, expected [0], [0, 2] or [0, 2, 4]")
     return DANConfig(
         version=version, scale=scale, image_channels=image_channels, channels=channels,
-        groups=_count(state, r"Restorer\.body\.(\d+)\.") if version == "v2" else 0,
-        blocks=_count(state, block),
-        estimator_channels=_shape(state, head_hr, 4)[0],
-        estimator_blocks=_count(state, estimator_block),
+        groups=_count(state, names.group) if names.group else 0, blocks=_count(state, names.block),
+        estimator_channels=_shape(state, names.estimator_head, 4)[0],
+        estimator_blocks=_count(state, names.estimator_block),
         kernel_size=kernel_size, code_length=encoder[2], upsampler=upsampler,
         group_residual="doubled" if upsampler == "published" else "plain",
     )

@@ -1,4 +1,4 @@
-"""What a DAN network looks like: one frozen dataclass, validated when it is made."""
+"""The shape of a DAN network: one frozen dataclass, validated when it is made."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class DANConfig(_KnownFields):
 
     def _choice(self, name: str, allowed: tuple) -> None:
         value = getattr(self, name)
-        # type() as well: True == 1 and 4.0 == 4, yet neither is a scale
+        # The type must match too: True == 1 and 4.0 == 4, yet neither is a scale.
         if not any(value == a and type(value) is type(a) for a in allowed):
             raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, allowed))}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from dan_fast.runtime.threads import wait_passively
@@ -20,31 +19,31 @@ import dan_fast_kernels  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from support.networks import tiny_config  # noqa: E402
+from support.slow import is_slow  # noqa: E402
 
 import dan_fast  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared"
-# Files and tests that take seconds each: compilers, whole training runs, killed processes. They take three quarters of
-# the time of all; pytest --durations=30 shows what else belongs here.
-SLOW = re.compile(
-    r"_compiles\.py|_paths\.py|_on_host\.py|test_(ablate_command|correlate|training_processes|training_checkpoints|"
-    r"gpu_check|weights|forked|upscaler_travels|fuzz)\.py|compiles_as_one_graph|compiles_and_exports|test_it_learns|"
-    r"interrupt|resume|unbroken|less_memory|memory_does_not_grow|no_evaluation_image|works_without_the_extension|"
-    r"test_plots|test_command_|the_documented_module|bicubic_on_set5")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """``make quick`` leaves out what is slow."""
     for item in items:
-        if SLOW.search(item.nodeid):
+        if is_slow(item.nodeid):
             item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Parity files and test images, which are not in the repository."""
+    """Large parity files and test images, which are not in the repository.
+
+    Skips without them, or fails where they are required (DAN_FAST_REQUIRE_SHARED=1).
+    """
     if not (SHARED / "parity").is_dir():
-        pytest.skip("no ../shared folder with parity files and test images beside the checkout")
+        message = "no ../shared folder with parity files and test images beside the checkout"
+        if os.environ.get("DAN_FAST_REQUIRE_SHARED") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
     return SHARED
 
 

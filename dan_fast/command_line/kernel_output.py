@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import ImageError
 from ..evaluation.pictures import kernel_picture
 from ..files import write_npy
-from ..image_files.images import write_image
+from ..image_files import write_image
 
 
 def kernel_files(stem: Path) -> list[Path]:

@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
+from ..errors import printable
+
 
 def say(message: str) -> None:
     """Write a line to stderr without tearing a progress bar."""
-    tqdm.write(message, file=sys.stderr)
+    tqdm.write(printable(message), file=sys.stderr)
 
 
 def skip_into(skipped: list[str]) -> Callable[[str], None]:

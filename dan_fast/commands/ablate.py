@@ -1,4 +1,4 @@
-"""``dan-fast ablate``."""
+"""``dan-fast ablate`` trains what an experiment compares, and says what came out."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from ..experiments.experiment import TINY
 from ..experiments.runner import RESULTS, Result, Setup, perform
 from ..experiments.verdict import spread, table
 from ..files import SAMPLES, write_atomically
-from ..image_files.images import find_images
+from ..image_files import find_images
 from ..runtime.devices import pick_device
 from ..training.precision import faster_precision
 from ..training.presets import PRESETS, Preset, get_preset
 
-# Of the photos that ship the last ones are for the test.
+# How many of the photos that ship, the last ones, are for the test.
 TEST_SAMPLES = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("question", choices=EXPERIMENTS, help="which of the papers' questions")
+    parser.add_argument("question", choices=EXPERIMENTS, help="the experiment, one of the papers' questions")
     parser.add_argument("--preset", default="tiny", help="network and settings: tiny, which takes about a quarter of a "
-                        f"minute a run on a CPU, or one of {', '.join(_PRESETS)}")
-    parser.add_argument("--steps", type=whole_number(1), help="of every training, instead of the preset's",
+                        f"minute per training on a CPU, or one of {', '.join(_PRESETS)}")
+    parser.add_argument("--steps", type=whole_number(1), help="steps of every training, instead of the preset's",
                         default=argparse.SUPPRESS)
     parser.add_argument("--seeds", type=whole_number(3), default=3, metavar="N", help="trainings of every network")
     parser.add_argument("--data", type=Path, nargs="+", metavar="DIR", default=argparse.SUPPRESS,
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val", type=Path, nargs="+", metavar="DIR", default=argparse.SUPPRESS,
                         help="folders of sharp images to test on (default: the other two photos that ship)")
     parser.add_argument("--out", type=Path, metavar="DIR", default=argparse.SUPPRESS,
-                        help="results.csv, table.md, plot.png and the trainings go there; a second call goes on with "
+                        help="folder for results.csv, table.md, plot.png and the trainings; a second call goes on with "
                         "what is missing (default: runs/ablate-QUESTION)")
     add_device_argument(parser)
 
@@ -82,7 +82,7 @@ def _preset(args: argparse.Namespace) -> Preset:
 
 
 def _draw(path: Path, question: str, results: Sequence[Result]) -> None:
-    """PSNR of every trial: a point a seed, and mean and spread."""
+    """Plot the PSNR of every trial: one point per seed, and mean and spread."""
     names = list(dict.fromkeys(result.trial for result in results))
     with plot(path, height=1.5 + 0.4 * len(names)) as axes:
         for place, name in enumerate(names):

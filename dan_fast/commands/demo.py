@@ -1,4 +1,4 @@
-"""``dan-fast demo``."""
+"""``dan-fast demo`` blurs, shrinks and upscales the photos that ship."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from ..evaluation.measure import bicubic
 from ..evaluation.metrics import kernel_error, psnr
 from ..evaluation.pictures import kernel_picture, side_by_side
 from ..files import SAMPLES, make_folder
-from ..image_files.images import find_images, read_image, write_image
+from ..image_files import find_images, read_image, write_image
 from ..inference import Upscaler
 from ..runtime.devices import pick_device
 
-# Shown at their real size, so that a picture fits on a screen.
+# Side of the middle of each photo that is shown at its real size, pixels: four fit beside each other on a screen.
 SHOWN = 288
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", default="default", help="weights file, or name of shipped weights")
+    parser.add_argument("--weights", default="default", help="a weights file, or the name of weights that ship")
     parser.add_argument("-o", "--output", type=Path, default=Path("demo-output"), metavar="DIR",
                         help="folder for the pictures")
     add_device_argument(parser)

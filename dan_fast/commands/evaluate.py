@@ -1,4 +1,4 @@
-"""``dan-fast evaluate``."""
+"""``dan-fast evaluate`` measures weights on degraded test images."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..command_line.arguments import whole_number
 from ..command_line.messages import skip_into
 from ..command_line.upscaler_options import add_engine_arguments, add_ensemble_argument, make_upscaler
 from ..errors import DanFastError
-from ..evaluation.degraded_set import Degraded, DegradedSet, given, image_sets, output_name
+from ..evaluation.degraded_set import Degraded, DegradedSet, fixed_kernels, image_sets, output_name
 from ..evaluation.measure import Row, Upscaled, comparison, measure
 from ..evaluation.summary import ALIGNED, MEASURES, Summary, summarize, write_rows, write_summary
 from ..files import make_folder
-from ..image_files.images import write_image
+from ..image_files import write_image
 
 # How the table shows a column: its title and format.
 SHOWN = {
@@ -34,13 +34,14 @@ SHOWN = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", help="a weights file, or the name of weights that ship")
     parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR",
-                        help="folders of sharp images, one set each; a folder of nothing but folders: each of those")
+                        help="folders of sharp images, one set each; a folder that holds only folders: one set per "
+                        "folder")
     parser.add_argument("--protocol", choices=("gaussian8", "irregular", "file"), default="gaussian8",
-                        help="gaussian8: 8 isotropic kernels for every image; irregular: one random kernel an image; "
+                        help="gaussian8: 8 isotropic kernels for every image; irregular: one random kernel per image; "
                         "file: those of --kernels for every image, measured with and without their shift")
     parser.add_argument("--kernels", type=Path, nargs="+", metavar="FILE", help="for --protocol file: .npy, (k, k) or "
                         "(n, k, k), or .mat with a variable called kernels")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write evaluation.csv and summary.csv there")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for evaluation.csv and summary.csv")
     parser.add_argument("--pictures", action="store_true", help="also write comparison pictures to --out")
     parser.add_argument("--limit", type=whole_number(1), metavar="N", help="only the first N images of every set")
     add_engine_arguments(parser)
@@ -52,12 +53,12 @@ def run(args: argparse.Namespace) -> int:
         raise DanFastError("--pictures needs --out, the folder to write them to")
     if (args.kernels is not None) != (args.protocol == "file"):
         raise DanFastError("--protocol file and --kernels FILE need each other")
-    protocol = given(_same_size(args.kernels)) if args.kernels else args.protocol
+    protocol = fixed_kernels(_same_size(args.kernels)) if args.kernels else args.protocol
     upscaler = make_upscaler(args)
     sets = [DegradedSet.from_folder(folder, upscaler.scale, protocol, args.limit, name)
             for name, folder in _named(image_sets(args.data))]
     if args.out is not None:
-        # Now rather than after an hour of measuring.
+        # Fails now rather than after an hour of measuring.
         make_folder(args.out)
     rows: list[Row] = []
     skipped: list[str] = []
@@ -74,14 +75,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _same_size(paths: Sequence[Path]) -> np.ndarray:
-    """The kernels of several files, those of smaller ones with zeros around them."""
+    """The kernels of several files as one array, smaller ones padded with zeros."""
     of_files = [read_kernels(path) for path in paths]
     largest = max(kernels.shape[1] for kernels in of_files)
     return np.stack([padded(kernel, largest) for kernels in of_files for kernel in kernels])
 
 
 def _named(folders: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Sets are called by their folder, or by its whole path where another one has the same name."""
+    """Pairs of name and folder: a set has its folder's name, or its path where two folders have the same name."""
     names = [folder.resolve().name for folder in folders]
     return [(name if names.count(name) == 1 else str(folder), folder)
             for name, folder in zip(names, folders, strict=True)]
@@ -110,7 +111,7 @@ def _lines(summaries: Sequence[Summary], columns: Sequence[str]) -> Iterator[str
 
 
 class _PictureWriter:
-    """Writes bicubic, DAN, sharp image and both kernels side by side for every case."""
+    """Writes for every case a picture of bicubic, DAN, the sharp image and both kernels side by side."""
 
     def __init__(self, degraded: DegradedSet, folder: Path) -> None:
         degraded.check_output_names()

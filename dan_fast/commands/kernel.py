@@ -1,4 +1,4 @@
-"""``dan-fast kernel``."""
+"""``dan-fast kernel`` estimates the blur kernels of photos."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from ..blur_kernels.shift import NO_SHIFT, kernel_shift
 from ..command_line.kernel_output import kernel_files, write_kernel
 from ..command_line.photo_jobs import Job, add_photo_arguments, find_jobs, for_each, refuse_overwriting
 from ..command_line.upscaler_options import make_upscaler
+from ..errors import printable
 from ..files import make_folder
-from ..image_files.images import Photo, find_images, read_image
+from ..image_files import Photo, find_images, read_image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    # Without results there are no names that could clash.
+    # Without files to write no names can clash.
     jobs = find_jobs(args.paths, args.output) if args.output else [Job(path, path) for path in find_images(args.paths)]
     upscaler = make_upscaler(args)
     if args.output:
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
             write_kernel(_stem(job), kernel)
         shift = kernel_shift(kernel)
         off = "" if shift == NO_SHIFT else f"; its centre of mass lies {shift} of its middle"
-        tqdm.write(f"{job.source}: {kernel_shape(kernel)}{off}")
+        tqdm.write(printable(f"{job.source}: {kernel_shape(kernel)}{off}"))
 
     return for_each(jobs, lambda job: read_image(job.source).visible(), estimate, write)
 

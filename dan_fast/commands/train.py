@@ -1,4 +1,4 @@
-"""``dan-fast train``, also ``python -m dan_fast.train`` and ``torchrun -m dan_fast.train``."""
+"""``dan-fast train`` trains a network; also ``python -m dan_fast.train`` and ``torchrun -m dan_fast.train``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ..training.time_limit import TimeLimit
 from ..training.validation import FolderValidation
 
 DEFAULT_PRESET = "v2-0.3M-x4"
-WARMUP_SHARE = 0.03  # by the clock, where a preset has no warm-up
+WARMUP_SHARE = 0.03  # of the steps, for training by the clock with a preset that has no warm-up
 log = logging.getLogger("dan_fast.train")
 
 
@@ -38,38 +38,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _config_help()
     parser.add_argument("--data", type=Path, nargs="+", metavar="DIR", default=[SAMPLES],
-                        help="folders of sharp images, searched recursively, or files that dan-fast pack wrote, "
-                        "of which those of JPEGs are decoded as a whole at the start (default: the photos that ship)")
+                        help="folders of sharp images, searched recursively, or files that dan-fast pack wrote; packs "
+                        "of JPEGs are decoded completely at the start (default: the photos that ship)")
     parser.add_argument("--preset", help=f"network and settings (default: {DEFAULT_PRESET}); "
                         f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="network, settings and seed from a config.json, "
-                        "which every run saves; instead of --preset")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="take network, settings and seed from a "
+                        "config.json, which every run saves; instead of --preset")
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run's folder (default: runs/PRESET)")
     parser.add_argument("--resume", nargs="?", const="yes", choices=("yes", "auto"),
-                        help="go on with the run in --out, with its own settings, of which --steps, --minutes and, by "
-                        "the clock, --schedule may change; auto: or start it if there is none")
-    parser.add_argument("--init", metavar="WEIGHTS", help="start from these weights, a file or the name of shipped "
-                        "ones: to fine-tune them, or for another scale; what does not fit starts anew "
-                        "(default: all random)")
-    parser.add_argument("--gradient", choices=GRADIENTS, help="which iterations learn (default: the preset's, last)")
-    parser.add_argument("--seed", type=int, help="of weights, patches and degradations (default: 0)")
+                        help="go on with the run in --out and its settings, of which only --steps, --minutes and, by "
+                        "the clock, --schedule may change; auto: start a run if there is none")
+    parser.add_argument("--init", metavar="WEIGHTS", help="start from these weights, a file or the name of weights "
+                        "that ship, to fine-tune them or for another scale; tensors that do not fit start at random "
+                        "(default: all do)")
+    parser.add_argument("--gradient", choices=GRADIENTS, help="iterations that learn (default: the preset's, last)")
+    parser.add_argument("--seed", type=int, help="seed of weights, patches and degradations (default: 0)")
     parser.add_argument("--val", type=Path, metavar="DIR", default=SAMPLES,
                         help="sharp images to validate on (default: the photos that ship)")
     parser.add_argument("--validate-every", type=int, default=2000, metavar="STEPS",
                         help="steps between validations (default: %(default)s)")
     parser.add_argument("--save-every", type=int, default=1000, metavar="STEPS",
                         help="steps between checkpoints (default: %(default)s)")
-    parser.add_argument("--parts", type=Path, metavar="DIR", help="write each checkpoint also to this folder, in files "
-                        "small enough for narrow ways and an index of them; --resume goes on from them where they are "
-                        "newer than the checkpoints in --out, dan-fast parts join makes a run's folder of them "
+    parser.add_argument("--parts", type=Path, metavar="DIR", help="also write each checkpoint to this folder, as small "
+                        "files that are easy to move and an index of them; --resume goes on from them if they are "
+                        "newer than the checkpoints in --out, and dan-fast parts join makes a run's folder of them "
                         "(default: none)")
     parser.add_argument("--part-mib", type=float, default=MIB, metavar="MIB",
-                        help="most MiB of such a file (default: %(default)g)")
+                        help="largest size of a file in --parts, MiB (default: %(default)g)")
     parser.add_argument("--log-every", type=int, default=50, metavar="STEPS",
                         help="steps between lines of metrics.csv and TensorBoard's scalars (default: %(default)s)")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
-                        help="of the network's arithmetic; auto, the default: the faster one for this network and "
-                        "device")
+                        help="floating-point type of the network's arithmetic; auto, the default: the faster one for "
+                        "this network and device")
     parser.add_argument("--workers", type=int, default=None,
                         help="processes that read images (default: 4 beside a GPU, else 0: the training process)")
     parser.add_argument("--profile", action="store_true",
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         make_folder(options.out)
         if options.parts:
             make_folder(options.parts)
-        processes.wait_for_all()  # nothing is saved before everybody has seen whether there was something to resume
+        processes.wait_for_all()  # all processes look for a run to resume before one of them saves anything
         minutes = preset.training.minutes
         limit = TimeLimit(minutes, args.started) if minutes else None
         with logging_redirect_tqdm():
@@ -147,14 +147,14 @@ def _start_or_resume(args: argparse.Namespace, options: RunOptions, processes: P
 
 
 def _asked_for(args: argparse.Namespace) -> tuple[Preset, int] | None:
-    """The preset and seed that the command line names, or None."""
+    """The preset and seed of ``--config`` or ``--preset``, or None without either."""
     if args.config:
         return read_config(args.config)
     return (get_preset(args.preset), 0) if args.preset else None
 
 
 def _changed(preset: Preset, args: argparse.Namespace) -> Preset:
-    """``preset`` with what the command line says otherwise."""
+    """``preset`` with the settings that the command line changes."""
     names = [field.name for field in fields(TrainingSettings)]
     training = {name: getattr(args, name) for name in names if hasattr(args, name)}
     changed = replace(preset.training, **training)

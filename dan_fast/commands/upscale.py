@@ -1,4 +1,4 @@
-"""``dan-fast upscale``."""
+"""``dan-fast upscale`` upscales photos of unknown blur."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from ..command_line.messages import say
 from ..command_line.photo_jobs import Job, add_photo_arguments, find_jobs, for_each, refuse_overwriting
 from ..command_line.timing import Clock, timing_table
 from ..command_line.upscaler_options import add_ensemble_argument, make_upscaler
+from ..evaluation.measure import bicubic
 from ..evaluation.pictures import kernel_picture, side_by_side
 from ..files import make_folder
-from ..image_files.images import Photo, check_writable, read_image, to_8_bits, write_image
+from ..image_files import Photo, check_writable, read_image, to_8_bits, write_image
 from ..image_files.transparency import upscale_alpha
 from ..inference import Upscaler, UpscaleResult
 
@@ -34,16 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "replaced, photos never")
     parser.add_argument("--format", choices=("same", *FORMATS), default="same",
                         help="file format; same: the photo's, png where that cannot be written")
-    parser.add_argument("--quality", type=whole_number(1, 100), default=95, help="of jpg and webp, 1 to 100")
+    parser.add_argument("--quality", type=whole_number(1, 100), default=95, help="quality of jpg and webp, 1 to 100")
     parser.add_argument("--kernel", type=Path, metavar="FILE",
-                        help="the blur, if it is known: a .npy file of n x n numbers, sum 1; nothing is estimated; "
-                        "one that is not centred is centred, and the results are moved back")
+                        help="the blur kernel, if it is known: a .npy file of n x n numbers with the sum 1; nothing is "
+                        "estimated; a kernel that is not centred is centred, and the results are moved back")
     add_ensemble_argument(parser)
     parser.add_argument("--save-kernel", action="store_true",
-                        help="also write the estimated blur, NAME_x4_kernel.png and .npy")
+                        help="also write the estimated kernel, NAME_x4_kernel.png and .npy")
     parser.add_argument("--compare", action="store_true",
                         help="also write NAME_x4_compare.png: bicubic, DAN and the kernel side by side")
-    parser.add_argument("--timing", action="store_true", help="say at the end where the time went")
+    parser.add_argument("--timing", action="store_true", help="print at the end where the time went")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,21 +62,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Upscale:
-    """Upscales one job after the other, as the arguments say."""
+    """Reads, upscales and writes one photo, as the arguments say."""
 
     def __init__(self, args: argparse.Namespace, upscaler: Upscaler) -> None:
         self.args, self.upscaler, self.done = args, upscaler, 0
         self.kernel = None
         if args.kernel:
             self.kernel = read_npy(args.kernel)
-            known = known_kernel(self.kernel, upscaler.model.config.kernel_size)  # says now if it is none
+            known = known_kernel(self.kernel, upscaler.model.config.kernel_size)  # fails now if it is not a kernel
             if known.shift != NO_SHIFT:
                 cut = f"; {known.outside:.0%} of it is cut off" if known.outside >= 0.005 else ""
                 say(f"{args.kernel}: its centre of mass lies {known.shift} of its middle: centred{cut}, and the "
                     "results moved back")
 
     def outputs(self, job: Job) -> list[Path]:
-        """Every file that the job writes; the image first."""
+        """Every file that the job writes, the image first."""
         files = [self._image_path(job)]
         if self.args.save_kernel:
             files += kernel_files(self._beside(job, "_kernel"))
@@ -86,7 +87,7 @@ class _Upscale:
     def read(self, job: Job) -> Photo:
         photo = read_image(job.source).visible()
         height, width = (self.upscaler.scale * side for side in photo.rgb.shape[:2])
-        check_writable(self._image_path(job), height, width)  # before the long part
+        check_writable(self._image_path(job), height, width)  # before the slow part
         return photo
 
     def upscale(self, job: Job, photo: Photo) -> tuple[Photo, UpscaleResult]:
@@ -112,18 +113,14 @@ class _Upscale:
         return self._beside(job, suffix if suffix in _WRITTEN else ".png")
 
     def _beside(self, job: Job, ending: str) -> Path:
-        """Where the job's results lie, with a name that ends so: NAME_x4_kernel and the like."""
+        """Path of a result of the job, NAME_x4 and ``ending``."""
         return job.target.with_name(f"{job.target.name}_x{self.upscaler.scale}{ending}")
-
-
-def _bicubic(image: np.ndarray, scale: int) -> np.ndarray:
-    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
 
 
 def _comparison(photo: Photo, image: np.ndarray, kernel: np.ndarray, scale: int) -> np.ndarray:
     ours = to_8_bits(image)
     if ours.ndim == 2:
         ours = cv2.cvtColor(ours, cv2.COLOR_GRAY2RGB)
-    plain = _bicubic(to_8_bits(photo.rgb), scale)
+    plain = bicubic(to_8_bits(photo.rgb), scale)
     return side_by_side([plain, ours, kernel_picture(kernel, max(84, min(420, ours.shape[0])))],
                         ["bicubic", "DAN", "kernel"])

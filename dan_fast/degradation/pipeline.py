@@ -1,4 +1,4 @@
-"""The random degradations of training: kernels and noise are drawn, images degraded by them."""
+"""Random degradations, as training needs them: kernels and noise are drawn, and images degraded by them."""
 
 from __future__ import annotations
 
@@ -43,28 +43,30 @@ class Degradation:
 
     def kernels(self, count: int, generator: torch.Generator | None = None,
                 device: torch.device | str | None = None) -> Tensor:
-        """(count, k, k) random kernels on ``device``, by default the generator's."""
+        """Draw (count, k, k) kernels on ``device``, by default the generator's."""
         if self.irregular:
             return random_irregular_kernels(count, self.kernel_size, self.sigma, self.disturbance, generator, device)
         return random_isotropic_kernels(count, self.kernel_size, self.sigma, generator, device)
 
     def encoder(self, code_length: int) -> PCAEncoder:
-        """The PCA basis of this setting's kernels, from 30,000 of them; the same every time."""
-        lowest, highest = self.sigma  # which may have come as a list
+        """Fit the PCA basis to 30,000 kernels of this setting; the same every time."""
+        lowest, highest = self.sigma  # a list cannot be hashed
         return _encoder(replace(self, sigma=(lowest, highest)), code_length)
 
     def __call__(self, hr: Tensor, generator: torch.Generator | None = None,
                  part: tuple[int, int] = (0, 1)) -> tuple[Tensor, Tensor]:
         """Degrade ``hr`` (B, C, H, W) in [0, 1], H and W multiples of the scale.
 
-        ``part`` (i, n): ``hr`` is part i of a batch n times as large, and gets the random numbers that it would get
-        there.
+        With ``part`` (i, n), ``hr`` is part i of n of a larger batch, and draws the same random numbers as it would
+        within that batch.
 
-        Nothing waits for a GPU, and a CUDA graph can capture it, if ``generator`` is on the device of ``hr`` (and
-        registered with the graph) or None. A generator on the CPU gives the same kernels on every device.
+        If ``generator`` is None or on the device of ``hr``, the CPU does not wait for the GPU, and a CUDA graph with
+        which the generator is registered can capture the call. A generator on the CPU gives the same kernels on every
+        device.
 
         Returns:
-            lr (B, C, H/s, W/s), rounded to 8 bit, and the kernels (B, k, k) that blurred it.
+            lr: (B, C, H/s, W/s), rounded to 8 bit.
+            kernel: (B, k, k), the kernels that blurred it.
         """
         device = generator.device if generator else hr.device
         index, count = part
@@ -80,5 +82,5 @@ class Degradation:
 
 @lru_cache(maxsize=16)
 def _encoder(degradation: Degradation, code_length: int) -> PCAEncoder:
-    # A fit takes seconds, and an experiment trains dozens of networks for the same kernels.
+    # Cached, as a fit takes seconds and an experiment trains dozens of networks for the same kernels.
     return PCAEncoder.fit(degradation.kernels(FIT_COUNT, torch.Generator().manual_seed(0)), code_length)

@@ -1,4 +1,4 @@
-"""Measures an upscaler on degraded test images, beside plain bicubic upscaling."""
+"""Measuring an upscaler on degraded test images, with plain bicubic upscaling beside it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .pictures import kernel_picture, side_by_side
 
 
 class Upscaled(Protocol):
-    """What an upscaler returns, for example ``dan_fast.inference.UpscaleResult``."""
+    """The result of an upscaler, for example ``dan_fast.inference.UpscaleResult``."""
 
     @property
     def image(self) -> np.ndarray:
@@ -73,12 +73,12 @@ def upscale_cases(cases: Iterable[Degraded], upscale: Callable[[Degraded], Resul
 
 @dataclass(frozen=True)
 class Row:
-    """One image under one kernel. PSNR in dB; the measures are those of ``dan_fast.metrics``.
+    """The measures of one image under one kernel, those of ``dan_fast.metrics``; PSNR in dB.
 
-    PSNR and SSIM leave out a border as wide as the scale. ``shift_down`` and ``shift_right`` are the true kernel's, in
-    pixels of the sharp image. ``aligned_…`` are the measures without it, as an image that is shifted is not a bad one:
-    the image moved back by it, less the border that moves in, and both kernels centred. Without a shift they are the
-    same as those without ``aligned_``. ``seconds`` is the upscaler's call alone.
+    PSNR and SSIM leave out a border as wide as the scale. ``shift_down`` and ``shift_right`` are the shift of the true
+    kernel in pixels of the sharp image. A shifted image is not a bad one: the ``aligned_…`` measures compare the image
+    moved back by the shift, without the border that moved in, and both kernels centred. Without a shift they equal
+    those without ``aligned_``. ``seconds`` is the time of the upscaler's call.
     """
 
     set: str
@@ -112,16 +112,16 @@ class Row:
 def measure(degraded: DegradedSet, upscale: Upscale, *, progress: bool = False,
             on_skip: Callable[[str], None] | None = None,
             on_measured: Callable[[Degraded, Upscaled], None] | None = None) -> list[Row]:
-    """One row for each image and kernel of the set.
+    """Measure ``upscale`` on every image and kernel of the set: one row each.
 
     Args:
-        upscale: (h, w, 3) uint8 -> the image (h*s, w*s, 3) and its estimated kernel.
+        upscale: takes (h, w, 3) uint8; returns the image (h*s, w*s, 3) and its estimated kernel.
         progress: show a progress bar.
-        on_skip: as for ``DegradedSet.cases``: images left out; by default they raise ImageError.
-        on_measured: sees every case and its result, for example to write pictures.
+        on_skip: as for ``DegradedSet.cases``: is told of images that are left out; None: they raise ImageError.
+        on_measured: is called with every case and its result, for example to write pictures.
 
     Raises:
-        DanFastError: the upscaler's image has not the size of the sharp one.
+        DanFastError: the upscaler's image is not of the sharp one's size.
     """
     rows = []
     cases = tqdm(degraded.cases(on_skip), degraded.name, len(degraded), disable=not progress, unit="image")
@@ -141,13 +141,15 @@ def measure(degraded: DegradedSet, upscale: Upscale, *, progress: bool = False,
 
 
 def mean(rows: Iterable[Row], column: str) -> float:
-    """Mean of one column, for example ``"psnr_y"``; at least one row."""
+    """Mean over ``rows``, at least one, of a column, for example ``"psnr_y"``."""
     return float(np.mean([getattr(row, column) for row in rows]))
 
 
 def bicubic(lr: np.ndarray, scale: int) -> np.ndarray:
-    """(h, w, 3) uint8 -> (h*s, w*s, 3) uint8, upscaled as MATLAB's ``imresize`` does."""
-    return from_tensor(bicubic_resize(to_tensor(lr), scale))
+    """``lr`` (h, w, 3) uint8 upscaled to (h*s, w*s, 3) uint8 as MATLAB's ``imresize`` does it."""
+    # Channel by channel: a whole large image takes much memory in floating point.
+    channels = [from_tensor(bicubic_resize(to_tensor(lr[..., c:c + 1]), scale)) for c in range(lr.shape[2])]
+    return np.concatenate(channels, -1)
 
 
 def comparison(case: Degraded, result: Upscaled, scale: int) -> np.ndarray:
@@ -158,8 +160,8 @@ def comparison(case: Degraded, result: Upscaled, scale: int) -> np.ndarray:
 
 
 def _measures(case: Degraded, result: Upscaled, scale: int, shift: Shift) -> dict[str, float]:
-    """Those of bicubic and of the result, both moved by ``shift``, and the kernels' error."""
-    # Less what moved in, but never so much that SSIM has no window left.
+    """Fidelity of bicubic and of the result, both moved by ``shift``, and the kernel error; columns of ``Row``."""
+    # The border that moved in is left out, but SSIM always keeps one window.
     unseen = math.ceil(max(map(abs, shift)))
     crop = scale + max(0, min(unseen, (min(case.hr.shape[:2]) - len(WINDOW)) // 2 - scale))
     kernels = result.kernel, case.kernel

@@ -1,4 +1,4 @@
-"""The alternation itself, over whole images or over the tiles of one: one loop, and one kernel for all tiles."""
+"""The alternation of Restorer and Estimator: one loop, for whole images and for one image in tiles."""
 
 from __future__ import annotations
 
@@ -9,65 +9,73 @@ from torch import Tensor
 from .plan import Estimate, Plan
 
 
-class Images(Protocol):
-    """What one alternation works on."""
+class Workpiece(Protocol):
+    """What an alternation works on: whole images (``Whole``), or the tiles of one."""
 
-    def iterate(self, condition: Tensor, *, writes: bool, estimates: bool, goes_on: bool) -> Estimate | None:
-        """One iteration with a ``condition`` of ``plan.condition``: the Restorer, and the Estimator if wanted.
+    def iterate(self, condition: Tensor, *, writes: bool, wants_kernel: bool, last: bool) -> Estimate | None:
+        """Run one iteration: the Restorer, and the Estimator if the kernel is wanted.
 
-        ``writes``: keep the result. That of a later iteration replaces it. ``goes_on``: there may be one.
+        Args:
+            condition: as of ``plan.condition``.
+            writes: keep the Restorer's result, in the place of an earlier iteration's.
+            wants_kernel: run the Estimator; else the result is ``None``.
+            last: no iteration follows.
         """
 
 
 class Whole:
-    """Whole images; what they share in all iterations is kept.
+    """Whole images. What all iterations share is computed once.
 
     Args:
         plan: of the network.
         lr: (N, image channels, h, w) in [0, 1].
 
     Attributes:
-        sr: the result.
+        sr: (N, image channels, h*s, w*s), the result; ``None`` until it is written.
     """
 
     def __init__(self, plan: Plan, lr: Tensor) -> None:
         self._plan, self._prepared = plan, plan.prepare(lr)
         self.sr: Tensor | None = None
 
-    def iterate(self, condition: Tensor, *, writes: bool, estimates: bool, goes_on: bool) -> Estimate | None:
+    def iterate(self, condition: Tensor, *, writes: bool, wants_kernel: bool, last: bool) -> Estimate | None:
         cells = self._plan.restore(self._prepared, condition)
         if writes:
             self.sr = self._plan.image(cells)
-        if not estimates:
+        if not wants_kernel:
             return None
-        return self._plan.estimate(self._plan.features(cells, self._prepared), goes_on=goes_on)
+        return self._plan.estimate(self._plan.estimator_features(cells, self._prepared), last=last)
 
 
 class Outcome(NamedTuple):
-    """``estimate`` of the last iteration, if one was wanted; ``code`` that its Restorer used; how many there were."""
+    """How an alternation ended.
+
+    Attributes:
+        estimate: the last iteration's; ``None`` if its kernel was not wanted.
+        code: the one that the last Restorer pass used.
+        iterations: how many there were.
+    """
 
     estimate: Estimate | None
     code: Tensor
     iterations: int
 
 
-def alternate(plan: Plan, images: Images, iterations: int, *, kernel: bool = True, tolerance: float | None = None
-              ) -> Outcome:
-    """``model.iterate``'s last result into ``images``.
+def alternate(plan: Plan, workpiece: Workpiece, iterations: int, *, wants_kernel: bool = True,
+              tolerance: float | None = None) -> Outcome:
+    """Run up to ``iterations`` iterations and leave the last one's result in ``workpiece``.
 
     Args:
-        plan: of the network.
-        iterations: at most.
-        kernel: whether the last iteration's Estimator is wanted too.
-        tolerance: stop after an iteration that moved every image's kernel by at most so much (sum of absolute
-            differences, 0 to 2); ``None``: never.
+        wants_kernel: run the last iteration's Estimator too.
+        tolerance: stop after an iteration that moved no image's kernel by more than this (sum of absolute differences,
+            0 to 2); ``None``: never.
     """
     code, condition = plan.first_code, plan.first_condition
     before = Estimate(plan.model.init_kernel, code)
     for count in range(1, iterations + 1):
         last = count == iterations
-        estimate = images.iterate(condition, writes=last or tolerance is not None, estimates=kernel or not last,
-                                  goes_on=not last)
+        estimate = workpiece.iterate(condition, writes=last or tolerance is not None,
+                                     wants_kernel=wants_kernel or not last, last=last)
         if last or estimate is None or (tolerance is not None and _moved(plan, before, estimate) <= tolerance):
             break
         before, code = estimate, estimate.code
@@ -75,15 +83,15 @@ def alternate(plan: Plan, images: Images, iterations: int, *, kernel: bool = Tru
     return Outcome(estimate, code, count)
 
 
-def restore(plan: Plan, images: Images, code: Tensor) -> None:
-    """The Restorer's result with a known ``code`` (1 or N, c) into ``images``."""
-    images.iterate(plan.condition(code), writes=True, estimates=False, goes_on=False)
+def restore(plan: Plan, workpiece: Workpiece, code: Tensor) -> None:
+    """Run one Restorer pass with a known ``code`` (1 or N, c) and leave its result in ``workpiece``."""
+    workpiece.iterate(plan.condition(code), writes=True, wants_kernel=False, last=True)
 
 
 def _moved(plan: Plan, before: Estimate, after: Estimate) -> float:
-    """By how much the kernel moved at most: the sum of absolute differences."""
+    """How far the kernel moved: the sum of absolute differences, the largest of all images."""
     if before.kernel is not None and after.kernel is not None:
         difference = (after.kernel - before.kernel).flatten(1)
-    else:  # v1: of the kernels that the codes stand for
+    else:  # of the kernels that the codes stand for
         difference = (after.code - before.code) @ plan.model.encoder[0].T
     return difference.abs().sum(1).max().item()

@@ -9,6 +9,7 @@ channels_last a cell's row is a row of the image.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,12 @@ def strided_weight(weight: Tensor, scale: int) -> tuple[Tensor, int]:
     whole = F.pad(weight, (before, after, before, after))
     parts = whole.unflatten(3, (-1, scale)).unflatten(2, (-1, scale))  # out, colour, cell, row, cell, column
     return parts.permute(0, 3, 5, 1, 2, 4).flatten(1, 3).contiguous(memory_format=torch.channels_last), reach
+
+
+def convolve_result(cells: Tensor, conv: Any, scale: int) -> Tensor:
+    """``conv`` of the image that ``cells`` stand for, with stride ``scale``: (B, out, h, w); differentiable."""
+    weight, padding = strided_weight(conv.weight, scale)
+    return F.conv2d(cells, weight, conv.bias, padding=padding)
 
 
 class Bicubic:

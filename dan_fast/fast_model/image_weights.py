@@ -1,7 +1,7 @@
-"""Which parameters meet images: those alone are taken in the type that images are computed in, if it is a narrow one.
+"""The weights that are applied to images: they alone are rounded to the type that images are computed in.
 
-Biases, and everything that works on a few numbers per image (the condition's path, the attention, the end of the
-Estimator), stay as exact as they are: they cost nothing.
+Biases, and all weights that are applied to a few numbers per image (the condition's path, the attention, the end of
+the Estimator), stay as exact as they are: they cost nothing.
 """
 
 from __future__ import annotations
@@ -10,23 +10,26 @@ import copy
 import re
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..model import DAN
 
-# Convolutions that see no image, or that are made into others first (the upsampler).
-_OTHERS = re.compile(r"Restorer\.(upscale|head2)\.|Restorer\.body\..*\.body2\.|Estimator\.(tail|out)\."
-                     r"|(Restorer|Estimator)\.body\.\d+\.body\.3\.body\.")
+# Its layers are made into one convolution first.
+_UPSAMPLER = "Restorer.upscale."
 
 
-def meets_images(name: str, parameter: Tensor) -> bool:
-    """Whether the parameter of a DAN that has this name is a convolution's weight that is applied to images."""
-    return parameter.dim() == 4 and not _OTHERS.match(name)
+def image_weights(model: DAN, off_image: re.Pattern[str]) -> dict[str, nn.Parameter]:
+    """The weights of the convolutions that are applied to images, by name.
+
+    ``off_image``: the names of those that are not, as in ``Plan``.
+    """
+    return {name: parameter for name, parameter in model.named_parameters()
+            if parameter.dim() == 4 and not name.startswith(_UPSAMPLER) and not off_image.match(name)}
 
 
-def with_image_weights(model: DAN, dtype: torch.dtype) -> DAN:
-    """``model`` with the weights that meet images in ``dtype``: a copy, or the model itself if they are."""
-    parameters = {name: parameter for name, parameter in model.named_parameters() if meets_images(name, parameter)}
+def with_image_weights(model: DAN, dtype: torch.dtype, off_image: re.Pattern[str]) -> DAN:
+    """``model`` with its ``image_weights`` in ``dtype``: a copy, or the model itself if they are."""
+    parameters = image_weights(model, off_image)
     if all(parameter.dtype == dtype for parameter in parameters.values()):
         return model
     found = copy.deepcopy(model)

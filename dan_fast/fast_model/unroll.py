@@ -14,7 +14,7 @@ from ..model import DAN, DANOutput
 from ..ops.backend import as_asked
 from .alternation import Whole, alternate
 from .learning import iteration
-from .plan import plan_for
+from .versions import parts_of, plan_for
 
 
 def unroll(model: DAN, lr: Tensor, iterations: int) -> DANOutput:
@@ -66,6 +66,5 @@ def _plan_pays(model: DAN, lr: Tensor) -> bool:
         return False
     if lr.device.type != "cpu":
         return True
-    config = model.config
-    return ((config.version, config.upsampler, lr.dtype) == ("v2", "direct", torch.float32)
-            and not torch.is_autocast_enabled("cpu"))
+    return (parts_of(model.config).plans_training_on_cpu and model.config.upsampler == "direct"
+            and lr.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"))

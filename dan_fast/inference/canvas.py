@@ -1,4 +1,4 @@
-"""Between the images that people have and those that a network takes."""
+"""The images that people have, converted to those that a network takes, and back."""
 
 from __future__ import annotations
 
@@ -19,32 +19,36 @@ _ROUNDING = 1e-3
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-class Given(NamedTuple):
-    """What the user gave, as one tensor, and how a result is given back.
+class UserImage(NamedTuple):
+    """A user's image as a tensor, and the way back.
 
     Attributes:
         pixels: (N, 1 or 3, H, W): uint8, uint16 or floating point; shares memory with the image if it can.
-        give_back: such a tensor, channels_last, as the kind of image that was given.
+        give_back: converts such a tensor, channels_last, to the kind of image that the user gave.
     """
 
     pixels: Tensor
     give_back: Callable[[Tensor], Any]
 
 
-def given(image: Any, image_channels: int) -> Given:
-    """``image`` for a network of so many channels; ``DanFastError`` if it is none that can be taken.
+def user_image(image: Any, image_channels: int) -> UserImage:
+    """Convert ``image`` for a network of ``image_channels`` channels.
 
-    Arrays are HxWx3 (RGB) or HxW (grey), uint8, uint16 or floating point in [0, 1]; PIL images have mode RGB, L or
-    I;16; tensors are floating point in [0, 1], (3, H, W), (B, 3, H, W) or with 1 channel.
+    Args:
+        image: an array, HxWx3 (RGB) or HxW (grey), uint8, uint16 or floating point in [0, 1]; a PIL image of mode RGB,
+            L or I;16; or a tensor, floating point in [0, 1], (3, H, W), (B, 3, H, W) or with 1 channel.
+
+    Raises:
+        DanFastError: it is something else; the message says what to do.
     """
     if isinstance(image, Tensor):
-        found = _given_tensor(image)
+        found = _from_tensor(image)
     elif isinstance(image, Image.Image):
         if image.mode not in ("RGB", "L", "I;16"):
             raise DanFastError(f"the image has mode {image.mode}, expected RGB or L: image.convert('RGB')")
-        found = _given_array(np.array(image), Image.fromarray)
+        found = _from_array(np.array(image), Image.fromarray)
     elif isinstance(image, np.ndarray):
-        found = _given_array(image, lambda array: array)
+        found = _from_array(image, lambda array: array)
     else:
         raise DanFastError(f"image is {type(image).__name__}, expected a numpy array, a PIL image or a torch tensor")
     if found.pixels.shape[1] == 3 and image_channels == 1:
@@ -52,7 +56,7 @@ def given(image: Any, image_channels: int) -> Given:
     return found
 
 
-def _given_array(array: np.ndarray, wrap: Callable[[np.ndarray], Any]) -> Given:
+def _from_array(array: np.ndarray, wrap: Callable[[np.ndarray], Any]) -> UserImage:
     if array.dtype.newbyteorder("=") not in _ARRAYS:
         raise DanFastError(f"image is {array.dtype}, expected uint8, uint16, or float16, float32 or float64 in [0, 1]")
     if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)) or 0 in array.shape:
@@ -67,10 +71,10 @@ def _given_array(array: np.ndarray, wrap: Callable[[np.ndarray], Any]) -> Given:
         pixels = result[0, 0] if grey else result[0].permute(1, 2, 0)
         return wrap(pixels.cpu().contiguous().numpy())
 
-    return Given(pixels[None], give_back)
+    return UserImage(pixels[None], give_back)
 
 
-def _given_tensor(tensor: Tensor) -> Given:
+def _from_tensor(tensor: Tensor) -> UserImage:
     if not tensor.is_floating_point():
         raise DanFastError(f"image is a tensor of {tensor.dtype}, expected floating point in [0, 1]")
     if tensor.dim() not in (3, 4) or tensor.shape[-3] not in (1, 3) or 0 in tensor.shape:
@@ -78,12 +82,12 @@ def _given_tensor(tensor: Tensor) -> Given:
                            "not empty")
     _check_range(tensor)
     if tensor.dim() == 3:
-        return Given(tensor[None], lambda result: result[0].contiguous())
-    return Given(tensor, lambda result: result.contiguous())
+        return UserImage(tensor[None], lambda result: result[0].contiguous())
+    return UserImage(tensor, lambda result: result.contiguous())
 
 
 def _check_range(pixels: Tensor) -> None:
-    """``DanFastError`` if floating point ``pixels`` are not in [0, 1], up to the rounding of 16 bits."""
+    """Raise ``DanFastError`` if floating-point ``pixels`` are not in [0, 1], up to the rounding of 16 bits."""
     if not pixels.is_floating_point():
         return
     lowest, highest = (value.item() for value in pixels.aminmax())
@@ -95,24 +99,29 @@ def _check_range(pixels: Tensor) -> None:
 
 
 class _Written(NamedTuple):
-    """``finite``: (,) bool; ``dtype`` that the network computed in."""
+    """What is known of a result that was written.
+
+    Attributes:
+        finite: (,) bool.
+        dtype: what the network computed in.
+    """
 
     finite: Tensor
     dtype: torch.dtype
 
 
 class Canvas:
-    """LR images of one size that are read in windows, and HR images of their type that are written in windows.
+    """LR images of one size, read in windows, and HR images of their type, written in windows.
 
-    What a GPU writes is on its way when ``write`` returns: nothing waits for it before ``complete``.
+    ``write`` does not wait for a GPU; ``complete`` does.
 
     Args:
-        pixels: (N, 1 or 3, H, W) as ``Given.pixels``.
-        scale: of the result to the image.
-        image_channels: of the network; grey images go through a network for colour three times the same.
+        pixels: (N, 1 or 3, H, W) as ``UserImage.pixels``.
+        scale: 2, 3 or 4.
+        image_channels: of the network; a grey image goes through a network for colour as three equal channels.
         device: of the network.
-        result: (N, 1 or 3, H*s, W*s) of the same type, or ``None``: what is written is dropped.
-        written: of what a GPU wrote and nobody waited for yet, whether it is finite; views share the list.
+        result: (N, 1 or 3, H*s, W*s) of the same type; ``None``: what is written is dropped.
+        written: what was written since the last ``complete``; views share the list.
     """
 
     def __init__(self, pixels: Tensor, scale: int, image_channels: int, device: torch.device,
@@ -123,7 +132,7 @@ class Canvas:
         self._largest = _LARGEST.get(pixels.dtype, 1)
 
     def with_result(self) -> Canvas:
-        """With a result, channels_last, to be written."""
+        """The same images with an empty result, channels_last."""
         count, channels, height, width = self.pixels.shape
         shape = count, height * self.scale, width * self.scale, channels
         # A GPU writes into pinned memory by itself, and twice as fast.
@@ -132,10 +141,11 @@ class Canvas:
         return self._like(self.pixels, result.permute(0, 3, 1, 2))
 
     def without_result(self) -> Canvas:
+        """The same images; what is written is dropped."""
         return self._like(self.pixels, None)
 
-    def images(self, batch: int = 1) -> list[Canvas]:
-        """Of so many images each, the last of what is left; views."""
+    def split(self, batch: int = 1) -> list[Canvas]:
+        """Views of ``batch`` images each, the last of those that are left."""
         results = [None] * len(self) if self.result is None else self.result.split(batch)
         return [self._like(*parts) for parts in zip(self.pixels.split(batch), results, strict=False)]
 
@@ -154,16 +164,16 @@ class Canvas:
     def read(self, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """A window of every image, (N, image channels, h, w) float32 in [0, 1], on the network's device."""
         window = self.pixels[..., rows, columns]
-        if window.dtype == torch.uint16:  # which GPUs hardly know
+        if window.dtype == torch.uint16:  # GPUs can hardly compute with it
             window = window.float()
         values = window.to(self.device).float() / self._largest
         return values.expand(-1, self.image_channels, -1, -1)
 
     def write(self, sr: Tensor, rows: slice = slice(None), columns: slice = slice(None)) -> None:
-        """``sr``, of what ``read`` gave, clamped and rounded to a window of the result in HR pixels.
+        """Clamp and round ``sr``, (N, image channels, h*s, w*s), into a window of the result in HR pixels.
 
         Raises:
-            DanFastError: it is not finite; if a GPU computed it, ``complete`` says so.
+            DanFastError: ``sr`` is not finite; if a GPU computed it, ``complete`` raises it.
         """
         self.written.append(_Written(sr.isfinite().all(), sr.dtype))
         if not sr.is_cuda:
@@ -176,7 +186,7 @@ class Canvas:
         if self._largest > 1:
             values = values.mul_(self._largest).round_()
         if self.result.dtype == torch.uint8:
-            values = values.to(torch.uint8)  # the smaller to move
+            values = values.to(torch.uint8)  # less to move
         window = self.result[..., rows, columns]
         if values.dtype == window.dtype and values.stride() == window.stride():
             window.copy_(values, non_blocking=True)
@@ -184,14 +194,14 @@ class Canvas:
             window.copy_(values.to(window.device))
 
     def complete(self) -> None:
-        """Return when all that was written is there.
+        """Wait until everything that was written is there.
 
         Raises:
-            DanFastError: it is not finite.
+            DanFastError: some of it is not finite.
         """
         written = self.written.copy()
         self.written.clear()
-        if not written or torch.stack([one.finite for one in written]).all():
+        if not written or torch.stack([write.finite for write in written]).all():
             return
         dtype = written[0].dtype
         cure = f", or {dtype} is too small for them: use float32" if torch.finfo(dtype).bits < 32 else ""

@@ -1,4 +1,4 @@
-"""The part of an image that shows the blur best: flat parts tell nothing about it."""
+"""The part of an image that shows its blur best: flat parts say nothing about it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ _CELL = 32
 
 
 def most_textured(image: np.ndarray, side: int) -> tuple[slice, slice]:
-    """The window of at most ``side`` x ``side`` with the largest gradient energy, on a grid of 32.
+    """The window of at most ``side`` x ``side`` pixels with the largest gradient energy, on a grid of 32.
 
     Args:
         image: HxW or HxWxC, any numeric type.
         side: a multiple of 32.
     """
     height, width = image.shape[:2]
-    # Strip by strip, so that a huge image is never held as floats.
+    # Strip by strip, so that a huge image never becomes floats as a whole.
     cells = np.stack([_cell_energies(image[top:top + _CELL + 1]) for top in range(0, height, _CELL)])
     window = tuple(min(side // _CELL, n) for n in cells.shape)
     sums = np.lib.stride_tricks.sliding_window_view(cells, window).sum((2, 3))
@@ -30,7 +30,7 @@ def _cut(start: int, side: int, length: int) -> slice:
 
 
 def _cell_energies(strip: np.ndarray) -> np.ndarray:
-    """Sum of squared differences in each 32 columns of a strip of up to 33 rows."""
+    """The sum of squared differences per 32 columns of a strip of up to 33 rows."""
     grey = strip.astype(np.float32)
     if grey.ndim == 3:
         grey = grey.mean(2)

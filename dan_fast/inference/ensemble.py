@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .canvas import Canvas
 
-# Upscales a canvas with a known kernel (k, k) or none; returns kernels (N, k, k) or none.
+# Upscales a canvas with a known kernel (k, k) or none; returns the estimated kernels (N, k, k) or none.
 Upscale = Callable[[Canvas, Tensor | None], Tensor | None]
 
 

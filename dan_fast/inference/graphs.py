@@ -1,4 +1,4 @@
-"""CUDA graphs of whole passes: what a small image costs is launching kernels, and a graph launches all at once."""
+"""CUDA graphs of whole passes: small images cost mostly launches of GPU kernels, and a graph launches all at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..runtime.cuda_graphs import GraphStream, replay
 
-# A pass: images to a tuple of results, tensors, or None where there is none.
+# A pass: from a batch of images to its results, each a tensor or None.
 Pass = Callable[[Tensor], tuple[Tensor | None, ...]]
 
 
@@ -25,8 +25,14 @@ class Replay(Protocol):
 
 
 class GraphStats(NamedTuple):
-    """``hits``: passes replayed; ``misses``: passes run without a graph; ``captured``: graphs there are now;
-    ``memory``: bytes they hold."""
+    """What the graphs of an upscaler did.
+
+    Attributes:
+        hits: passes that were replayed.
+        misses: passes that were computed without a graph.
+        captured: graphs that there are now.
+        memory: bytes that they hold.
+    """
 
     hits: int
     misses: int
@@ -35,45 +41,48 @@ class GraphStats(NamedTuple):
 
 
 class Graphs:
-    """Passes by their shapes, captured when one is seen for the second time; the least used are dropped.
+    """A cache of captured passes. One is captured when its shape comes for the second time; the least recently used
+    one is dropped for it.
 
-    Safe from several threads and streams: one replay at a time, each after the one before, whatever their streams. All
-    images of one cache are on one device.
+    Safe to use from several threads and streams: replays follow each other, whatever their streams. All images are on
+    one device.
 
     Args:
-        capacity: graphs at most.
-        capture: makes a ``Replay`` of a pass and images like those to come; ``None``: as a CUDA graph. All of those
-            share their memory, as only one runs at a time.
+        capacity: how many passes are captured at most.
+        capture: makes a ``Replay`` from a pass and images like those to come; ``None``: a CUDA graph. CUDA graphs
+            share their memory, as only one is replayed at a time.
     """
 
-    # Shapes seen once are remembered, so many of them.
-    SEEN = 256
+    SEEN = 256  # how many shapes that came once are remembered
 
     def __init__(self, capacity: int = 8, capture: Callable[[Pass, Tensor], Replay] | None = None) -> None:
         self._capacity = capacity
-        # As given: a method of this object would keep it, and its graphs' memory, when it is dropped.
+        # Not bound to ``_cuda_graph`` here: a method would keep this object, and its graphs' memory, alive.
         self._capture = capture
         self._stream: GraphStream | None = None
         self._pool: Any = None
-        self._free: torch.cuda.Event | None = None  # since then
+        self._free: torch.cuda.Event | None = None  # when the last replay ends
         self._replays: OrderedDict[Hashable, Replay] = OrderedDict()
         self._seen: OrderedDict[Hashable, None] = OrderedDict()
         self._lock = threading.Lock()
         self._hits = self._misses = 0
 
-    def __call__(self, run: Pass, images: Tensor, key: Hashable = None) -> tuple[Tensor | None, ...]:
-        """``run(images)``; ``key``: whatever else its results depend on. The results are the caller's own."""
+    def __call__(self, compute: Pass, images: Tensor, key: Hashable = None) -> tuple[Tensor | None, ...]:
+        """``compute(images)``. The results are the caller's own.
+
+        ``key``: everything but the images that the results depend on.
+        """
         key = (tuple(images.shape), images.dtype, key)
         with self._lock:
             if key in self._replays or key in self._seen:
-                return self._replayed(key, run, images)
+                return self._replayed(key, compute, images)
             self._misses += 1
             self._seen[key] = None
             if len(self._seen) > self.SEEN:
                 self._seen.popitem(last=False)
-        return run(images)
+        return compute(images)
 
-    def _replayed(self, key: Hashable, run: Pass, images: Tensor) -> tuple[Tensor | None, ...]:
+    def _replayed(self, key: Hashable, compute: Pass, images: Tensor) -> tuple[Tensor | None, ...]:
         stream = torch.cuda.current_stream(images.device) if images.is_cuda else None
         if stream and self._free:
             stream.wait_event(self._free)
@@ -83,30 +92,31 @@ class Graphs:
             self._misses += 1
             while len(self._replays) >= self._capacity:
                 self._drop()
-            self._replays[key] = (self._capture or self._cuda_graph)(run, images)
+            self._replays[key] = (self._capture or self._cuda_graph)(compute, images)
         self._replays.move_to_end(key)
         results = tuple(None if result is None else result.clone() for result in self._replays[key](images))
         if stream:
             self._free = stream.record_event()
         return results
 
-    def _cuda_graph(self, run: Pass, images: Tensor) -> Replay:
+    def _cuda_graph(self, compute: Pass, images: Tensor) -> Replay:
         if self._stream is None:
             self._stream, self._pool = GraphStream(images.device), torch.cuda.graph_pool_handle()
-        return _CudaGraph(run, images, self._stream, self._pool)
+        return _CudaGraph(compute, images, self._stream, self._pool)
 
     def _drop(self) -> None:
         if self._free:
-            self._free.synchronize()  # it may still run
+            self._free.synchronize()  # the graph may still be running
         self._replays.popitem(last=False)
 
     def clear(self) -> None:
-        """Drops all, for their memory."""
+        """Drop all graphs, to free their memory."""
         with self._lock:
             while self._replays:
                 self._drop()
 
     def stats(self) -> GraphStats:
+        """What was done so far."""
         with self._lock:
             return GraphStats(self._hits, self._misses, len(self._replays),
                               sum(replay.memory for replay in self._replays.values()))
@@ -116,21 +126,22 @@ class _CudaGraph:
     """One captured pass.
 
     Args:
-        run, images: the pass, and images like those to come.
-        stream: where it warms up and is captured.
-        pool: of the memory that it may share.
+        compute: the pass.
+        images: like those to come.
+        stream: where the pass warms up and is captured.
+        pool: memory shared with other graphs.
     """
 
     WARM_UP = 3
 
-    def __init__(self, run: Pass, images: Tensor, stream: GraphStream, pool: Any) -> None:
+    def __init__(self, compute: Pass, images: Tensor, stream: GraphStream, pool: Any) -> None:
         before = torch.cuda.memory_reserved(images.device)
         self._images = images.clone()
         with stream.warm_up():
-            # Compiles and tunes what is not yet, and lets cuDNN choose.
+            # GPU kernels are compiled and tuned now, and cuDNN chooses its own.
             for _ in range(self.WARM_UP):
-                run(self._images)
-        self._graph, self._results = stream.captured(lambda: run(self._images), pool=pool)
+                compute(self._images)
+        self._graph, self._results = stream.captured(lambda: compute(self._images), pool=pool)
         self.memory = max(0, torch.cuda.memory_reserved(images.device) - before)
 
     def __call__(self, images: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,11 +1,11 @@
-"""How much memory there is to compute in."""
+"""How much memory a pass may take."""
 
 from __future__ import annotations
 
 import psutil
 import torch
 
-# Beyond this a larger tile saves hardly any halo on a CPU.
+# With more than this, larger tiles save hardly any halo on a CPU.
 _LARGEST_ON_CPU = 1_500_000_000
 
 
@@ -13,7 +13,7 @@ def budget(device: torch.device) -> int:
     """Bytes for the tensors of one pass: half of what is free, on a CPU at most 1.5 GB."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        # What PyTorch keeps for itself is free to it.
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return (free + kept) // 2
+        # PyTorch can use what it has reserved and not allocated.
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (free + cached) // 2
     return min(psutil.virtual_memory().available // 2, _LARGEST_ON_CPU)

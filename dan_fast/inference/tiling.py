@@ -1,4 +1,4 @@
-"""How a large image is cut: tiles with a halo."""
+"""How a large image is cut into tiles with a halo."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ..config import DANConfig
+from ..fast_model.reach import network_reach
 
-# A published network sees 104 pixels far, but hardly: cut at 24 or 28, no 8-bit value changed by
-# more than 1 (at 16: by 11; random weights). 28 is all that the Restorer of 12 blocks sees.
+# A published network sees 117 pixels far, but little of what is far away: with a halo of 24 or 28 no 8-bit value
+# changed by more than 1, with 16 by 11 (random weights). With 28 a Restorer of 12 blocks sees all it can.
 LARGEST_HALO = 28
 
 
 class Tile(NamedTuple):
-    """One tile in LR pixels, as (rows, columns) of the whole image.
+    """One tile, as (rows, columns) of the whole image in LR pixels.
 
     Attributes:
-        core: what the tile contributes; the cores partition the image.
-        window: what the network sees: at least the core and its halo, where the image goes on so far.
+        core: the pixels whose result the tile gives; the cores partition the image.
+        window: the pixels that the network sees: at least the core and its halo, up to the image's edge.
     """
 
     core: tuple[slice, slice]
@@ -27,6 +28,7 @@ class Tile(NamedTuple):
 
     @classmethod
     def whole(cls, height: int, width: int) -> Tile:
+        """The tile that is a whole image."""
         everything = slice(0, height), slice(0, width)
         return cls(everything, everything)
 
@@ -43,12 +45,13 @@ class Tile(NamedTuple):
 
 
 def tiles(height: int, width: int, side: int, halo: int) -> list[Tile]:
-    """Cut ``height`` x ``width`` into tiles of at most ``side``, all about equally large, all windows equally large."""
+    """Cut ``height`` x ``width`` pixels into tiles of at most ``side``: cores of about one size, windows of one."""
     rows, columns = list(_cuts(height, side, halo)), list(_cuts(width, side, halo))
     return [Tile((r, c), (rw, cw)) for r, rw in rows for c, cw in columns]
 
 
 def _cuts(length: int, side: int, halo: int) -> Iterator[tuple[slice, slice]]:
+    """Cores and windows along one axis."""
     count = math.ceil(length / side)
     edges = [length * i // count for i in range(count + 1)]
     window = min(length, math.ceil(length / count) + 2 * halo)
@@ -57,22 +60,9 @@ def _cuts(length: int, side: int, halo: int) -> Iterator[tuple[slice, slice]]:
         yield slice(begin, end), slice(start, start + window)
 
 
-def restorer_reach(config: DANConfig) -> int:
-    """How many LR pixels around it a pixel of the Restorer's result depends on (v1: but for channel attention)."""
-    blocks = config.blocks * max(config.groups, 1)
-    # Head, two 3x3 convolutions a block, fusion, upsampler (or the bicubic filter beside it).
-    return 1 + 2 * blocks + 1 + 2
-
-
-def reach(config: DANConfig) -> int:
-    """Of an iteration: how many LR pixels around it a pixel contributes to the kernel with."""
-    # The Estimator's head of sr, two 3x3 convolutions a block, the tail.
-    return restorer_reach(config) + 2 + 2 * config.estimator_blocks + 1
-
-
 def default_halo(config: DANConfig) -> int:
-    """As far as the Restorer sees, but at most ``LARGEST_HALO``."""
-    return min(LARGEST_HALO, restorer_reach(config))
+    """The halo that reaches as far as the network sees, but at most ``LARGEST_HALO``."""
+    return min(LARGEST_HALO, network_reach(config))
 
 
 def room(config: DANConfig, budget: int, value_bytes: int) -> int:
@@ -83,5 +73,5 @@ def room(config: DANConfig, budget: int, value_bytes: int) -> int:
 
 
 def tile_side(room: int, halo: int) -> int:
-    """Of the largest tile (without its halo) whose window has ``room`` pixels, at least 64."""
+    """The side of the largest tile (without its halo) whose window has ``room`` pixels, at least 64."""
     return max(64, math.isqrt(room) - 2 * halo)

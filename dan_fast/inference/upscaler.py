@@ -1,4 +1,4 @@
-"""Images of any size through a DAN network."""
+"""The upscaler: images of any size and kind through a DAN network."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from ..blur_kernels.shift import NO_SHIFT, moved
 from ..config import DANConfig
 from ..degradation import PCAEncoder
 from ..errors import DanFastError
-from ..fast_model.plan import Estimate, plan_for
+from ..fast_model.plan import Estimate
+from ..fast_model.reach import network_reach
+from ..fast_model.versions import plan_for
 from ..model import DAN
-from .canvas import Canvas, given
+from .canvas import Canvas, user_image
 from .engine import SMALLEST_TILE, Engine, Options
 from .ensemble import ensemble
 from .graphs import GraphStats
-from .tiling import default_halo, reach
+from .tiling import default_halo
 
 KERNEL_FROM = ("image", "crop")
 
@@ -34,9 +36,9 @@ class UpscaleResult(NamedTuple):
 
     Attributes:
         image: the result, of the kind and type of the image: HxWx3 becomes (H*s)x(W*s)x3.
-        kernel: (k, k) float32, not negative, sum 1: the estimated blur in HR pixels; or the given one, centred or not,
-            with zeros around a smaller one, and a larger one in its own size; ``None`` if it was not wanted. Of a batch
-            of tensors: (B, k, k).
+        kernel: (k, k) float32, not negative, sum 1: the estimated blur in HR pixels. If the kernel was known, that
+            one: not moved to its centre, with zeros around a smaller one, and a larger one in its own size. ``None`` if
+            it was not wanted. (B, k, k) for a batch of tensors.
     """
 
     image: Any
@@ -47,10 +49,10 @@ class UpscalerStats(NamedTuple):
     """What an upscaler did so far.
 
     Attributes:
-        images: upscaled; of a batch each.
-        seconds: spent by stage of the network, and in all calls (``"total"``). On a CPU the stages are parts of the
-            total. On a GPU they are what they took there, but for replayed graphs, while the calls went on.
-        graphs: CUDA graphs.
+        images: how many were upscaled; each image of a batch counts.
+        seconds: by stage of the network, and of all calls (``"total"``). On a CPU the stages are parts of the total. On
+            a GPU they are the time they took there, without replayed graphs, while the calls went on.
+        graphs: what the CUDA graphs did.
     """
 
     images: int
@@ -59,29 +61,29 @@ class UpscalerStats(NamedTuple):
 
 
 class Upscaler:
-    """Upscales images and tells the blur that it found.
+    """Upscales images and estimates their blur.
 
     An image that fits into memory in one piece gets the model's own result, ``model(lr)`` rounded. A larger one is cut
     into tiles with a halo, which all use one kernel: in every iteration the Estimator averages over all tiles before
     its softmax, as it does over a whole image. With ``halo=Upscaler.full_halo(config)`` the result is the untiled one
-    up to rounding. With the default halo, at most 28 pixels, no 8-bit value of the published network changed by more
-    than 1. v1's channel attention averages over a tile instead of the image, which differs a little everywhere.
+    up to rounding. With the default halo, at most 28 pixels, no 8-bit value of the published network with random
+    weights changed by more than 1. v1's channel attention averages over a tile instead of the image, which differs a
+    little everywhere.
 
     Args:
         model: the network; it is copied, and stays as it is.
-        tile: side of a tile in LR pixels, without the halo, at least 16; ``None``: as large as what is free of the
-            memory allows, on a CPU at most 1.5 GB. If a GPU's memory does not suffice after all, it is halved, with a
-            warning.
-        halo: LR pixels around a tile that the network sees too; ``None``: as far as the Restorer sees, at most 28.
+        tile: side of a tile in LR pixels, without the halo, at least 16; ``None``: as large as half of the free memory
+            allows, on a CPU at most 1.5 GB. If a GPU has too little memory after all, it is halved, with a warning.
+        halo: LR pixels around a tile that the network sees too; ``None``: as far as it can see, at most 28.
         dtype: floating-point type to compute in; ``None``: the model's.
         device: where to compute; ``None``: where the model is.
         iterations: of Restorer and Estimator; ``None``: the model's.
-        tolerance: stop iterating when an iteration moved the kernel by at most so much (sum of absolute differences, 0
-            to 2); ``None``: never. Not exact.
-        kernel_from: ``"image"``, or ``"crop"``: all iterations on the most textured 128x128 pixels only, and one
-            Restorer pass over the whole image with the kernel found. Not exact; flat parts of a photo tell nothing
-            about its blur.
-        ensemble: the mean of the eight results for the image turned and mirrored; eight times as slow. Not exact.
+        tolerance: stop after an iteration that moved the kernel by no more than this (sum of absolute differences, 0 to
+            2); ``None``: never. Not exact.
+        kernel_from: ``"image"``, or ``"crop"``: all iterations on the most textured 128x128 pixels only, then one
+            Restorer pass over the whole image with that kernel. Not exact; flat parts of a photo say nothing about its
+            blur.
+        ensemble: give the mean of the eight results for the image turned and mirrored; eight times as slow. Not exact.
 
     Raises:
         DanFastError: an argument is impossible; the message names it.
@@ -112,16 +114,16 @@ class Upscaler:
             tile, default_halo(model.config) if halo is None else halo,
             model.config.iterations if iterations is None else iterations, tolerance, kernel_from == "crop"))
         self._images, self._seconds = 0, 0.0
-        self._before = self.plan.stopwatch.seconds()  # what making the plan took
+        self._before = self.plan.stopwatch.seconds()  # spent on the plan
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled or copied it travels as its network and options; all else is made anew, and counts from zero."""
+        """Pickle and copy only the network and the options; everything else is made anew and counts from zero."""
         return partial(type(self), **self._options), (self.model,)
 
     @staticmethod
     def full_halo(config: DANConfig) -> int:
-        """The halo beyond which no pixel has an influence in v2: 117 for the published network."""
-        return reach(config)
+        """The smallest halo with which tiles are exact: 117 for the published v2. v1's attention is left out."""
+        return network_reach(config)
 
     def __call__(self, image: Any, *, kernel: np.ndarray | Tensor | None = None, wants_kernel: bool = True
                  ) -> UpscaleResult:
@@ -129,33 +131,32 @@ class Upscaler:
 
         Args:
             image: an array, HxWx3 RGB or HxW grey, uint8, uint16 or floating point in [0, 1]; a PIL image, RGB or L;
-                or a floating point tensor in [0, 1], (3, H, W) or (B, 3, H, W), each image of which has its own kernel.
-                What comes back is of the same kind and type, floating point unrounded but clamped to [0, 1].
+                or a floating point tensor in [0, 1], (3, H, W) or (B, 3, H, W), where every image has its own kernel.
+                The result is of the same kind and type; floating point is clamped to [0, 1] and not rounded.
             kernel: the blur, if it is known, (n, n), its middle at ``n // 2``: nothing is estimated. If its centre of
                 mass is not in its middle, it is centred for the network, and the result is moved back by its shift,
-                so that it lies on the sharp image (``dan_fast.blur_kernels.shift``). What moves in at the edge, which
-                the image does not show, repeats the edge. It may be larger than the network's k x k pixels if at most
-                2 % of it lie outside of these then.
-            wants_kernel: estimate the kernel of the result too, which takes one more pass of the Estimator; else the
-                result's is ``None``.
+                so that it lies on the sharp image (``dan_fast.blur_kernels.shift``). Pixels that move in from beyond
+                the edge repeat the edge. It may be larger than the network's k x k pixels if at most 2 % of the
+                centred kernel lie outside of them.
+            wants_kernel: return the kernel too, which takes one more pass of the Estimator if it is not known.
 
         Raises:
-            DanFastError: the image or the kernel is of another kind, or the image is in colour and the model for grey
-                images; or the network gave no finite numbers.
+            DanFastError: the image or the kernel is of another kind, the image is in colour and the model for grey
+                images, or the network's output is not finite.
         """
-        pixels, give_back = given(image, self.model.config.image_channels)
+        pixels, give_back = user_image(image, self.model.config.image_channels)
         result, kernels = self._upscale(pixels, kernel, wants_kernel)
         if kernels is not None and not (isinstance(image, Tensor) and image.dim() == 4):
             kernels = kernels[0]
         return UpscaleResult(give_back(result), kernels)
 
     def batch(self, images: Iterable[np.ndarray], *, wants_kernel: bool = True) -> list[UpscaleResult]:
-        """Upscale arrays of one size and type at once, as many as memory allows: on a GPU faster for small images.
+        """Upscale arrays of one size and type, as many at once as memory allows; on a GPU faster for small images.
 
         Raises:
-            DanFastError: they differ, or one is none that ``self(image)`` takes.
+            DanFastError: the images differ in size or type, or ``self(image)`` would raise it for one of them.
         """
-        found = [given(image, self.model.config.image_channels) for image in images]
+        found = [user_image(image, self.model.config.image_channels) for image in images]
         kinds = {(tuple(one.pixels.shape), one.pixels.dtype) for one in found}
         if len(kinds) > 1:
             raise DanFastError(f"the images of a batch differ: {', '.join(sorted(map(str, kinds)))}; "
@@ -168,9 +169,9 @@ class Upscaler:
 
     @torch.inference_mode()
     def estimate_kernel(self, image: Any) -> np.ndarray:
-        """The ``kernel`` that ``self(image)`` would return, without a result. With ``ensemble``: that of the image as
-        it is."""
-        pixels, _ = given(image, self.model.config.image_channels)
+        """The ``kernel`` that ``self(image)`` would return, in less time. With ``ensemble``: the image's own, not the
+        mean over the turned ones."""
+        pixels, _ = user_image(image, self.model.config.image_channels)
         with self._timed():
             canvas = self._canvas(pixels)
             kernels = self._distributions(self._engine.estimate(canvas))
@@ -185,7 +186,7 @@ class Upscaler:
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
-        """What is done inside counts as the total's time, whether it succeeds or not."""
+        """Add the time of the block to the total, whether it succeeds or not."""
         start = time.perf_counter()
         try:
             yield
@@ -195,7 +196,7 @@ class Upscaler:
     @torch.inference_mode()
     def _upscale(self, pixels: Tensor, kernel: np.ndarray | Tensor | None, wants_kernel: bool
                  ) -> tuple[Tensor, np.ndarray | None]:
-        """Results (N, C, H*s, W*s) and kernels (N, k, k)."""
+        """The results (N, C, H*s, W*s), and the kernels (N, k, k) if they are wanted."""
         with self._timed():
             known = None if kernel is None else known_kernel(kernel, self.model.config.kernel_size)
             centred = None if known is None else torch.from_numpy(known.centred).to(self.device)
@@ -218,8 +219,8 @@ class Upscaler:
         return Canvas(pixels, self.scale, self.model.config.image_channels, self.device)
 
     def _distributions(self, estimate: Estimate) -> Tensor:
-        """(N, k, k) float32, not negative, sum 1."""
-        # v1 estimates only the code: the basis gives back the closest kernel that it can write.
+        """The estimated kernels, (N, k, k) float32, not negative, sum 1."""
+        # Where only the code is estimated, the kernel is the closest one that the basis can write.
         kernels = estimate.kernel
         if kernels is None:
             kernels = PCAEncoder(self.model.encoder[0]).decode(estimate.code)

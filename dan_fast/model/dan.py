@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from ..blur_kernels.gaussian import dirac_kernel
 from ..blur_kernels.pca import PCAEncoder
 from ..config import DANConfig
-from ..runtime.forked import say_if_forked
+from ..runtime.forked import warn_if_forked
 from .estimator import EstimatorV1, EstimatorV2
 from .restorer import RestorerV1, RestorerV2
+
+# Restorer and Estimator of each version.
+MODULES = {"v1": (RestorerV1, EstimatorV1), "v2": (RestorerV2, EstimatorV2)}
 
 
 class DANOutput(NamedTuple):
@@ -56,9 +59,9 @@ class DAN(nn.Module):
     def __init__(self, config: DANConfig, encoder: Tensor | None = None) -> None:
         super().__init__()
         self.config = config
-        v1 = config.version == "v1"
-        self.Restorer = RestorerV1(config) if v1 else RestorerV2(config)
-        self.Estimator = EstimatorV1(config) if v1 else EstimatorV2(config)
+        restorer, estimator = MODULES[config.version]
+        self.Restorer = restorer(config)
+        self.Estimator = estimator(config)
         k, c = config.kernel_size, config.code_length
         if encoder is None:
             encoder = PCAEncoder.isotropic(config.scale, k, c).matrix
@@ -81,7 +84,7 @@ class DAN(nn.Module):
         ``iterations`` replaces ``config.iterations`` for this call.
         """
         self._check(lr)
-        say_if_forked()
+        warn_if_forked()
         count = self.config.iterations if iterations is None else iterations
         if count < 1:
             raise ValueError(f"iterations={count}: expected at least 1")
@@ -99,9 +102,9 @@ class DAN(nn.Module):
         sr = self.Restorer(lr, code)
         # The kernel's loss does not reach the Restorer in the published training.
         estimate = self.Estimator(sr if self.config.gradient == "all" else sr.detach(), lr)
-        if self.config.version == "v1":
-            return DANOutput(sr, None, estimate)
-        return DANOutput(sr, estimate, self.encode(estimate))
+        if self.Estimator.gives_kernel:
+            return DANOutput(sr, estimate, self.encode(estimate))
+        return DANOutput(sr, None, estimate)
 
     def encode(self, kernel: Tensor) -> Tensor:
         """``kernel`` (B, k, k) -> ``code`` (B, c): the projection on the encoder; no mean is subtracted."""

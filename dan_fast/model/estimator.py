@@ -11,6 +11,8 @@ from .blocks import CRB, DPCG, conv
 class EstimatorV1(nn.Module):
     """v1, section 3.4. ``sr`` (B, 3, h*s, w*s), ``lr`` (B, 3, h, w) -> ``code`` (B, c)."""
 
+    gives_kernel = False
+
     def __init__(self, config: DANConfig) -> None:
         super().__init__()
         width = config.estimator_channels
@@ -31,6 +33,8 @@ class EstimatorV2(nn.Module):
 
     The softmax makes the kernel positive with sum 1.
     """
+
+    gives_kernel = True
 
     def __init__(self, config: DANConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The curves of docs/results.md."""
+"""The plots of docs/results.md."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .tables import PUBLISHED, iterations, published_config, read_measured
 
 
 def draw(folder: Path) -> None:
-    """Writes ``cost.png``, ``sigma.png`` and, if that was measured, ``iterations.png`` to ``folder``.
+    """Write ``cost.png``, ``sigma.png`` and, if iterations were measured, ``iterations.png`` to ``folder``.
 
     Raises:
-        DanFastError: matplotlib is not installed, or a CSV is not as it should be.
+        DanFastError: matplotlib is not installed, or a CSV is not a summary.
     """
     _cost(folder)
     _sigma(folder)
@@ -23,7 +23,7 @@ def draw(folder: Path) -> None:
 
 
 def _cost(folder: Path) -> None:
-    """Set5 alone, which all publish."""
+    """Plot PSNR against cost, on Set5 alone, for which all papers have figures."""
     with plot(folder / "cost.png") as axes:
         for color, (scale, published) in enumerate(PUBLISHED.items()):
             measured = [m for m in read_measured(folder) if m.config.scale == scale]
@@ -44,7 +44,7 @@ def _cost(folder: Path) -> None:
 
 def _point(axes, x: float, y: float, text: str, color: str, marker: str) -> None:
     axes.plot(x, y, marker, color=color)
-    # v1 and v2 lie all but on each other, and so do networks for round and for irregular blur.
+    # The points of v1 and v2 nearly coincide, and so do those of networks for round and for irregular blur.
     above = not (text.startswith("DAN v1") or "irregular" in text)
     axes.annotate(text, (x, y), xytext=(0, 7 if above else -16), textcoords="offset points", ha="center",
                   fontsize="small")

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import ImageError
-from ..image_files.images import find_images, read_image, to_8_bits
+from ..image_files import find_images, read_image, to_8_bits
 from .jpeg_pack import DecodedImage, decoded_images, is_jpeg_pack
 from .pack import PackedImage, is_pack, packed_images
 

@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from ..errors import DanFastError, ImageError
 from ..files import atomic_path
+from ..image_files import JpegBytes, read_image, to_8_bits
 from ..image_files.encoders import encode
-from ..image_files.images import JpegBytes, read_image, to_8_bits
 
 COMMENT = b"dan_fast pack of JPEGs"
 SUFFIX = ".zip"

@@ -11,7 +11,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from ..fast_model.image_weights import meets_images, replace_parameter
+from ..fast_model.image_weights import image_weights, replace_parameter
+from ..fast_model.versions import parts_of
 from ..model import DAN
 from .flat_parameters import FlatParameters, parameter_view
 
@@ -34,8 +35,9 @@ class LowPrecisionCopy:
         self._weights = weights
         self._values = torch.empty_like(weights.values, dtype=dtype)
         self.model = copy.deepcopy(model)
+        rounded = image_weights(model, parts_of(model.config).plan.off_image)
         for name, parameter in model.named_parameters():
-            vector = self._values if meets_images(name, parameter) else weights.values
+            vector = self._values if name in rounded else weights.values
             view = parameter_view(vector.detach(), weights.starts[name], parameter)
             replace_parameter(self.model, name, nn.Parameter(view, parameter.requires_grad))
         self._parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]

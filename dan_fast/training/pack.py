@@ -17,7 +17,7 @@ import tifffile
 
 from ..errors import DanFastError, ImageError
 from ..files import atomic_path
-from ..image_files.images import read_image, to_8_bits
+from ..image_files import read_image, to_8_bits
 
 SOFTWARE = "dan_fast pack"
 

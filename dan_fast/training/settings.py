@@ -1,4 +1,4 @@
-"""How a network is trained: everything that changes the result, in one frozen dataclass."""
+"""The settings of a training that change its result, in one frozen dataclass."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class TrainingSettings:
             raise DanFastError(f"loss={self.loss!r}: expected 'l1' or 'l2'")
 
     def learning_rate_at(self, step: float) -> float:
-        """The learning rate of step ``step``, counted from 0; by the clock, of the share used up times ``steps``."""
+        """The learning rate at ``step``, from 0; by the clock ``step`` is ``steps`` times the share of time used up."""
         if step < self.warmup:
             return self.learning_rate * min(step + 1, self.warmup) / self.warmup
         if self.schedule == "halving":
@@ -75,13 +75,13 @@ class TrainingSettings:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
 
     def iterations_at(self, step: float, iterations: int) -> int:
-        """How many iterations step ``step`` unrolls, of the network's ``iterations``."""
+        """The number of iterations that ``step`` unrolls, at most the network's ``iterations``."""
         return min(2, iterations) if step < self.short_until * self.steps else iterations
 
     def begins_at(self, step: float) -> bool:
-        """Whether step ``step`` still belongs to what only a run's beginning has: ``warmup`` and ``short_until``."""
+        """Whether ``step`` lies in the beginning of a run, which ``warmup`` and ``short_until`` describe."""
         return step < max(self.warmup, self.short_until * self.steps, 1)
 
     def without_beginning(self) -> TrainingSettings:
-        """The same for a later part of the run."""
+        """These settings for a later part of the run, without ``warmup`` and ``short_until``."""
         return replace(self, warmup=0, short_until=0.0)

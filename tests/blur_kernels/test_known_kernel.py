@@ -13,7 +13,7 @@ from dan_fast.blur_kernels.shift import Shift, centred, moved
 from dan_fast.degradation.degrade import degrade_image
 from dan_fast.errors import DanFastError
 from dan_fast.evaluation.metrics import psnr
-from dan_fast.image_files.images import read_image
+from dan_fast.image_files import read_image
 from dan_fast.inference import Upscaler
 
 SAMPLES = Path(dan_fast.__file__).parent / "samples"

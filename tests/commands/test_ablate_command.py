@@ -10,11 +10,10 @@ import pytest
 from dan_fast.cli import main
 from dan_fast.experiments import EXPERIMENTS
 from dan_fast.experiments.experiment import TINY
-from dan_fast.image_files.images import read_image, write_image
+from dan_fast.image_files import read_image, write_image
 from dan_fast.training.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-CONFIG = TINY.config
 
 
 @pytest.fixture

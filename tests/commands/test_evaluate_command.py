@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dan_fast.cli import main
-from dan_fast.image_files.images import read_image, write_image
+from dan_fast.image_files import read_image, write_image
 
 
 def write_random(path, height=48, width=40, seed=0):

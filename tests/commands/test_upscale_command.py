@@ -15,7 +15,8 @@ from dan_fast.command_line.photo_jobs import Job, find_jobs, for_each
 from dan_fast.commands import upscale
 from dan_fast.config import DANConfig
 from dan_fast.errors import DanFastError
-from dan_fast.image_files.images import read_image, write_image
+from dan_fast.evaluation.measure import bicubic
+from dan_fast.image_files import read_image, write_image
 from dan_fast.inference import Upscaler
 from dan_fast.model import DAN
 
@@ -89,7 +90,11 @@ def test_kernel_and_comparison(tmp_path, dan_fast):
     assert names(tmp_path / "out") == ["a_x4.jpg", "a_x4_compare.png", "a_x4_kernel.npy", "a_x4_kernel.png"]
     kernel = np.load(tmp_path / "out" / "a_x4_kernel.npy")
     assert kernel.shape == (21, 21) and kernel.sum() == pytest.approx(1, abs=1e-5)
-    assert read_image(tmp_path / "out" / "a_x4_compare.png").rgb.shape[1] > 2 * 40
+    picture = read_image(tmp_path / "out" / "a_x4_compare.png").rgb
+    # Bicubic as in all tables, MATLAB's, is the leftmost; higher pictures leave white above and below it.
+    expected = bicubic(read_image(tmp_path / "a.jpg").rgb, 4)
+    assert any(np.array_equal(picture[top:top + 48, left:left + 40], expected)
+               for top in range(picture.shape[0] - 47) for left in range(24))
 
 
 def test_what_is_lost_is_said(tmp_path, dan_fast, capsys):

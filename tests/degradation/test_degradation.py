@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.networks import tiny_config
+from support.parity import degradation_case
 
 from dan_fast.blur_kernels.pca import FIT_COUNT
 from dan_fast.degradation import (
@@ -20,6 +21,7 @@ from dan_fast.degradation import (
 from dan_fast.degradation.eight_bits import round_8bit
 from dan_fast.degradation.pipeline import Degradation
 from dan_fast.model import DAN
+from dan_fast.ops import blur_downsample
 from dan_fast.training.presets import PRESETS
 
 
@@ -32,6 +34,13 @@ def parity(request, shared):
 
 def close(a, b):
     return (a - b).abs().max().item() < 1e-5
+
+
+def test_an_image_is_degraded_as_published():
+    case = degradation_case()
+    separate = bicubic_resize(blur(case["hr"], case["kernel"]), Fraction(1, 3))
+    for lr in (separate, blur_downsample(case["hr"], case["kernel"], 3)):
+        assert close(lr, case["lr"]) and close(round_8bit(lr), case["lr_8bit"])
 
 
 def test_parity_with_the_published_degradation(parity):

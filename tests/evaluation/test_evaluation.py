@@ -10,9 +10,9 @@ import dan_fast
 from dan_fast.degradation import gaussian_kernels
 from dan_fast.degradation.degrade import degrade_image
 from dan_fast.errors import DanFastError, ImageError
-from dan_fast.evaluation.degraded_set import PROTOCOLS, given, image_sets, images_below
+from dan_fast.evaluation.degraded_set import PROTOCOLS, fixed_kernels, image_sets, images_below
 from dan_fast.evaluation.measure import DegradedSet, bicubic, mean, measure
-from dan_fast.image_files.images import read_image, write_image
+from dan_fast.image_files import read_image, write_image
 
 SAMPLES = Path(dan_fast.__file__).parent / "samples"
 FLAT = np.full((21, 21), 1 / 441, np.float32)
@@ -153,7 +153,7 @@ def test_measures_without_the_shift_of_the_kernel(folder):
     for path in folder.iterdir():
         smooth = read_image(SAMPLES / "dog.png").rgb[100:196, 100 + 50 * int(path.stem):196 + 50 * int(path.stem)]
         write_image(path, np.ascontiguousarray(smooth))
-    degraded = DegradedSet.from_folder(folder, 4, given(kernels))
+    degraded = DegradedSet.from_folder(folder, 4, fixed_kernels(kernels))
 
     def upscale(lr):
         return SimpleNamespace(image=bicubic(lr, 4), kernel=kernels[0])
@@ -177,5 +177,5 @@ def test_a_shift_of_an_image_that_hardly_exceeds_ssims_window(tmp_path):
     write_random(tmp_path / "small" / "a.png", 28, 28)
     kernel = np.zeros((1, 25, 25), np.float32)
     kernel[0, 12, 22] = 1
-    row, = measure(DegradedSet.from_folder(tmp_path / "small", 4, given(kernel)), bicubic_upscaler(4))
+    row, = measure(DegradedSet.from_folder(tmp_path / "small", 4, fixed_kernels(kernel)), bicubic_upscaler(4))
     assert row.shift_right == 10 and row.aligned_psnr_y > 0

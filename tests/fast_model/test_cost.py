@@ -33,7 +33,7 @@ def test_published(version, scale, upsampler):
 def test_the_published_networks():
     v2 = cost.published(DANConfig())
     assert v2 == pytest.approx(18.9e6, rel=0.01)  # the figure that people know
-    fast = cost.planned(DANConfig(), kernel=True, winograd=True)
+    fast = cost.planned(DANConfig(), wants_kernel=True, winograd=True)
     assert fast < 0.25 * v2
-    assert cost.planned(DANConfig(), kernel=False, winograd=True) < fast
-    assert fast < cost.planned(DANConfig(), kernel=True, winograd=False) < v2
+    assert cost.planned(DANConfig(), wants_kernel=False, winograd=True) < fast
+    assert fast < cost.planned(DANConfig(), wants_kernel=True, winograd=False) < v2

@@ -40,7 +40,7 @@ def test_a_pass_of_the_published_network(published):
     plan = dan_fast.Upscaler(published, dtype=torch.bfloat16).plan
     lr = torch.rand(1, 3, 64, 64)
     with torch.inference_mode(), counted() as launches:
-        alternate(plan, Whole(plan, lr), 4, kernel=False)
+        alternate(plan, Whole(plan, lr), 4, wants_kernel=False)
     assert launches.total <= 450, launches
     print(launches)
 

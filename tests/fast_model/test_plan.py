@@ -15,7 +15,7 @@ import dan_fast
 from dan_fast.fast_model.alternation import Whole, alternate
 from dan_fast.fast_model.cells import to_image
 from dan_fast.fast_model.collapsed_upsampler import CollapsedUpsampler
-from dan_fast.fast_model.plan import plan_for
+from dan_fast.fast_model.versions import plan_for
 from dan_fast.model import DAN
 
 BOUND = 1e-5
@@ -112,7 +112,7 @@ def test_the_last_estimator_is_skipped_where_nothing_needs_it(monkeypatch):
     estimate = plan.estimate
     monkeypatch.setattr(plan, "estimate", lambda *given, **said: calls.append(1) or estimate(*given, **said))
     with torch.inference_mode():
-        _, outcome = run(plan, lr, kernel=False)
+        _, outcome = run(plan, lr, wants_kernel=False)
         assert len(calls) == 2 and outcome.estimate is None
         run(plan, lr)
         assert len(calls) == 5

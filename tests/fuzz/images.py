@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from dan_fast.errors import ImageError
-from dan_fast.image_files.images import Photo, read_image
+from dan_fast.image_files import Photo, read_image
 
 
 def sound_files() -> dict[str, bytes]:

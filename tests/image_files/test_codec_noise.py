@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from dan_fast.errors import ImageError
-from dan_fast.image_files.images import read_image
+from dan_fast.image_files import read_image
 from dan_fast.runtime.silence import Silence, quiet_warnings
 
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)

@@ -10,7 +10,7 @@ from support.networks import tiny_config
 import dan_fast
 from dan_fast.cli import main
 from dan_fast.evaluation.degraded_set import DegradedSet, isotropic
-from dan_fast.image_files.images import read_image, write_image
+from dan_fast.image_files import read_image, write_image
 from dan_fast.image_files.transparency import extend_colours, upscale_alpha
 from dan_fast.training.data import PatchDataset
 from dan_fast.training.pack import packed_images, write_pack

@@ -10,8 +10,8 @@ from support.networks import tiny_config
 
 import dan_fast
 from dan_fast import ops
-from dan_fast.fast_model.plan import plan_for
 from dan_fast.fast_model.v2 import condition_weights
+from dan_fast.fast_model.versions import plan_for
 
 warmup_module = sys.modules[ops.warmup.__module__]
 V1 = dan_fast.DANConfig(version="v1", channels=16, blocks=1, estimator_channels=32, estimator_blocks=1)

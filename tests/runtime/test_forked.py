@@ -113,8 +113,8 @@ def test_says_nothing_without_need():
         torch.set_num_threads(2)
         def child():
             torch.set_num_threads(3)
-            from dan_fast.runtime.forked import say_if_forked
-            say_if_forked()
+            from dan_fast.runtime.forked import warn_if_forked
+            warn_if_forked()
         assert forked(child) == 0
         print("done")
     """)

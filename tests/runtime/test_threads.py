@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from dan_fast.runtime.threads import SETTINGS, VARIABLES, waiting
+from dan_fast.runtime.threads import SETTINGS, VARIABLES, how_threads_wait
 
 WITHOUT = {name: value for name, value in os.environ.items() if name not in VARIABLES}
 
@@ -51,8 +51,8 @@ def test_too_late_once_torch_is_there():
 def test_in_words(monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    assert waiting().startswith("actively: other programs slow this one down")
+    assert how_threads_wait().startswith("actively: other programs slow this one down")
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    assert waiting().startswith("as GOMP_SPINCOUNT=7 says: other programs")
+    assert how_threads_wait().startswith("as GOMP_SPINCOUNT=7 says: other programs")
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
-    assert waiting() == "passively (OMP_WAIT_POLICY=passive, GOMP_SPINCOUNT=7)"
+    assert how_threads_wait() == "passively (OMP_WAIT_POLICY=passive, GOMP_SPINCOUNT=7)"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dan_fast.evaluation.degraded_set import images_below
-from dan_fast.image_files.images import read_image, to_8_bits
+from dan_fast.image_files import read_image, to_8_bits
 
 SIDE = 16
 # Correlation of thumbnails. Copies of a photo reach 0.99 even as JPEG.

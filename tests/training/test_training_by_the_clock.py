@@ -398,7 +398,7 @@ def test_command_ends_in_its_minutes(photos, tmp_path):
 def test_time_counts_from_the_start_of_the_process(monkeypatch):
     age = cli.age_of_process()
     truth = time.time() - psutil.Process().create_time()
-    assert truth - 1 <= age <= truth if truth < cli.MOST_TO_START else age == 0
+    assert truth - 1 <= age <= truth if truth < cli.LONGEST_START else age == 0
     for wrong in (-5, 10**6):
         monkeypatch.setattr(cli.time, "time", lambda wrong=wrong: psutil.Process().create_time() + wrong)
         assert cli.age_of_process() == 0

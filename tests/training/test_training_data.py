@@ -10,7 +10,7 @@ from PIL import Image
 
 from dan_fast.cli import main
 from dan_fast.errors import ImageError
-from dan_fast.image_files.images import JpegBytes, read_image
+from dan_fast.image_files import JpegBytes, read_image
 from dan_fast.training.data import PatchDataset, StreamPart, on_device, patch_loader
 from dan_fast.training.gpu_images import GPUImages, fit_on_gpu
 from dan_fast.training.jpeg_pack import DecodedImage, decoded_images
