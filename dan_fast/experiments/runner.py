@@ -83,6 +83,10 @@ def perform(experiment: Experiment, seeds: int, setup: Setup, report: Callable[[
     make_folder(setup.out)
     _check_settings(experiment, setup)
     results = read_results(setup.out / RESULTS)
+    names = [trial.name for variant in experiment.variants for trial in variant.trials]
+    if unknown := {result.trial for result in results}.difference(names):
+        raise DanFastError(f"{setup.out / RESULTS} holds results of another experiment, {min(unknown)!r}: "
+                           "take another --out")
     todo = [(variant, seed) for seed in range(seeds) for variant in experiment.variants
             if (variant.name, seed) not in {(result.variant, result.seed) for result in results}]
     for number, (variant, seed) in enumerate(todo, 1):
@@ -91,7 +95,6 @@ def perform(experiment: Experiment, seeds: int, setup: Setup, report: Callable[[
         results += [_measure(model, variant, trial, seed, setup) for trial in variant.trials]
         write_table(setup.out / RESULTS, [field.name for field in fields(Result)],
                     [list(vars(result).values()) for result in results])
-    names = [trial.name for variant in experiment.variants for trial in variant.trials]
     # Read, so that the figures are rounded as in the file: whoever has the file gets the same table.
     return sorted((result for result in read_results(setup.out / RESULTS) if result.seed < seeds),
                   key=lambda result: (names.index(result.trial), result.seed))
