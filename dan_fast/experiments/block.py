@@ -22,7 +22,12 @@ BLOCKS = 2 / 3
 
 
 class ConcatenatingBody(nn.Module):
-    """CRBs in the place of a DPCG: ``x`` and ``z`` (B, C, h, w) -> the new ``x``, and ``z`` as it was."""
+    """CRBs in the place of a DPCG.
+
+    x, z: (B, C, h, w)
+
+    Returns the new ``x`` and the unchanged ``z``.
+    """
 
     def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
@@ -44,7 +49,7 @@ class ConcatenatingEstimator(EstimatorV2):
 
 
 class Concatenating(DAN):
-    """v2 with v1's blocks in Restorer and Estimator, two for every three; heads, tails and kernel are v2's."""
+    """v2 with two of v1's blocks for every three of its own; heads, tails and kernel are v2's."""
 
     def __init__(self, config: DANConfig, encoder: Tensor | None = None) -> None:
         super().__init__(config, encoder)

@@ -11,7 +11,7 @@ from .experiment import Experiment, Trial, Variant
 
 def blur(preset: Preset) -> Experiment:
     settings = [Degradation.setting1(preset.config.scale), Degradation.setting2(preset.config.scale)]
-    # The same network for both, so that it must have room for the larger kernels.
+    # Both train the same network, which needs room for the larger kernels.
     size = max(setting.kernel_size for setting in settings)
     isotropic, irregular = (
         replace(preset, config=replace(preset.config, kernel_size=size), degradation=replace(setting, kernel_size=size))

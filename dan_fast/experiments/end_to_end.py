@@ -14,32 +14,32 @@ JOINT = "joint (DAN)"
 
 
 def two_steps(model: DAN, lr: Tensor, kernel: Tensor) -> DANOutput:
-    """The Estimator's kernel from the given image alone, then the Restorer, once."""
+    """Estimate the kernel from ``lr`` alone, then restore once."""
     estimate = model.Estimator(upscaled(lr, model.config.scale), lr)
     code = model.encode(estimate)
     return DANOutput(model.Restorer(lr, code.detach()), estimate, code)
 
 
 def with_true_kernel(model: DAN, lr: Tensor, kernel: Tensor) -> DANOutput:
-    """The Restorer, once, with the true kernel."""
+    """Restore once with the true kernel."""
     code = model.encode(kernel)
     return DANOutput(model.Restorer(lr, code), kernel, code)
 
 
 def learn_with_estimate(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:
-    """The Estimator learns from its kernel alone, the Restorer to work with that kernel."""
+    """Train the Estimator by its kernel alone, and the Restorer with that kernel."""
     out = two_steps(model, lr, kernel)
     return Losses(F.l1_loss(out.sr, hr), _kernel_loss(out, kernel))
 
 
 def learn_apart(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:
-    """The Estimator learns from its kernel alone, the Restorer with the true kernel: neither knows of the other."""
+    """Train the Estimator by its kernel alone, and the Restorer with the true kernel."""
     sr = with_true_kernel(model, lr, kernel).sr
     return Losses(F.l1_loss(sr, hr), _kernel_loss(two_steps(model, lr, kernel), kernel))
 
 
 def _kernel_loss(out: DANOutput, kernel: Tensor) -> Tensor:
-    assert out.kernel is not None  # of v2
+    assert out.kernel is not None  # v2 has one
     return F.l1_loss(out.kernel, kernel)
 
 

@@ -12,7 +12,7 @@ from .experiment import Experiment, Trial, Variant, upscaled
 class GivenImageOnly(DAN):
     """DAN whose Estimator gets the given image twice, the second time bicubically upscaled instead of restored.
 
-    It has every layer and parameter of DAN's.
+    It has the same layers and parameters as DAN.
     """
 
     def step(self, lr: Tensor, code: Tensor) -> DANOutput:

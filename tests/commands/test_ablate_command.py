@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 from dataclasses import replace
 
@@ -14,12 +15,11 @@ from dan_fast.image_files import read_image, write_image
 from dan_fast.training.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-CONFIG = TINY.config
 
 
 @pytest.fixture
 def photo(tmp_path):
-    """Small, so that measuring takes no time."""
+    """The folder of a small photo, which is measured quickly."""
     from dan_fast.files import SAMPLES
     path = tmp_path / "photos" / "dog.png"
     write_image(path, read_image(SAMPLES / "dog.png").rgb[200:296, 200:296])
@@ -39,7 +39,7 @@ def read_results(out):
 @pytest.mark.parametrize("question", EXPERIMENTS)
 def test_every_question(question, photo, tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
-    if question == "recipe":  # not all of its many trainings
+    if question == "recipe":  # only some of its many trainings
         whole = EXPERIMENTS["recipe"](replace(TINY, training=replace(TINY.training, steps=2)))
         few = tuple(v for v in whole.variants if v.name in ("recipe", "l2", "all-learn", "wide"))
         monkeypatch.setitem(EXPERIMENTS, "recipe", lambda preset: replace(whole, variants=few))
@@ -70,7 +70,7 @@ def test_ctrl_c_keeps_what_is_finished_and_a_second_call_goes_on(photo, tmp_path
     kept = (out / "results.csv").read_text()
     assert ablate("inputs", photo, out) == 0
     assert (out / "results.csv").read_text().startswith(kept)
-    # The interrupted training went on where it was: two steps of each of six trainings.
+    # The interrupted training was resumed: six trainings took two steps each.
     assert len(steps) == 12 and steps.count("lr-only-0") == 2
     assert ablate("inputs", photo, out, "--seeds", "4") == 0
     assert len(steps) == 16 and len(read_results(out)) == 8
@@ -84,12 +84,16 @@ def test_bad_input_is_one_line_and_exit_code_2(photo, tmp_path, capsys):
     assert ablate("inputs", photo, tmp_path / "used") == 0
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "settings.json").write_text("{")
+    shutil.copytree(tmp_path / "used", tmp_path / "other")
+    results = tmp_path / "other" / "results.csv"
+    results.write_text(results.read_text().replace("LR only", "LR alone"))
     capsys.readouterr()
     for arguments, message in [
         (["--preset", "v3"], "no preset 'v3'"), (["--preset", "v1-x4"], "expected tiny or one of"),
         (["--steps", "3", "--out", tmp_path / "used"], "training.steps was 2 and is 3"),
         (["--val", tmp_path / "missing"], "missing"), (["--data", tmp_path / "missing"], "missing"),
         (["--out", tmp_path / "file"], "cannot write"), (["--out", tmp_path / "broken"], "cannot be read as JSON"),
+        (["--out", tmp_path / "other"], "results of another experiment, 'LR alone'"),
     ]:
         common = ["--out", tmp_path / "new", "--data", photo, "--val", photo, "--steps", "2"]
         assert main(["ablate", "inputs", *map(str, [*common, *arguments])]) == 2

@@ -109,5 +109,5 @@ def test_losses_of_the_recipe():
 def test_more_iterations_are_more_work():
     trials = EXPERIMENTS["iterations"](TINY).variants[0].trials
     assert len(trials) == 8
-    costs = [multiply_adds(DAN(CONFIG), trial.find) for trial in trials]
+    costs = [multiply_adds(DAN(CONFIG), trial.predict) for trial in trials]
     assert costs == pytest.approx([costs[0] * count for count in range(1, 9)], rel=1e-3)

@@ -172,7 +172,7 @@ def test_a_dropped_step_is_gone_at_once(cuda, no_collector):
         step = TrainingStep(copy.deepcopy(model), copy.deepcopy(model).requires_grad_(False),
                             Degradation(2, 9, (0.2, 2.0)), TrainingSettings(batch=2, patch=8))
         step(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), seed=0, learning_rate=1e-3, average_weight=0.1, iterations=1)
-        step._captured = 1, capture.Captured(step.computing(1), SimpleNamespace(device=torch.device("cuda:0")))
+        step._captured = 1, capture.Captured(step.as_function(1), SimpleNamespace(device=torch.device("cuda:0")))
         gone = [weakref.ref(step), weakref.ref(step._captured[1])]
         del step
     assert [part() for part in gone] == [None] * 2
