@@ -1,4 +1,4 @@
-"""The ``dan-fast`` command: one module in ``dan_fast.commands`` for each sub-command."""
+"""The ``dan-fast`` command; each sub-command is a module in ``dan_fast.commands``."""
 
 from __future__ import annotations
 
@@ -12,30 +12,38 @@ from collections.abc import Sequence
 import psutil
 from dan_fast_kernels import without
 
-from .errors import DanFastError
+from .errors import DanFastError, printable
 from .runtime.threads import wait_passively
 
-MOST_TO_START = 600  # seconds
+LONGEST_START = 600  # seconds
 COMMANDS = {
-    "demo": "blur, shrink and upscale the photos that ship, and show what it gains",
+    "demo": "blur, shrink and upscale the photos that ship, and show the gain over bicubic",
     "upscale": "upscale photos of unknown blur",
     "kernel": "estimate the blur kernel of a photo",
     "degrade": "blur and shrink sharp images, to make test sets",
     "pack": "pack images into one file, which training reads without decoding",
     "train": "train a network",
-    "parts": "take a training run's state apart into small files, to move it, and together again",
+    "parts": "split the state of a training run into small files, to move it, and join them again",
     "evaluate": "measure weights on degraded test images",
-    "ablate": "ask one of the papers' questions again: train what it compares, and say what came out",
-    "report": "write the page of results from what evaluate measured",
+    "ablate": "repeat an experiment of the papers: train what it compares, and say what came out",
+    "report": "write the page of results from the tables of evaluate",
     "bench": "time a network on this machine",
-    "doctor": "say which parts are active here, and why not",
+    "doctor": "say which parts are active on this machine, and why others are not",
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``dan-fast``; returns the exit code: 0 done, 1 partly done, 2 bad input, 130 interrupted.
+class HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds to each help text the option's default, unless the text names it or it is None."""
 
-    Without ``argv`` this process is the command, and its time counts from the start of the process.
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        named = action.default is None or "(default: " in (action.help or "")
+        return action.help if named else super()._get_help_string(action)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``dan-fast`` and return the exit code: 0 done, 1 partly done, 2 bad input, 130 interrupted.
+
+    Without ``argv`` this process is the command, and ``args.started`` is when the process started.
     """
     started = time.monotonic() - (age_of_process() if argv is None else 0)
     wait_passively()
@@ -43,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="dan-fast", description="Blind super-resolution with DAN.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
-        # Only the command that was asked for is imported.
+        # Only the module of the command that is run is imported.
         asked = name in argv[:1]
         sub = commands.add_parser(name, help=text, description=_sentence(text), add_help=asked,
-                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                  formatter_class=HelpWithDefaults)
         if asked:
             module = importlib.import_module(f"dan_fast.commands.{name}")
             module.add_arguments(sub)
@@ -57,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_what_is_left_out()
         return args.run(args)
     except (DanFastError, OSError) as error:  # an OSError names its file and the reason
-        print(f"dan-fast {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"dan-fast {args.command}: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"dan-fast {args.command}: interrupted", file=sys.stderr)
@@ -65,10 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def age_of_process() -> float:
-    """Seconds since this process began, as far as it can be known; else 0."""
+    """Seconds since this process began, or 0 if that cannot be known."""
     age = time.time() - psutil.Process().create_time()
-    # The system tells it by a clock that may have been set since.
-    return age if 0 <= age < MOST_TO_START else 0.0
+    # The system's clock may have been set since the process began.
+    return age if 0 <= age < LONGEST_START else 0.0
 
 
 def _check_what_is_left_out() -> None:

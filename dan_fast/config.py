@@ -1,8 +1,8 @@
-"""What a DAN network looks like: one frozen dataclass, validated when it is made."""
+"""The shape of a DAN network: one frozen dataclass, validated when it is made."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 VERSIONS = ("v1", "v2")
@@ -12,70 +12,65 @@ GROUP_RESIDUALS = ("doubled", "plain")
 GRADIENTS = ("last", "all")
 
 
-@dataclass(frozen=True)
-class DANConfig:
+def field_help(kind: type) -> dict[str, str]:
+    """The help text of each field of the dataclass ``kind``, by name: ``metadata["help"]``."""
+    return {entry.name: entry.metadata["help"] for entry in fields(kind)}
+
+
+class _KnownFields:
+    """Refuses a field that does not exist with ValueError, as the dataclass below refuses an impossible value."""
+
+    def __new__(cls, *args: Any, **values: Any) -> Any:
+        known = [entry.name for entry in fields(cls)]  # type: ignore[arg-type]
+        for name in values:
+            if name not in known:
+                raise ValueError(f"{cls.__name__} has no field {name!r}; its fields are {', '.join(known)}")
+        return super().__new__(cls)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DANConfig(_KnownFields):
     """Shape and behaviour of a DAN network.
 
-    The defaults are the published network of the version: v2 (arXiv 2105.06878) or v1
-    (arXiv 2010.02631). ``None`` means "what this version published".
-
-    Args:
-        version: ``"v2"`` (dual-path blocks, estimates the kernel) or ``"v1"`` (conditional
-            residual blocks, estimates the code only).
-        scale: upscaling factor, 2, 3 or 4.
-        image_channels: 3 for colour (RGB), 1 for grey.
-        channels: width C of the Restorer.
-        groups: number of block groups (DPCG) in the Restorer, v2: 5; v1 has none: 0.
-        blocks: blocks per group (v2: 10) or in all (v1: 40).
-        estimator_channels: width of the Estimator.
-        estimator_blocks: blocks of the Estimator.
-        kernel_size: side k of the blur kernel in HR pixels.
-        code_length: length c of the reduced kernel code.
-        iterations: how often Restorer and Estimator alternate; free at run time.
-        group_residual: ``"doubled"``: a group returns twice its body's output, which is what
-            the published v2 weights were trained with; ``"plain"``: input + body, as the paper
-            draws it. v1 has no groups and ignores it.
-        upsampler: ``"published"``: convolutions at growing resolution; ``"direct"``: one
-            convolution and one PixelShuffle, added to the bicubically upscaled input (ours,
-            for small and fast networks).
-        gradient: ``"last"``: only the last iteration learns, as published; ``"all"``: gradients
-            flow through every iteration, end to end.
+    The defaults are the published networks: v2 (arXiv 2105.06878) or v1 (arXiv 2010.02631). What the fields mean
+    stands beside them.
 
     Raises:
         ValueError: a field is unknown, impossible, or contradicts another; the message names it.
     """
 
-    version: str = "v2"
-    scale: int = 4
-    image_channels: int = 3
-    channels: int = 64
-    groups: int = None  # type: ignore[assignment]  # filled in by version
-    blocks: int = None  # type: ignore[assignment]
-    estimator_channels: int = 32
-    estimator_blocks: int = 5
-    kernel_size: int = 21
-    code_length: int = 10
-    iterations: int = 4
-    group_residual: str = "doubled"
-    upsampler: str = "published"
-    gradient: str = "last"
+    version: str = field(default="v2", metadata={
+        "help": "v2 (dual-path blocks, estimates the kernel) or v1 (conditional residual blocks, estimates the code "
+                "only)"})
+    scale: int = field(default=4, metadata={"help": "upscaling factor, 2, 3 or 4"})
+    image_channels: int = field(default=3, metadata={"help": "3 for colour (RGB), 1 for grey"})
+    channels: int = field(default=64, metadata={"help": "width C of the Restorer"})
+    groups: int = field(default=None, metadata={  # type: ignore[assignment]  # __post_init__ resolves None
+        "help": "block groups (DPCG) of the Restorer; default: as published, v2: 5, v1 has none: 0"})
+    blocks: int = field(default=None, metadata={  # type: ignore[assignment]
+        "help": "blocks per group (v2) or in all (v1); default: as published, v2: 10, v1: 40"})
+    estimator_channels: int = field(default=32, metadata={"help": "width of the Estimator"})
+    estimator_blocks: int = field(default=5, metadata={"help": "blocks of the Estimator"})
+    kernel_size: int = field(default=21, metadata={"help": "side k of the blur kernel, HR pixels"})
+    code_length: int = field(default=10, metadata={"help": "length c of the reduced kernel code"})
+    iterations: int = field(default=4, metadata={
+        "help": "how often Restorer and Estimator alternate; it can be another number at run time"})
+    group_residual: str = field(default="doubled", metadata={
+        "help": "doubled: a group returns twice its body's output, which the published v2 weights were trained with; "
+                "plain: its input + its body's output, as the paper draws it; v1 has no groups and ignores it"})
+    upsampler: str = field(default="published", metadata={
+        "help": "published: convolutions at growing resolution; direct: one convolution and one PixelShuffle, added to "
+                "the bicubically upscaled input (ours, for small and fast networks)"})
+    gradient: str = field(default="last", metadata={
+        "help": "last: only the last iteration learns, as published; all: gradients flow through every iteration, end "
+                "to end"})
 
-    def __init__(self, **values: Any) -> None:
-        known = {f.name: f.default for f in fields(type(self))}
-        for name in values:
-            if name not in known:
-                raise ValueError(f"DANConfig has no field {name!r}; its fields are {', '.join(known)}")
-        for name, default in known.items():
-            object.__setattr__(self, name, values.get(name, default))
-        self._fill_in_published_depth()
-        self._validate()
-
-    def _fill_in_published_depth(self) -> None:
+    def __post_init__(self) -> None:
         v1 = self.version == "v1"
-        if self.groups is None:
-            object.__setattr__(self, "groups", 0 if v1 else 5)
-        if self.blocks is None:
-            object.__setattr__(self, "blocks", 40 if v1 else 10)
+        for name, published in (("groups", 0 if v1 else 5), ("blocks", 40 if v1 else 10)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, published)
+        self._validate()
 
     def _validate(self) -> None:
         self._choice("version", VERSIONS)
@@ -103,7 +98,7 @@ class DANConfig:
 
     def _choice(self, name: str, allowed: tuple) -> None:
         value = getattr(self, name)
-        # type() as well: True == 1 and 4.0 == 4, yet neither is a scale
+        # The type must match too: True == 1 and 4.0 == 4, yet neither is a scale.
         if not any(value == a and type(value) is type(a) for a in allowed):
             raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, allowed))}")
 

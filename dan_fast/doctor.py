@@ -1,4 +1,4 @@
-"""What this machine has, and which parts of dan_fast are active on it. Data only; the command prints it."""
+"""Facts about this machine and the parts of dan_fast that are active on it; the command ``doctor`` prints them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ from pathlib import Path
 import dan_fast_kernels
 import torch
 
-from . import checkpoint
 from .ops.backend import OLDEST_GPU, why_no_triton
-from .runtime.threads import waiting
+from .runtime.threads import how_threads_wait
 
 BUILD_AGAIN = "pip install --no-build-isolation . in the source folder"
 
 
 @dataclass(frozen=True)
 class Part:
-    """An optional part: what makes it active, or why it is not and what to do about it."""
+    """An optional part of dan_fast.
+
+    Attributes:
+        name: the part's name.
+        active: it is used.
+        reason: its version if it is active, else why it is not.
+        advice: how to activate it.
+    """
 
     name: str
     active: bool
@@ -33,7 +39,7 @@ class Part:
 
 
 def versions() -> dict[str, str]:
-    """Versions by name; the reason instead where a package does not import."""
+    """Versions by the names of packages, or the reason why a package cannot be imported."""
     modules = {"dan_fast": "dan_fast", "torch": "torch", "triton": "triton", "numpy": "numpy", "opencv": "cv2"}
     return {
         **{name: version_of(module) for name, module in modules.items()},
@@ -43,7 +49,7 @@ def versions() -> dict[str, str]:
 
 
 def version_of(module: str) -> str:
-    """The version of an installed module, or why there is none."""
+    """The version of an installed module, or the reason why it cannot be imported."""
     try:
         return str(getattr(importlib.import_module(module), "__version__", "unknown"))
     except ModuleNotFoundError as error:
@@ -53,12 +59,12 @@ def version_of(module: str) -> str:
 
 
 def cpu() -> dict[str, str]:
-    """Name, threads, the widest instructions that torch uses, and how threads wait for each other."""
+    """The CPU's name, threads, the widest instructions that torch uses, and how threads wait for each other."""
     return {
         "name": _cpu_name(),
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()}",
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads wait": waiting(),
+        "threads wait": how_threads_wait(),
     }
 
 
@@ -70,18 +76,13 @@ def _cpu_name() -> str:
 
 
 def gpus() -> list[str]:
-    """One line a GPU that torch sees: name, memory, compute capability."""
+    """One line per GPU that torch can use: name, memory, compute capability."""
     found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return [f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, capability {gpu.major}.{gpu.minor}" for gpu in found]
 
 
-def weights() -> list[str]:
-    """The names that ``dan_fast.load`` knows."""
-    return checkpoint.available()
-
-
 def parts() -> list[Part]:
-    """Every optional part and its state."""
+    """All optional parts and their state."""
     return [_cpp_ops(), _cuda_ops(), _triton_kernels(), _cuda_graphs()]
 
 
@@ -94,7 +95,7 @@ def _cpp_ops() -> Part:
 
 
 def why_no_gpu() -> str:
-    """Why torch can use no NVIDIA GPU here; empty if it can."""
+    """The reason why torch cannot use an NVIDIA GPU here; empty if it can."""
     if torch.version.cuda is None:
         return f"torch {torch.__version__} has no CUDA"
     return "" if torch.cuda.is_available() else "torch finds no NVIDIA GPU"

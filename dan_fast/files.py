@@ -1,4 +1,4 @@
-"""Writing files so that they are whole or not there; where the files that ship are."""
+"""Files written completely or not at all, and the photos that ship."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ import numpy as np
 
 from .errors import DanFastError
 
-# Photos that ship with the package, CC0.
+# Folder of the photos that ship with the package, CC0.
 SAMPLES = Path(__file__).parent / "samples"
 
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well.
+    """Yield a temporary path beside ``path`` that replaces it when the block ends without an error.
 
-    The folder is made if it is missing. Whatever goes wrong in the block, an interrupt included,
-    ``path`` is as it was before and no temporary file stays behind. The temporary name keeps the
-    suffix, which writers read the format from.
+    A missing folder is made. After any error in the block, including an interrupt, ``path`` is as it
+    was before and no temporary file is left. The temporary name keeps the suffix, from which writers
+    take the format.
 
     Raises:
         OSError: the folder or the file cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, as a rename across file systems is not atomic; hidden, so that no
-    # search for images finds it.
+    # In the same folder, as renaming across file systems is not atomic; hidden, so that no search
+    # for images finds it.
     part = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
         yield part
@@ -43,20 +43,24 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def write_atomically(path: Path | str, data: bytes) -> None:
-    """Write ``data`` to ``path``: the whole of it, or nothing. Raises OSError as ``atomic_path``."""
+    """Write ``data`` to ``path``, completely or not at all. Raises OSError as ``atomic_path``."""
     with atomic_path(path) as part:
         part.write_bytes(data)
 
 
 def write_npy(path: Path | str, array: np.ndarray) -> None:
-    """Write ``array`` as NumPy's ``.npy``: the whole of it, or nothing. Raises OSError."""
+    """Write ``array`` as NumPy's ``.npy``, completely or not at all. Raises OSError as ``atomic_path``."""
     buffer = io.BytesIO()
     np.save(buffer, array)
     write_atomically(path, buffer.getvalue())
 
 
 def write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence]) -> None:
-    """A CSV file, whole or not at all; None is an empty cell. Raises ``DanFastError`` if it cannot be written."""
+    """Write a CSV file, completely or not at all; None becomes an empty cell.
+
+    Raises:
+        DanFastError: the file cannot be written.
+    """
     try:
         with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -68,7 +72,7 @@ def write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence]) -
 
 
 def make_folder(folder: Path) -> None:
-    """Make ``folder`` and see that it can be written to; ``DanFastError`` if not."""
+    """Make ``folder`` and check that files can be written to it; ``DanFastError`` if not."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

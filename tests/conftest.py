@@ -1,57 +1,57 @@
-"""What several tests share: the data outside the repository, tiny networks, fresh random numbers."""
+"""Settings of all tests, and fixtures: data outside the repository, a tiny network, fresh random numbers."""
 
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from dan_fast.runtime.threads import wait_passively
 
-# What follows is read when torch is imported.
+# These settings are read when torch is imported.
 wait_passively()  # tests run beside other programs too
-# As many threads on every machine: enough to go wrong, not so many that tiny networks wait for each other.
+# The same number of threads on every machine: enough for threads to matter, few enough for tiny networks.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
-# What torch.compile makes around an operator is plain code on every machine, and no time is spent on trying out which
-# vector instructions there are.
+# torch.compile generates code without vector instructions, the same on every machine, and takes no time to try out
+# which there are.
 os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
 
 import dan_fast_kernels  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from support import networks  # noqa: E402
+from support.slow import is_slow  # noqa: E402
 
 import dan_fast  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared"
-# Files and tests that take seconds each: compilers, whole training runs, killed processes. They take three quarters of
-# the time of all; pytest --durations=30 shows what else belongs here.
-SLOW = re.compile(
-    r"_compiles\.py|_paths\.py|_on_host\.py|test_(ablate_command|correlate|training_processes|training_checkpoints|"
-    r"gpu_check|weights|forked|upscaler_travels|fuzz)\.py|compiles_as_one_graph|compiles_and_exports|test_it_learns|"
-    r"interrupt|resume|unbroken|less_memory|memory_does_not_grow|no_evaluation_image|works_without_the_extension|"
-    r"test_plots|test_command_|the_documented_module|bicubic_on_set5")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """``make quick`` leaves out what is slow."""
+    """Mark slow tests, which ``make quick`` leaves out."""
     for item in items:
-        if SLOW.search(item.nodeid):
+        if is_slow(item.nodeid):
             item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Parity files and test images, which are not in the repository."""
+    """Large parity files and test images, which are not in the repository.
+
+    Skip without them, or fail where they are required (DAN_FAST_REQUIRE_SHARED=1).
+    """
     if not (SHARED / "parity").is_dir():
-        pytest.skip("no ../shared folder with parity files and test images beside the checkout")
+        message = "no ../shared folder with parity files and test images beside the checkout"
+        if os.environ.get("DAN_FAST_REQUIRE_SHARED") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
     return SHARED
 
 
 @pytest.fixture(scope="session", autouse=True)
 def fresh_compiler_cache(tmp_path_factory) -> None:
-    """torch.compile's cache of another version of the operators must not serve this one.
+    """Give torch.compile an empty cache: that of another version of the operators must not be used.
 
-    The processes of pytest-xdist share one.
+    The processes of pytest-xdist share it.
     """
     folder = tmp_path_factory.getbasetemp()
     folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
@@ -60,13 +60,13 @@ def fresh_compiler_cache(tmp_path_factory) -> None:
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """The same random numbers for each test, whatever ran before it."""
+    """Seed torch before each test, so that it does not depend on the tests before it."""
     torch.manual_seed(0)
 
 
 @pytest.fixture
 def one_thread():
-    """Tiny networks gain nothing from more, and lose much where other work shares the cores."""
+    """Use one thread: tiny networks gain nothing from more, and lose much where other programs share the cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -75,7 +75,7 @@ def one_thread():
 
 @pytest.fixture
 def native():
-    """Skips without the compiled operator, or fails where it is required (DAN_FAST_REQUIRE_EXTENSION=1)."""
+    """Skip without the compiled operators, or fail where they are required (DAN_FAST_REQUIRE_EXTENSION=1)."""
     if dan_fast_kernels.EXTENSION is None:
         message = f"the extension is not built: {dan_fast_kernels.WHY_NOT}"
         if os.environ.get("DAN_FAST_REQUIRE_EXTENSION") == "1":
@@ -83,16 +83,9 @@ def native():
         pytest.skip(message)
 
 
-def tiny_config(**changes) -> dan_fast.DANConfig:
-    """A v2 of a few thousand parameters."""
-    return dan_fast.DANConfig(**{
-        "channels": 16, "groups": 1, "blocks": 1, "estimator_channels": 16, "estimator_blocks": 1,
-        "upsampler": "direct", "group_residual": "plain", **changes})
-
-
 @pytest.fixture
 def tiny_model() -> dan_fast.DAN:
-    return dan_fast.DAN(tiny_config()).eval()
+    return dan_fast.DAN(networks.tiny_config()).eval()
 
 
 @pytest.fixture

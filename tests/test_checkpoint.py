@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from conftest import tiny_config
+from support.networks import tiny_config
 
 import dan_fast
 from dan_fast import DAN

@@ -1,8 +1,10 @@
 import dataclasses
+import inspect
 
 import pytest
 
 from dan_fast import DANConfig
+from dan_fast.config import field_help
 
 
 def test_defaults_are_the_published_networks():
@@ -28,6 +30,14 @@ def test_v1_has_no_groups_and_needs_channels_to_squeeze():
         DANConfig(version="v1", groups=5)
     with pytest.raises(ValueError, match="channels"):
         DANConfig(version="v1", channels=8)
+
+
+def test_is_a_plain_dataclass_whose_fields_explain_themselves():
+    """Editors complete what the signature shows, and ``dan-fast train --help`` prints the texts."""
+    names = [field.name for field in dataclasses.fields(DANConfig)]
+    assert list(inspect.signature(DANConfig).parameters) == names
+    assert "__init__" not in inspect.getsource(DANConfig)
+    assert all(len(text) > 5 for text in field_help(DANConfig).values()) and list(field_help(DANConfig)) == names
 
 
 def test_is_frozen_and_replaceable():

@@ -102,7 +102,7 @@ def test_without_a_gpu_there_is_nothing_to_try(capsys):
     if not doctor.why_no_gpu():
         pytest.skip("there is a GPU")
     assert cli.main(["doctor", "--gpu"]) == 2
-    assert capsys.readouterr().err.startswith("dan-fast doctor: error: --gpu: there is nothing to try: torch ")
+    assert capsys.readouterr().err.startswith("dan-fast doctor: error: --gpu: there is no GPU to try: torch ")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

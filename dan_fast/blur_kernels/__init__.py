@@ -1,1 +1,1 @@
-"""The blur kernels: made, read from files, padded, shifted, and encoded as what the networks see."""
+"""Blur kernels: made, read from files, padded, centred, and encoded for the networks."""

@@ -1,4 +1,4 @@
-"""Blur kernels from files: NumPy's and MATLAB's. Nothing in them is run."""
+"""Blur kernels from NumPy's and MATLAB's files. No code in them is run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 
 from ..errors import DanFastError
 from .matlab_files import read_matrices
-from .shift import in_window, kernel_shift
+from .padding import padded
+from .shift import kernel_shift
 
 NEEDS = "pip install 'dan_fast[mat]'"
 LARGEST_KERNEL, LARGEST_SET = 1 << 20, 1 << 28  # bytes of a file
@@ -16,11 +17,15 @@ MOST_KERNELS = 10_000
 
 
 def read_npy(path: Path, most_bytes: int = LARGEST_KERNEL) -> np.ndarray:
-    """The numbers in a ``.npy`` file; ``DanFastError`` if it is none, or larger than ``most_bytes``."""
+    """Read the array of numbers in a ``.npy`` file.
+
+    Raises:
+        DanFastError: it is not such a file, or larger than ``most_bytes``.
+    """
     try:
         if path.stat().st_size > most_bytes:
             raise DanFastError(f"{path}: is too large for a kernel")
-        # Mapped, as that fails where the header promises more than the file holds.
+        # Mapping fails where the header promises more than the file holds; plain loading would take the memory.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(array, np.ndarray):
             array.close()
@@ -30,26 +35,26 @@ def read_npy(path: Path, most_bytes: int = LARGEST_KERNEL) -> np.ndarray:
         raise
     except OSError as error:
         raise DanFastError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # damaged headers raise anything at all
+    except Exception as error:  # damaged headers raise errors of any type
         raise DanFastError(f"{path}: cannot be read as a .npy file of numbers: {_one_line(error)}") from None
 
 
 def read_kernels(path: Path) -> np.ndarray:
-    """All kernels of a file, each with sum 1, smaller ones with zeros around them, middle (``size // 2``) on middle.
+    """Read all kernels of a file: each divided by its sum, smaller ones padded with zeros, centre on centre.
 
     Args:
         path: ``.npy``: (k, k) or (n, k, k); ``.mat``: a matrix, or cells of matrices of several sizes, called
-            ``kernels``. Kernels are used as they stand there: correlated with the image, not flipped.
+            ``kernels``. Kernels are used as they are: correlated with the image, not flipped.
 
     Returns:
         (n, k, k) float32, k odd.
 
     Raises:
-        DanFastError: the file cannot be read, is of another kind, or something in it is no kernel.
+        DanFastError: the file cannot be read or is of another kind, or something in it is not a kernel.
     """
     try:
         if path.suffix == ".npy":
-            found = _stack(read_npy(path, LARGEST_SET))
+            found = _separate(read_npy(path, LARGEST_SET))
         elif path.suffix == ".mat":
             found = read_matrices(path, "kernels", LARGEST_SET)
         else:
@@ -58,25 +63,26 @@ def read_kernels(path: Path) -> np.ndarray:
         raise DanFastError(f"{path}: needs {error.name}, which is not installed: {NEEDS}") from None
     except DanFastError:
         raise
-    except Exception as error:  # readers raise anything at all on damaged files
+    except Exception as error:  # damaged files raise errors of any type
         raise DanFastError(f"{path}: cannot be read as kernels: {_one_line(error)}") from None
     if not found:
         raise DanFastError(f"{path}: holds no kernel")
-    # All take the room of the largest.
+    # Each is padded to the size of the largest.
     largest = max(np.size(kernel) for kernel in found)
     if len(found) > MOST_KERNELS or len(found) * largest * 8 > LARGEST_SET:
         raise DanFastError(f"{path}: {len(found)} kernels of up to {largest} numbers are too many: expected at most "
                            f"{MOST_KERNELS}, together at most {LARGEST_SET >> 20} MB as 64-bit numbers")
-    with np.errstate(all="ignore"):  # what comes of odd numbers is checked
+    with np.errstate(all="ignore"):  # the results are checked for numbers that are not finite
         kernels = [_checked(np.asarray(kernel), f"{path}, kernel {number}") for number, kernel in enumerate(found)]
     size = max(len(kernel) for kernel in kernels) | 1
-    return np.stack([in_window(kernel, size) for kernel in kernels]).astype(np.float32)
+    return np.stack([padded(kernel, size) for kernel in kernels]).astype(np.float32)
 
 
-def _stack(array: np.ndarray) -> list[np.ndarray]:
+def _separate(array: np.ndarray) -> list[np.ndarray]:
+    """The kernels of (n, k, k), or the one of (k, k)."""
     if array.ndim != 3:
         return [array]
-    # A billion kernels of no numbers take no bytes.
+    # An array of a billion empty kernels takes no bytes; a list of them would.
     return list(array) if array.size else []
 
 
@@ -85,6 +91,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _checked(kernel: np.ndarray, name: str) -> np.ndarray:
+    """``kernel`` in float64, divided by its sum; ``DanFastError`` if it cannot be a blur kernel."""
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or not kernel.size or kernel.dtype.kind not in "fiu":
         raise DanFastError(f"{name} has shape {kernel.shape} and type {kernel.dtype}, expected (k, k) numbers")
     kernel = kernel.astype(np.float64)

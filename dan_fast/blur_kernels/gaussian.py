@@ -1,4 +1,4 @@
-"""Gaussian blur kernels, isotropic and irregular, given or drawn at random."""
+"""Gaussian blur kernels, isotropic and irregular, of given or of random widths."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ def dirac_kernel(size: int, *, device: torch.device | str | None = None,
 
 
 def gaussian_kernels(sigma: Tensor, size: int, angle: Tensor | None = None) -> Tensor:
-    """Gaussian kernels, each with sum 1, centred on ``size // 2``.
+    """Make Gaussian kernels, each with sum 1, centred on ``size // 2``.
+
+    Each is the density of N(0, U diag(sigma^2) U^T) at the pixel centres, divided by its sum (v1, section 4.1; v2,
+    section 4.1).
 
     Args:
         sigma: standard deviations in HR pixels, positive: (B,) isotropic, or (B, 2) along the
@@ -26,8 +29,7 @@ def gaussian_kernels(sigma: Tensor, size: int, angle: Tensor | None = None) -> T
         angle: (B,) radians from the x axis to the first main axis; needs ``sigma`` (B, 2).
 
     Returns:
-        (B, k, k), dtype and device of ``sigma``. Density of N(0, U diag(sigma^2) U^T) at the
-        pixel centres, normalised (v1, section 4.1; v2, section 4.1).
+        (B, k, k), dtype and device of ``sigma``.
 
     Raises:
         ValueError: a shape, size or sigma is impossible.
@@ -47,20 +49,20 @@ def gaussian_kernels(sigma: Tensor, size: int, angle: Tensor | None = None) -> T
 
 
 def _density(sigma: Tensor, size: int, angle: Tensor) -> Tensor:
-    """``gaussian_kernels`` of ``sigma`` (B, 2) without its checks, which would wait for a GPU."""
+    """``gaussian_kernels`` for ``sigma`` (B, 2), without the checks, which would wait for a GPU."""
     axis = torch.arange(size, device=sigma.device, dtype=sigma.dtype) - size // 2
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     along = (x * cos + y * sin) / sigma[:, 0, None, None]
     across = (y * cos - x * sin) / sigma[:, 1, None, None]
-    # A softmax never divides 0 by 0, however small sigma is.
+    # exp(exponent) / sum(exp(exponent)), which as a softmax never divides 0 by 0, however small sigma is.
     exponent = -0.5 * (along**2 + across**2)
     return exponent.flatten(1).softmax(1).view_as(exponent)
 
 
 def uniform(count: int, low: float, high: float, generator: torch.Generator | None,
             device: torch.device | str | None = None) -> Tensor:
-    """(count,) float32, uniform in [low, high)."""
+    """Draw (count,) float32, uniform in [low, high)."""
     if device is None and generator is not None:
         device = generator.device
     return low + (high - low) * torch.rand(count, generator=generator, device=device)
@@ -69,7 +71,7 @@ def uniform(count: int, low: float, high: float, generator: torch.Generator | No
 def random_isotropic_kernels(count: int, size: int, sigma: tuple[float, float],
                              generator: torch.Generator | None = None,
                              device: torch.device | str | None = None) -> Tensor:
-    """(count, size, size): isotropic Gaussians, sigma uniform in the given range (setting 1)."""
+    """Draw isotropic Gaussian kernels (count, size, size), sigma uniform in the given range (setting 1)."""
     sigmas = uniform(count, *sigma, generator, device)
     return _density(sigmas[:, None].expand(-1, 2), size, torch.zeros_like(sigmas))
 
@@ -78,10 +80,10 @@ def random_irregular_kernels(count: int, size: int, sigma: tuple[float, float],
                              disturbance: float = 0.25,
                              generator: torch.Generator | None = None,
                              device: torch.device | str | None = None) -> Tensor:
-    """(count, size, size): anisotropic Gaussians, disturbed per tap (setting 2, as DIV2KRK).
+    """Draw anisotropic, disturbed Gaussian kernels (count, size, size) (setting 2, as in DIV2KRK).
 
-    Two sigmas uniform in the range, an angle uniform in (-pi, pi), every tap times
-    ``1 + uniform(0, disturbance)``, then normalised to sum 1.
+    Two sigmas are uniform in the range, the angle is uniform in (-pi, pi), every tap is multiplied by
+    ``1 + uniform(0, disturbance)``, and the kernel is divided by its sum.
     """
     sigmas = torch.stack([uniform(count, *sigma, generator, device) for _ in range(2)], 1)
     kernels = _density(sigmas, size, uniform(count, -math.pi, math.pi, generator, device))

@@ -9,21 +9,22 @@ import torch
 from torch import Tensor
 
 from ..errors import DanFastError
-from .shift import Shift, centred, in_window
+from .padding import cropped, padded
+from .shift import Shift, centred
 
-# Of a kernel that is larger than the network's at most this share may lie outside. The widest Gaussian of training
-# (sigma 4 in 21x21) has 0.017 outside.
+# The largest share of a kernel that may be cut off where it is larger than the network's. The widest Gaussian of
+# training (sigma 4 in 21x21) has 0.017 outside.
 MOST_OUTSIDE = 0.02
 
 
 class KnownKernel(NamedTuple):
-    """A kernel as it was given and as a network takes it.
+    """A kernel as the user gave it and as a network takes it.
 
     Attributes:
         given: (n, n) float32, sum 1, with zeros around it if it was smaller than the network's.
         centred: (k, k) float32, sum 1, its centre of mass in its middle.
-        shift: from the given one's middle to its centre of mass.
-        outside: the share of the centred kernel that lay outside of k x k and was cut off, 0 to 1.
+        shift: from the middle of ``given`` to its centre of mass.
+        outside: the share of the centred kernel that lay outside k x k and was cut off, 0 to 1.
     """
 
     given: np.ndarray
@@ -33,16 +34,17 @@ class KnownKernel(NamedTuple):
 
 
 def known_kernel(kernel: np.ndarray | Tensor, size: int) -> KnownKernel:
-    """``kernel`` for a network of kernel size ``size``.
+    """Prepare a kernel that the user gave for a network of kernel size ``size``.
 
-    Networks learn from centred kernels. One that is not centred is centred for them, by its centre of mass, and the
-    result is to be moved by ``shift``. One that is centred, within ``kernel_shift.TOLERANCE``, stays as it is.
+    Networks are trained on centred kernels. Another kernel is moved so that its centre of mass lies in its middle, and
+    the upscaled image must then be moved by ``shift``. A kernel that is centred within ``shift.TOLERANCE`` stays as it
+    is.
 
     Args:
-        kernel: (n, n), odd or even, with its middle at ``n // 2``. Any sum within 1 % of 1.
+        kernel: (n, n), n odd or even, with its middle at ``n // 2``; its sum within 1 % of 1.
 
     Raises:
-        DanFastError: it is no such kernel, or a larger one than the network's with too much outside.
+        DanFastError: it is not such a kernel, or larger than the network's with too much of it outside.
     """
     array = _numbers(kernel)
     if array.ndim != 2 or array.shape[0] != array.shape[1] or not array.size:
@@ -55,7 +57,7 @@ def known_kernel(kernel: np.ndarray | Tensor, size: int) -> KnownKernel:
         raise DanFastError(f"the kernel's sum is {total:.4g}, expected 1: divide it by its sum")
     array = array / total
     whole, shift = centred(array)
-    inner = in_window(whole, size)
+    inner = cropped(whole, size) if len(whole) > size else padded(whole, size)
     outside = max(0.0, float(1 - abs(inner).sum() / abs(whole).sum()))
     if len(array) > size and outside > MOST_OUTSIDE:
         raise DanFastError(f"the kernel has {len(array)}x{len(array)} pixels, this network takes at most "
@@ -63,7 +65,7 @@ def known_kernel(kernel: np.ndarray | Tensor, size: int) -> KnownKernel:
                            "mass: give a narrower one, or take weights with a larger kernel")
     if len(whole) > size:
         inner = inner / inner.sum()
-    return KnownKernel(in_window(array, max(size, len(array))).astype(np.float32), inner.astype(np.float32),
+    return KnownKernel(padded(array, max(size, len(array))).astype(np.float32), inner.astype(np.float32),
                        shift, outside)
 
 

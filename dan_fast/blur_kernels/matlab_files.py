@@ -1,4 +1,4 @@
-"""Matrices from MATLAB's files, of all versions that have been written since 1996. Nothing in them is run."""
+"""Matrices from MATLAB's files of all versions since 1996. No code in them is run."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import numpy as np
 
 from ..errors import DanFastError
 
-# What an HDF5 file, as MATLAB's v7.3 files are, has at the end of its header's first half.
+# The signature of an HDF5 file, as MATLAB's v7.3 files are; it follows MATLAB's own header of 512 bytes.
 V73 = b"\x89HDF\r\n\x1a\n"
-# Older files are a row of elements. Numbers, by the element's kind; and what else is looked into.
+# Older files are a sequence of elements: numbers, by the element's kind, matrices, and compressed elements.
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _MATRIX, _COMPRESSED = 14, 15
-# Classes of matrices: cells, and numbers as doubles, singles and integers of 8 to 64 bits.
+# Classes of matrices: cells; doubles, singles and integers of 8 to 64 bits.
 _CELLS, _NUMERIC = 1, range(6, 16)
 
 
 def read_matrices(path: Path, variable: str, most_bytes: int) -> list[np.ndarray]:
-    """The matrix that is called ``variable``, or the matrices in its cells.
+    """Read the matrix that is called ``variable``, or the matrices in its cells.
 
     Raises:
-        DanFastError: it is not there, or the file holds more than ``most_bytes``, compressed or not.
-        Exception: of any kind if the file is damaged.
+        DanFastError: there is no such variable, or the file holds more than ``most_bytes``, compressed or not.
+        Exception: of any type if the file is damaged.
     """
     with open(path, "rb") as file:
         v73 = V73 in file.read(1024)
@@ -40,10 +40,11 @@ def _too_much(path: Path, most_bytes: int) -> DanFastError:
     return DanFastError(f"{path}: holds more than {most_bytes >> 20} MB, which is too much")
 
 
-# Not SciPy's reader, which crashes the process over damaged files.
+# Own code, as SciPy's reader crashes the process over damaged files.
 
 
 def _read_5(path: Path, variable: str, most_bytes: int) -> list[np.ndarray] | None:
+    """``read_matrices`` for files of version 5 to 7; None if there is no such variable."""
     if path.stat().st_size > most_bytes:
         raise _too_much(path, most_bytes)
     data = path.read_bytes()
@@ -69,14 +70,14 @@ def _read_5(path: Path, variable: str, most_bytes: int) -> list[np.ndarray] | No
 
 
 def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
-    """Kind and content of the elements that ``data`` is a row of; ``ValueError`` if it is not."""
+    """Yield kind and content of each element in ``data``; ``ValueError`` if it is not a sequence of elements."""
     place = 0
     while place < len(data):
         if len(data) - place < 8:
             raise ValueError("it is damaged")
         kind, size = struct.unpack_from(order + "II", data, place)
         start, place = place + 8, place + 8 + size + -size % 8
-        if kind >> 16:  # kind and size in one half, up to four bytes in the other
+        if kind >> 16:  # a small element: kind and size in the first four bytes, its content in the other four
             kind, size = kind & 0xFFFF, kind >> 16
             start, place = start - 4, start
         if start + size > len(data):
@@ -85,12 +86,12 @@ def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
 
 
 def _matrices(parts: list[tuple[int, memoryview]], order: str) -> list[np.ndarray]:
-    """The matrix, or those in its cells, of an element's parts: flags, sides, name and values."""
+    """Decode a matrix, or those in its cells, from its element's parts: flags, sides, name and values."""
     (_, flags), (_, sides), _, *values = parts
     matrix_class, is_complex = flags[0 if order == "<" else 3], flags[1 if order == "<" else 2] & 8
     shape = np.frombuffer(sides, order + "i4")
     if matrix_class == _CELLS:
-        # Of cells in cells only the first are found, as a list of matrices has no others.
+        # Of cells within a cell only the first is read.
         return [_matrices(list(_elements(content, order)), order)[0] for _, content in values]
     if matrix_class not in _NUMERIC or is_complex:
         raise ValueError("expected a matrix of real numbers, or cells of such")
@@ -102,12 +103,13 @@ def _matrices(parts: list[tuple[int, memoryview]], order: str) -> list[np.ndarra
 
 
 def _read_73(path: Path, variable: str, most_bytes: int) -> list[np.ndarray] | None:
+    """``read_matrices`` for files of version 7.3; None if there is no such variable."""
     import h5py
 
     left = most_bytes
 
     def read(dataset: h5py.Dataset) -> np.ndarray:
-        # What was never written takes no room in the file, but all of it in memory.
+        # Values that were never written take no room in the file, but they do in memory.
         nonlocal left
         left -= dataset.size * dataset.dtype.itemsize
         if left < 0:

@@ -1,4 +1,4 @@
-"""How wide a kernel is, and in which direction."""
+"""The width of a kernel and its direction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class KernelShape(NamedTuple):
 
     Attributes:
         major, minor: its standard deviations along and across its long axis, pixels.
-        angle: the long axis, degrees in [0, 180) from rightwards, counter-clockwise.
+        angle: from the direction to the right to the long axis, counter-clockwise, degrees in [0, 180).
     """
 
     major: float
@@ -24,7 +24,7 @@ class KernelShape(NamedTuple):
 
 
 def kernel_shape(kernel: np.ndarray) -> KernelShape:
-    """The shape of ``kernel`` (k, k), not negative, with any positive sum."""
+    """Measure ``kernel`` (k, k), which has no negative taps and any positive sum."""
     weights = np.asarray(kernel, dtype=np.float64)
     weights = weights / weights.sum()
     down, right = np.indices(weights.shape)

@@ -1,7 +1,8 @@
-"""By how much a blur kernel shifts the image, kernels without their shift, and images moved back by it.
+"""The shift of an image by a blur kernel that is not centred; centred kernels; images moved back.
 
-Kernels are correlated with the image, not flipped: one whose mass lies 4 pixels right of its middle shows what lies 4
-pixels further right, so that the image comes out 4 pixels too far left. Moving it by the kernel's shift puts it back.
+Kernels are correlated with the image, not flipped: where a kernel's mass lies 4 pixels right of its middle, each pixel
+shows what was 4 pixels to its right, so that the image comes out 4 pixels too far left. Moving the image by the
+kernel's shift puts it back.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from torch import Tensor
 
 from ..errors import DanFastError
 from .cubic import cubic
+from .padding import padded
 
-# A shift this close to a whole number of pixels, 0 among them, counts as that. The centres of mass of the disturbed
-# kernels in training lie less than this off the middle (all but one in ten thousand), and it costs 0.02 dB.
+# A shift this close to a whole number of pixels, including 0, is rounded to it. All but one in ten thousand of the
+# disturbed kernels in training have their centre of mass closer than this to the middle; ignoring it costs 0.02 dB.
 TOLERANCE = 0.1
-_REACH = 2  # pixels, of the interpolation
-_STRIP = 256  # rows that are held as floating point at once
+_REACH = 2  # pixels to either side that the interpolation reads
+_STRIP = 256  # rows that are converted to floating point at once
 
 
 class Shift(NamedTuple):
-    """Pixels from a kernel's middle (``size // 2``) to its centre of mass; what it shifted is moved back by as much."""
+    """Pixels from a kernel's middle (``size // 2``) to its centre of mass; the blurred image is moved back by them."""
 
     down: float
     right: float
@@ -39,9 +41,11 @@ NO_SHIFT = Shift(0.0, 0.0)
 
 
 class Centred(NamedTuple):
-    """Attributes:
-        kernel: (m, m) float64, m odd, the centre of mass in its middle; the given kernel's sum.
-        shift: of the given kernel.
+    """A centred kernel and the shift that it had.
+
+    Attributes:
+        kernel: (m, m) float64, m odd, with the centre of mass in its middle and the original sum.
+        shift: the shift of the original kernel.
     """
 
     kernel: np.ndarray
@@ -49,7 +53,7 @@ class Centred(NamedTuple):
 
 
 def kernel_shift(kernel: np.ndarray) -> Shift:
-    """The shift of ``kernel`` (k, k), k odd or even, with any positive sum; exactly 0 where it is below ``TOLERANCE``.
+    """Measure the shift of ``kernel`` (k, k), k odd or even, with any positive sum; exactly 0 below ``TOLERANCE``.
 
     Raises:
         DanFastError: the centre of mass lies outside the kernel, as negative taps can make it.
@@ -64,37 +68,29 @@ def kernel_shift(kernel: np.ndarray) -> Shift:
 
 
 def centred(kernel: np.ndarray) -> Centred:
-    """``kernel`` (k, k), its centre of mass moved to its middle: as it is if it is there and k is odd.
+    """Move the centre of mass of ``kernel`` (k, k) to its middle; unchanged if it is there already and k is odd.
 
-    Fractions of a pixel are interpolated (bicubic). No tap becomes less than 0, or than the given ones.
+    Fractions of a pixel are interpolated (bicubic). No tap becomes less than 0, or than the smallest of ``kernel``.
 
     Raises:
-        DanFastError: as of ``kernel_shift``.
+        DanFastError: as in ``kernel_shift``.
     """
     kernel = np.asarray(kernel, dtype=np.float64)
     shift = kernel_shift(kernel)
     if shift == NO_SHIFT and len(kernel) % 2:
         return Centred(kernel, shift)
     margin = math.ceil(max(map(abs, shift))) + _REACH
-    wide = torch.from_numpy(in_window(kernel, (len(kernel) | 1) + 2 * margin))
+    wide = torch.from_numpy(padded(kernel, (len(kernel) | 1) + 2 * margin))
     for dim, by in enumerate(shift):
         wide = _moved_along(wide, dim, -by)
     found = wide.numpy().clip(min(0.0, kernel.min()))
     return Centred(found * (kernel.sum() / found.sum()), shift)
 
 
-def in_window(kernel: np.ndarray, size: int) -> np.ndarray:
-    """(size, size): ``kernel`` (k, k) with zeros around it, or what lies inside of a larger one, middle on middle."""
-    before = size // 2 - len(kernel) // 2
-    after = size - len(kernel) - before
-    first, last = max(0, -before), len(kernel) - max(0, -after)
-    return np.pad(kernel[first:last, first:last], (max(0, before), max(0, after)))
-
-
 def moved(images: Tensor, shift: Shift) -> Tensor:
-    """``images`` moved by ``shift``; what moves in at an edge repeats the edge's pixels.
+    """Move ``images`` by ``shift``, repeating the pixels of the edge where nothing else moves in.
 
-    Whole pixels are copied, fractions interpolated (bicubic), rounded once and clamped to the range of the type.
+    Shifts by whole pixels copy; others interpolate (bicubic), round once and clamp to the range of the type.
 
     Args:
         images: (N, C, H, W), uint8, uint16, or floating point in [0, 1].
@@ -117,11 +113,11 @@ def moved(images: Tensor, shift: Shift) -> Tensor:
 
 
 def _moved_along(values: Tensor, dim: int, by: float) -> Tensor:
-    """``values``, floating point, moved along ``dim`` by ``by``; the outermost are repeated."""
+    """``values``, floating point, moved along ``dim`` by ``by`` places; the outermost values are repeated."""
     whole = math.floor(by)
     fraction = by - whole
     places = torch.arange(values.shape[dim], device=values.device) - whole
-    # Each result is read at its place less the fraction: how far off are the values around it?
+    # Each result is the value at its place less the fraction, interpolated from those at these offsets.
     offsets = torch.arange(-_REACH, _REACH) if fraction else torch.zeros(1, dtype=torch.int64)
     total = torch.zeros_like(values)
     for offset, tap in zip(offsets, cubic(offsets.double() + fraction).tolist(), strict=True):
@@ -130,4 +126,5 @@ def _moved_along(values: Tensor, dim: int, by: float) -> Tensor:
 
 
 def _snapped(shift: float) -> float:
+    """``shift``, rounded to a whole number if it is close to one."""
     return float(round(shift)) if abs(shift - round(shift)) < TOLERANCE else shift

@@ -1,1 +1,1 @@
-"""What the commands share: options, jobs of many photos, timing. The commands themselves are in ``commands``."""
+"""Code that commands share: options, jobs of many photos, messages, timing. The commands are in ``commands``."""

@@ -1,4 +1,4 @@
-"""Types for ``argparse`` that check a value's range."""
+"""Arguments of several commands, and types for ``argparse`` that check a value's range."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``, for ``runtime.devices.pick_device``."""
+    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
+
+
 def whole_number(lowest: int, highest: int | None = None) -> Callable[[str], int]:
-    """A ``type=`` for whole numbers from ``lowest`` to ``highest``."""
+    """A ``type=`` of argparse for whole numbers from ``lowest`` to ``highest``, None: without an upper bound."""
     expected = f"a whole number of at least {lowest}" if highest is None else f"a whole number, {lowest} to {highest}"
 
     def convert(text: str) -> int:
@@ -27,7 +32,7 @@ def whole_number(lowest: int, highest: int | None = None) -> Callable[[str], int
 
 
 def number(lowest: float) -> Callable[[str], float]:
-    """A ``type=`` for numbers of at least ``lowest``."""
+    """A ``type=`` of argparse for numbers of at least ``lowest``."""
     def convert(text: str) -> float:
         try:
             value = float(text)
@@ -41,5 +46,5 @@ def number(lowest: float) -> Callable[[str], float]:
 
 
 def or_word(word: str, meaning: T, convert: Callable[[str], T]) -> Callable[[str], T]:
-    """A ``type=`` for what ``convert`` takes, or a word that stands for ``meaning``."""
+    """A ``type=`` of argparse for ``word``, which stands for ``meaning``, and for all that ``convert`` takes."""
     return lambda text: meaning if text == word else convert(text)

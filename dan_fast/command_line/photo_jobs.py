@@ -1,9 +1,8 @@
-"""What commands over many images share: the photos asked for, names for what is made of them, the loop."""
+"""Commands over many photos: one job per photo, names for its results, and the loop over all jobs."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +15,8 @@ import torch
 from tqdm import tqdm
 
 from ..errors import DanFastError
-from ..image_files.images import find_images
+from ..image_files import find_images
+from .messages import say
 from .timing import READ, WORK, WRITTEN, Clock
 from .upscaler_options import add_engine_arguments
 
@@ -26,28 +26,34 @@ U = TypeVar("U")
 
 @dataclass(frozen=True)
 class Job:
-    """One photo: where it is, and where its results go, less ``_….png`` and the like."""
+    """One photo to work on.
+
+    Attributes:
+        source: the photo.
+        target: path of its results, to which each adds its ending, for example ``_x4.png``.
+    """
 
     source: Path
     target: Path
 
 
 def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the photos, ``--weights`` and all options of the engine."""
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH",
                         help="photos, or folders of photos (searched recursively)")
-    parser.add_argument("--weights", default="default", help="weights file, or name of shipped weights")
+    parser.add_argument("--weights", default="default", help="a weights file, or the name of weights that ship")
     add_engine_arguments(parser)
 
 
-def plan(paths: Iterable[Path], out: Path) -> list[Job]:
-    """The photos among ``paths`` with distinct targets in ``out``; folders keep their tree.
+def find_jobs(paths: Iterable[Path], out: Path) -> list[Job]:
+    """One job for each photo among ``paths``, with distinct targets in ``out``; folders keep their tree.
 
-    Photos that differ in suffix only keep it in the target's name. Results of an earlier run
-    in ``out`` are not taken for photos when ``out`` lies inside a folder asked for.
+    If photos differ in their suffix only, their targets keep it. Photos in ``out`` are results of an earlier run, and
+    are left out where ``out`` lies in a folder among ``paths``.
 
     Raises:
-        DanFastError: a path is missing, a folder holds no photo, or two photos from different
-            folders would have the same target.
+        DanFastError: a path is missing, a folder holds no photo, or two photos from different folders would have the
+            same target.
     """
     sources: dict[Path, Path] = {}
     for path in paths:
@@ -57,8 +63,8 @@ def plan(paths: Iterable[Path], out: Path) -> list[Job]:
                 continue
             sources.setdefault(source, out / (source.relative_to(path) if inside else source.name))
     if not sources:
-        raise DanFastError(f"no photo but those in the output folder {out}")
-    # Compared without case: some file systems know none.
+        raise DanFastError(f"no photo but those in the output folder {out}: give photos or folders outside it")
+    # Compared without case, as some file systems ignore it.
     count = Counter(_key(target.with_suffix("")) for target in sources.values())
     jobs = [Job(source, target.with_suffix("") if count[_key(target.with_suffix(""))] == 1
                 else target.with_name(f"{target.stem}_{target.suffix[1:]}"))
@@ -73,7 +79,7 @@ def plan(paths: Iterable[Path], out: Path) -> list[Job]:
 
 
 def refuse_overwriting(jobs: Iterable[Job], outputs: Iterable[Path]) -> None:
-    """``DanFastError`` if one of ``outputs`` is one of the photos, by whatever name or link."""
+    """Raise ``DanFastError`` if one of ``outputs`` is a job's photo, under whatever name or link."""
     inputs = {(stat.st_dev, stat.st_ino) for stat in (job.source.stat() for job in jobs)}
     for output in outputs:
         if output.exists() and (output.stat().st_dev, output.stat().st_ino) in inputs:
@@ -82,13 +88,14 @@ def refuse_overwriting(jobs: Iterable[Job], outputs: Iterable[Path]) -> None:
 
 def for_each(jobs: list[Job], read: Callable[[Job], T], work: Callable[[Job, T], U], write: Callable[[Job, U], object],
              clock: Clock | None = None) -> int:
-    """``write(job, work(job, read(job)))`` for every job: the next is read and the last written during the work.
+    """Run ``write(job, work(job, read(job)))`` for every job.
 
-    So three are in memory at most. What fails is said on stderr and the rest goes on. An interrupt waits for the file
-    that is being written. ``clock`` is told where the time goes.
+    While one photo is worked on, the next is read and the last one written, so that at most three are in memory. A job
+    that fails is reported on stderr, and the others go on. An interrupt waits for the file that is being written.
+    ``clock`` measures where the time goes.
 
     Returns:
-        The command's exit code: 0, or 1 if any failed.
+        The command's exit code: 0, or 1 if a job failed.
     """
     failed = 0
     clock = clock or Clock()
@@ -108,7 +115,7 @@ def for_each(jobs: list[Job], read: Callable[[Job], T], work: Callable[[Job, T],
         with reported(job):
             write(job, result)
 
-    # disable=None: no bar where nobody watches.
+    # disable=None: no bar unless stderr is a terminal.
     with (ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer,
           tqdm(total=len(jobs), unit="photo", disable=None) as bar):
         readings: deque[Future[T]] = deque()
@@ -133,23 +140,12 @@ def for_each(jobs: list[Job], read: Callable[[Job], T], work: Callable[[Job, T],
     return 1 if failed else 0
 
 
-def say(message: str) -> None:
-    """A line on stderr that does not tear the progress bar."""
-    tqdm.write(message, file=sys.stderr)
-
-
-def skip_into(skipped: list[str]) -> Callable[[str], None]:
-    """A function that says why an image is skipped, and notes it in ``skipped``."""
-    def skip(why: str) -> None:
-        skipped.append(why)
-        say(f"skipped: {why}")
-    return skip
-
-
 def _within(path: Path, folder: Path) -> bool:
+    """Whether ``path`` lies below ``folder``."""
     path, folder = path.resolve(), folder.resolve()
     return path != folder and path.is_relative_to(folder)
 
 
 def _key(path: Path) -> str:
+    """``path`` as a file system without case sees it."""
     return str(path).casefold()

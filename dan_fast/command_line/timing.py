@@ -1,4 +1,4 @@
-"""Where the time of a command over many photos went: shares of what its user waited for."""
+"""Where the time of a command over many photos went, as shares of the time that its user waited."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ READ, WRITTEN = "waiting for photos to be read", "waiting for results to be writ
 
 
 class Clock:
-    """Seconds of one loop over photos, all of one clock.
+    """Measures one loop over photos, in seconds.
 
     Attributes:
-        own: by what the main thread did; no two at once, so that they add up to at most ``total``.
-        meanwhile: by what other threads did at the same time.
-        total: from the beginning to the last ``stop()``, or until now.
+        own: time of the main thread by activity; activities do not overlap and add up to at most ``total``.
+        meanwhile: time of other threads by activity, during the same total.
+        total: from the beginning to ``stop()``, or until now.
     """
 
     def __init__(self) -> None:
@@ -32,21 +32,22 @@ class Clock:
         self._start, self._stop = time.perf_counter(), 0.0
 
     @contextmanager
-    def __call__(self, what: str) -> Iterator[None]:
+    def __call__(self, activity: str) -> Iterator[None]:
+        """Count the time of the block as ``own``."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.own[what] += time.perf_counter() - start
+            self.own[activity] += time.perf_counter() - start
 
-    def elsewhere(self, what: str, function: Callable[..., T]) -> Callable[..., T]:
-        """``function``, whose time counts as ``meanwhile``; for one other thread at a time."""
+    def elsewhere(self, activity: str, function: Callable[..., T]) -> Callable[..., T]:
+        """``function`` with its time counted as ``meanwhile``; one thread at a time may call it."""
         def timed(*args: object) -> T:
             start = time.perf_counter()
             try:
                 return function(*args)
             finally:
-                self.meanwhile[what] += time.perf_counter() - start
+                self.meanwhile[activity] += time.perf_counter() - start
         return timed
 
     def stop(self) -> None:
@@ -58,10 +59,10 @@ class Clock:
 
 
 def timing_table(clock: Clock, stats: UpscalerStats, on_gpu: bool) -> str:
-    """Seconds and shares of ``clock.total``, which add up to 100.0 %; then what went on at the same time.
+    """A table of seconds and shares of ``clock.total``, which add up to 100.0 %, and below it the work in parallel.
 
     On a CPU the network's stages are parts of the total. A GPU works while the main thread goes on, so its stages are
-    among what overlaps.
+    listed as parallel work.
     """
     stages = {stage: seconds for stage, seconds in stats.seconds.items() if stage != "total"}
     rows = {} if on_gpu else stages
@@ -76,12 +77,13 @@ def timing_table(clock: Clock, stats: UpscalerStats, on_gpu: bool) -> str:
     if overlapping:
         lines += ["at the same time:", *(_line(name, seconds) for name, seconds in overlapping.items())]
     if stats.graphs.hits:
-        lines.append(f"{stats.graphs.hits} passes as CUDA graphs, whose stages are not told apart")
+        lines.append(f"{stats.graphs.hits} passes as CUDA graphs, whose stages cannot be told apart")
     return "\n".join(lines)
 
 
 def shares(parts: list[float]) -> list[float]:
-    """Percent of the sum with one decimal, none below 0, that add up to 100.0: the largest remainders round up."""
+    """Each part's percentage of the sum, with one decimal and at least 0. They add up to 100.0: those with the largest
+    remainders are rounded up."""
     parts = [max(part, 0.0) for part in parts]
     exact = [1000 * part / (sum(parts) or 1.0) for part in parts]
     whole = [int(value) for value in exact]

@@ -1,1 +1,1 @@
-"""One module a sub-command of ``dan-fast``: ``add_arguments(parser)`` and ``run(args) -> exit code``."""
+"""One module per sub-command of ``dan-fast``: ``add_arguments(parser)`` and ``run(args) -> exit code``."""

@@ -1,4 +1,4 @@
-"""``dan-fast ablate``."""
+"""``dan-fast ablate`` trains what an experiment compares, and says what came out."""
 
 from __future__ import annotations
 
@@ -10,56 +10,53 @@ from pathlib import Path
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..command_line.arguments import whole_number
+from ..command_line.arguments import add_device_argument, whole_number
 from ..errors import DanFastError
 from ..evaluation.degraded_set import images_below
 from ..evaluation.plots import MISSING, can_plot, plot
 from ..experiments import EXPERIMENTS
 from ..experiments.experiment import TINY
-from ..experiments.runner import RESULTS, Bench, Result, perform
+from ..experiments.runner import RESULTS, Result, Setup, perform
 from ..experiments.verdict import spread, table
 from ..files import SAMPLES, write_atomically
-from ..image_files.images import find_images
-from ..runtime.devices import add_device_argument, pick_device
+from ..image_files import find_images
+from ..runtime.devices import pick_device
 from ..training.precision import faster_precision
 from ..training.presets import PRESETS, Preset, get_preset
 
-# Of the photos that ship the last ones are for the test.
+# How many of the photos that ship, the last ones, are for the test.
 TEST_SAMPLES = 2
+_PRESETS = [name for name, preset in PRESETS.items() if preset.config.version == "v2"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("question", choices=EXPERIMENTS, help="which of the papers' questions")
+    parser.add_argument("question", choices=EXPERIMENTS, help="the experiment, one of the papers' questions")
     parser.add_argument("--preset", default="tiny", help="network and settings: tiny, which takes about a quarter of a "
-                        f"minute a run on a CPU, or one of {', '.join(_PRESETS)}")
-    parser.add_argument("--steps", type=whole_number(1), help="of every training, instead of the preset's",
-                        default=argparse.SUPPRESS)
+                        f"minute per training on a CPU, or one of {', '.join(_PRESETS)}")
+    parser.add_argument("--steps", type=whole_number(1), help="steps of every training (default: the preset's)")
     parser.add_argument("--seeds", type=whole_number(3), default=3, metavar="N", help="trainings of every network")
-    parser.add_argument("--data", type=Path, nargs="+", metavar="DIR", default=argparse.SUPPRESS,
+    parser.add_argument("--data", type=Path, nargs="+", metavar="DIR",
                         help="folders of sharp images to train on (default: three of the photos that ship)")
-    parser.add_argument("--val", type=Path, nargs="+", metavar="DIR", default=argparse.SUPPRESS,
+    parser.add_argument("--val", type=Path, nargs="+", metavar="DIR",
                         help="folders of sharp images to test on (default: the other two photos that ship)")
-    parser.add_argument("--out", type=Path, metavar="DIR", default=argparse.SUPPRESS,
-                        help="results.csv, table.md, plot.png and the trainings go there; a second call goes on with "
+    parser.add_argument("--out", type=Path, metavar="DIR",
+                        help="folder for results.csv, table.md, plot.png and the trainings; a second call goes on with "
                         "what is missing (default: runs/ablate-QUESTION)")
     add_device_argument(parser)
-
-
-_PRESETS = [name for name, preset in PRESETS.items() if preset.config.version == "v2"]
 
 
 def run(args: argparse.Namespace) -> int:
     preset = _preset(args)
     photos = find_images([SAMPLES])
-    out = getattr(args, "out", Path("runs") / f"ablate-{args.question}")
+    out = args.out or Path("runs") / f"ablate-{args.question}"
     device = pick_device(args.device)
-    bench = Bench(out, getattr(args, "data", photos[:-TEST_SAMPLES]),
-                  images_below(getattr(args, "val", photos[-TEST_SAMPLES:])), device,
+    setup = Setup(out, args.data or photos[:-TEST_SAMPLES],
+                  images_below(args.val or photos[-TEST_SAMPLES:]), device,
                   faster_precision(preset.config, device).bf16)
     experiment = EXPERIMENTS[args.question](preset)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
     with logging_redirect_tqdm():
-        results = perform(experiment, args.seeds, bench)
+        results = perform(experiment, args.seeds, setup)
     text = table(experiment, results)
     write_atomically(out / "table.md", text.encode())
     print(text)
@@ -76,13 +73,13 @@ def _preset(args: argparse.Namespace) -> Preset:
     if preset.config.version != "v2":
         raise DanFastError(f"--preset {args.preset}: the experiments change v2; expected tiny or one of "
                            f"{', '.join(_PRESETS)}")
-    if hasattr(args, "steps"):
+    if args.steps is not None:
         preset = replace(preset, training=replace(preset.training, steps=args.steps))
     return preset
 
 
 def _draw(path: Path, question: str, results: Sequence[Result]) -> None:
-    """PSNR of every trial: a point a seed, and mean and spread."""
+    """Plot the PSNR of every trial: one point per seed, and mean and spread."""
     names = list(dict.fromkeys(result.trial for result in results))
     with plot(path, height=1.5 + 0.4 * len(names)) as axes:
         for place, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""``dan-fast bench``."""
+"""``dan-fast bench`` times a network on this machine."""
 
 from __future__ import annotations
 
@@ -16,29 +16,31 @@ import torch
 
 from .. import doctor
 from ..checkpoint import load
-from ..command_line.arguments import whole_number
+from ..command_line.arguments import add_device_argument, whole_number
 from ..command_line.upscaler_options import DTYPES
 from ..errors import DanFastError
+from ..evaluation.plain_model import upscale_plainly
+from ..evaluation.timings import Timing, write_timings
 from ..fast_model import cost
-from ..files import make_folder, write_table
+from ..files import make_folder
 from ..inference import Upscaler
-from ..model import DAN
-from ..runtime.devices import add_device_argument, pick_device
+from ..runtime.devices import pick_device
 
-# Until memory, compiled kernels and captured graphs are ready for a size.
+# Calls until memory, compiled GPU kernels and captured graphs are ready for a size.
 WARM_UP = 3
-COLUMNS = ("machine", "dtype", "width", "height", "median_ms", "fastest_ms", "floor_ms", "plain_ms")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="default", help="a weights file, or the name of weights that ship")
     parser.add_argument("--sizes", nargs="+", metavar="WxH", default=["64x64", "128x128", "270x180", "510x340"],
-                        help="of the images to upscale, pixels")
+                        help="sizes of the images to upscale, pixels")
     parser.add_argument("--repeats", type=whole_number(1), default=10, help="timed calls for each size")
     parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="floating-point type to compute in")
     parser.add_argument("--plain", action="store_true",
-                        help="time the plain PyTorch model beside it (channels_last), in turn")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the times there too", default=argparse.SUPPRESS)
+                        help="also time the plain PyTorch model (channels_last), in turn; like ours it leaves out the "
+                        "last Estimator, whose kernel nobody asks for")
+    parser.add_argument("--csv", type=Path, metavar="FILE",
+                        help="also write the times to this file (default: only print them)")
     add_device_argument(parser)
 
 
@@ -56,53 +58,52 @@ def run(args: argparse.Namespace) -> int:
     rate = _rate(device, dtype)
     winograd = device.type == "cpu" and dtype == torch.float32
     work = cost.planned(config, wants_kernel=False, winograd=winograd)
-    print(f"whole calls, 8-bit image in and out; {args.repeats} of each size after {WARM_UP} to warm up")
-    print(f"floor: {work / 1e6:.2f} million multiply-adds a pixel at {rate / 1e9:.0f} a ns, as a matrix product has\n")
+    print(f"whole calls, 8-bit image in and out; {args.repeats} per size after {WARM_UP} to warm up")
+    print(f"floor: {work / 1e6:.2f} million multiply-adds per pixel at {rate / 1e9:.0f} per ns, the rate of a matrix "
+          "product\n")
     print(f"{'size':>11}  {'median ms':>10}  {'fastest ms':>10}  {'floor ms':>9}  {'share':>5}"
           + (f"  {'plain ms':>10}  {'ratio':>6}" if plain else ""))
-    lines = []
+    timings = []
     for width, height in sizes:
         image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
         calls: list[Callable[[], object]] = [partial(upscaler, image, wants_kernel=False)]
         if plain:
-            calls.append(partial(_upscale_plainly, plain, image))
+            calls.append(partial(upscale_plainly, plain, image[None]))
         times = _time(calls, args.repeats)
-        medians = [statistics.median(own) for own in times]
-        floor = 1000 * work * width * height / rate
-        size = f"{width}x{height}"
-        print(f"{size:>11}  {medians[0]:>10.2f}  {min(times[0]):>10.2f}  {floor:>9.2f}  {floor / medians[0]:>5.0%}"
-              + (f"  {medians[1]:>10.2f}  {medians[1] / medians[0]:>6.2f}" if plain else ""), flush=True)
-        lines.append([machine, args.dtype, width, height, medians[0], min(times[0]), floor,
-                      medians[1] if plain else None])
-    if hasattr(args, "csv"):
+        medians = [statistics.median(of_call) for of_call in times]
+        timings.append(Timing(machine, args.dtype, width, height, medians[0], min(times[0]),
+                              1000 * work * width * height / rate, medians[1] if plain else None))
+        print(_line(timings[-1]), flush=True)
+    if args.csv is not None:
         make_folder(args.csv.parent)
-        write_table(args.csv, COLUMNS, lines)
+        write_timings(args.csv, timings)
     return 0
 
 
+def _line(timing: Timing) -> str:
+    size = f"{timing.width}x{timing.height}"
+    line = (f"{size:>11}  {timing.median_ms:>10.2f}  {timing.fastest_ms:>10.2f}  {timing.floor_ms:>9.2f}  "
+            f"{timing.floor_ms / timing.median_ms:>5.0%}")
+    return line if timing.plain_ms is None else (
+        f"{line}  {timing.plain_ms:>10.2f}  {timing.plain_ms / timing.median_ms:>6.2f}")
+
+
 def _time(calls: list[Callable[[], object]], repeats: int) -> list[list[float]]:
-    """Milliseconds of ``repeats`` calls of each, in turn; a result is a NumPy array, so a GPU has finished."""
+    """Time ``repeats`` rounds of all ``calls`` in turn; milliseconds per call. Calls return when a GPU has finished."""
     for call in calls:
         for _ in range(WARM_UP):
             call()
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
-        for call, own in zip(calls, times, strict=True):
+        for call, of_call in zip(calls, times, strict=True):
             start = time.perf_counter()
             call()
-            own.append(1000 * (time.perf_counter() - start))
+            of_call.append(1000 * (time.perf_counter() - start))
     return times
 
 
-@torch.inference_mode()
-def _upscale_plainly(model: DAN, image: np.ndarray) -> np.ndarray:
-    lr = torch.from_numpy(image).to(model.encoder.device).permute(2, 0, 1)[None].to(model.encoder.dtype) / 255
-    sr = model(lr.contiguous(memory_format=torch.channels_last)).sr
-    return sr[0].permute(1, 2, 0).clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
-
-
 def _rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Multiply-adds a second of a large matrix product here."""
+    """Multiply-adds per second of a large matrix product on ``device``."""
     side = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
 

@@ -1,4 +1,4 @@
-"""``dan-fast doctor``."""
+"""``dan-fast doctor`` says which parts are active on this machine."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from dan_fast_kernels.without import VARIABLE
 
 from .. import doctor
-from ..checkpoint import WEIGHTS
+from ..checkpoint import WEIGHTS, available
 from ..errors import DanFastError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpu", action="store_true",
-                        help="try every part of the GPU code against its reference: ten seconds, a minute the first "
-                        "time, when kernels are compiled; the exit code is 1 if one is not fit")
+                        help="try every part of the GPU code against its reference, in ten seconds, or a minute the "
+                        "first time, when GPU kernels are compiled; the exit code is 1 if a part is not fit")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,13 +26,13 @@ def run(args: argparse.Namespace) -> int:
     print_table("Versions", doctor.versions())
     print_table("Machine", cpu | gpus)
     print_table("Parts", {part.name: str(part) for part in doctor.parts()})
-    print_table("Weights", {"names": ", ".join(doctor.weights()), "folder": str(WEIGHTS)})
+    print_table("Weights", {"names": ", ".join(available()), "folder": str(WEIGHTS)})
     return 0
 
 
 def _try_the_gpu() -> int:
     if not torch.cuda.is_available():
-        raise DanFastError(f"--gpu: there is nothing to try: {doctor.why_no_gpu()}")
+        raise DanFastError(f"--gpu: there is no GPU to try: {doctor.why_no_gpu()}")
     from ..self_test import self_test
 
     print(f"Parts on {torch.cuda.get_device_name()}")

@@ -1,53 +1,51 @@
-"""``dan-fast evaluate``."""
+"""``dan-fast evaluate`` measures weights on degraded test images."""
 
 from __future__ import annotations
 
 import argparse
-import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, fields
 from pathlib import Path
 
 import numpy as np
 
 from ..blur_kernels.files import read_kernels
-from ..blur_kernels.shift import in_window
+from ..blur_kernels.padding import padded
 from ..command_line.arguments import whole_number
-from ..command_line.photo_jobs import skip_into
+from ..command_line.messages import skip_into
 from ..command_line.upscaler_options import add_engine_arguments, add_ensemble_argument, make_upscaler
 from ..errors import DanFastError
-from ..evaluation.degraded_set import Degraded, DegradedSet, given, image_sets, output_name
-from ..evaluation.measure import Row, Upscaled, comparison, mean, measure
-from ..files import make_folder, write_table
-from ..image_files.images import write_image
+from ..evaluation.degraded_set import Degraded, DegradedSet, fixed_kernels, image_sets, output_name
+from ..evaluation.measure import Row, Upscaled, comparison, measure
+from ..evaluation.summary import ALIGNED, MEASURES, Summary, summarize, write_rows, write_summary
+from ..files import make_folder
+from ..image_files import write_image
 
-# Column of Row and how the table shows it.
-MEASURES = {
+# How the table shows a column: its title and format.
+SHOWN = {
     "bicubic_psnr_y": ("bic PSNR-Y", ".2f"), "psnr_y": ("DAN PSNR-Y", ".2f"),
     "bicubic_ssim_y": ("bic SSIM-Y", ".4f"), "ssim_y": ("DAN SSIM-Y", ".4f"),
     "bicubic_psnr_rgb": ("bic PSNR-RGB", ".2f"), "psnr_rgb": ("DAN PSNR-RGB", ".2f"),
     "bicubic_ssim_rgb": ("bic SSIM-RGB", ".4f"), "ssim_rgb": ("DAN SSIM-RGB", ".4f"),
     "kernel_error": ("kernel error", ".3f"), "kernel_psnr": ("kernel PSNR", ".2f"),
-}
-# The same where kernels shift the image, without their shift.
-ALIGNED = {
     "shift_down": ("down", ".1f"), "shift_right": ("right", ".1f"),
-    **{f"aligned_{column}": shown for column, shown in MEASURES.items() if column != "kernel_psnr"},
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", help="a weights file, or the name of weights that ship")
     parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR",
-                        help="folders of sharp images, one set each; a folder of nothing but folders: each of those")
+                        help="folders of sharp images, one set each; a folder that holds only folders: one set per "
+                        "folder")
     parser.add_argument("--protocol", choices=("gaussian8", "irregular", "file"), default="gaussian8",
-                        help="gaussian8: 8 isotropic kernels for every image; irregular: one random kernel an image; "
+                        help="gaussian8: 8 isotropic kernels for every image; irregular: one random kernel per image; "
                         "file: those of --kernels for every image, measured with and without their shift")
     parser.add_argument("--kernels", type=Path, nargs="+", metavar="FILE", help="for --protocol file: .npy, (k, k) or "
                         "(n, k, k), or .mat with a variable called kernels")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write evaluation.csv and summary.csv there")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for evaluation.csv and summary.csv (default: "
+                        "only print the table)")
     parser.add_argument("--pictures", action="store_true", help="also write comparison pictures to --out")
-    parser.add_argument("--limit", type=whole_number(1), metavar="N", help="only the first N images of every set")
+    parser.add_argument("--limit", type=whole_number(1), metavar="N",
+                        help="only the first N images of every set (default: all)")
     add_engine_arguments(parser)
     add_ensemble_argument(parser)
 
@@ -57,12 +55,12 @@ def run(args: argparse.Namespace) -> int:
         raise DanFastError("--pictures needs --out, the folder to write them to")
     if (args.kernels is not None) != (args.protocol == "file"):
         raise DanFastError("--protocol file and --kernels FILE need each other")
-    protocol = given(_same_size(args.kernels)) if args.kernels else args.protocol
+    protocol = fixed_kernels(_same_size(args.kernels)) if args.kernels else args.protocol
     upscaler = make_upscaler(args)
     sets = [DegradedSet.from_folder(folder, upscaler.scale, protocol, args.limit, name)
             for name, folder in _named(image_sets(args.data))]
     if args.out is not None:
-        # Now rather than after an hour of measuring.
+        # Fails now rather than after an hour of measuring.
         make_folder(args.out)
     rows: list[Row] = []
     skipped: list[str] = []
@@ -70,81 +68,52 @@ def run(args: argparse.Namespace) -> int:
         write = _PictureWriter(degraded, args.out / "pictures") if args.pictures else None
         measured = measure(degraded, upscaler, progress=True, on_skip=skip_into(skipped),
                            on_measured=write)
-        print(_table(degraded.name, measured) if measured else f"{degraded.name}: no image could be measured", "\n")
+        print(_table(measured) if measured else f"{degraded.name}: no image could be measured", "\n")
         rows += measured
     if args.out is not None:
-        write_table(args.out / "evaluation.csv", *_details(rows))
-        write_table(args.out / "summary.csv", *_summary(rows))
+        write_rows(args.out / "evaluation.csv", rows)
+        write_summary(args.out / "summary.csv", summarize(rows))
     return 1 if skipped else 0
 
 
 def _same_size(paths: Sequence[Path]) -> np.ndarray:
-    """The kernels of several files, those of smaller ones with zeros around them."""
+    """The kernels of several files as one array, smaller ones padded with zeros."""
     of_files = [read_kernels(path) for path in paths]
     largest = max(kernels.shape[1] for kernels in of_files)
-    return np.stack([in_window(kernel, largest) for kernels in of_files for kernel in kernels])
+    return np.stack([padded(kernel, largest) for kernels in of_files for kernel in kernels])
 
 
 def _named(folders: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Sets are called by their folder, or by its whole path where another one has the same name."""
+    """Pairs of name and folder: a set has its folder's name, or its path where two folders have the same name."""
     names = [folder.resolve().name for folder in folders]
     return [(name if names.count(name) == 1 else str(folder), folder)
             for name, folder in zip(names, folders, strict=True)]
 
 
-def _groups(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """The rows of one set by kernel, where every image has several, and all of them as "mean"."""
-    groups = []
-    indices = sorted({row.kernel for row in rows})
-    if len(indices) > 1:
-        for index in indices:
-            of_kernel = [row for row in rows if row.kernel == index]
-            sigma = of_kernel[0].sigma
-            groups.append((f"#{index}" if sigma is None else f"{sigma:.2f}", of_kernel))
-    return [*groups, ("mean", list(rows))]
-
-
-def _milliseconds(rows: Sequence[Row]) -> float:
-    """Median, as the first call for a size includes the engine's preparations for it."""
-    return 1000 * statistics.median(row.seconds for row in rows)
-
-
-def _table(name: str, rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[Row]) -> str:
+    """The means of one set's ``rows``, and again without the kernels' shift if they have one."""
+    summaries = summarize(rows)
     images = len({row.image for row in rows})
-    lines = [f"{name}: {images} image{'s' * (images > 1)}, {_milliseconds(rows):.1f} ms each (median)",
-             *_lines(rows, MEASURES)]
+    milliseconds = summaries[-1].figures["median_ms"]
+    lines = [f"{rows[0].set}: {images} image{'s' * (images > 1)}, {milliseconds:.1f} ms each (median)",
+             *_lines(summaries, MEASURES)]
     if any(row.shift_down or row.shift_right for row in rows):
         lines += ["without the shift of the kernels (pixels down, right): images moved back by it, kernels centred",
-                  *_lines(rows, ALIGNED)]
+                  *_lines(summaries, ALIGNED)]
     return "\n".join(lines)
 
 
-def _lines(rows: Sequence[Row], measures: dict[str, tuple[str, str]]) -> Iterator[str]:
-    width = {column: max(5, len(title)) for column, (title, _) in measures.items()}
-    yield "  ".join(["sigma", *(f"{title:>{width[column]}}" for column, (title, _) in measures.items())])
-    for label, group in _groups(rows):
-        values = [f"{mean(group, column):>{width[column]}{form}}" for column, (_, form) in measures.items()]
-        yield "  ".join([f"{label:>5}", *values])
-
-
-def _details(rows: Sequence[Row]) -> tuple[list[str], list[list]]:
-    """One line an image and kernel; without times, so that the same weights write the same file."""
-    columns = [field.name for field in fields(Row)]
-    assert columns[-1] == "seconds"
-    return columns[:-1], [list(astuple(row)[:-1]) for row in rows]
-
-
-def _summary(rows: Sequence[Row]) -> tuple[list[str], list[list]]:
-    lines = []
-    for name in dict.fromkeys(row.set for row in rows):
-        for label, group in _groups([row for row in rows if row.set == name]):
-            lines.append([name, label, len(group), *(mean(group, column) for column in MEASURES), _milliseconds(group),
-                          *(mean(group, column) for column in ALIGNED)])
-    return ["set", "sigma", "cases", *MEASURES, "median_ms", *ALIGNED], lines
+def _lines(summaries: Sequence[Summary], columns: Sequence[str]) -> Iterator[str]:
+    shown = {column: SHOWN[column.removeprefix("aligned_")] for column in columns}
+    width = {column: max(5, len(title)) for column, (title, _) in shown.items()}
+    yield "  ".join(["sigma", *(f"{title:>{width[column]}}" for column, (title, _) in shown.items())])
+    for summary in summaries:
+        figures = [f"{summary.figures[column]:>{width[column]}{form}}" for column, (_, form) in shown.items()]
+        yield "  ".join([f"{summary.sigma:>5}", *figures])
 
 
 class _PictureWriter:
-    """Writes bicubic, DAN, sharp image and both kernels side by side for every case."""
+    """Writes for every case a picture of bicubic, DAN, the sharp image and both kernels side by side."""
 
     def __init__(self, degraded: DegradedSet, folder: Path) -> None:
         degraded.check_output_names()

@@ -1,4 +1,4 @@
-"""``dan-fast pack``."""
+"""``dan-fast pack`` packs images into one file for training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..errors import DanFastError
+from ..errors import DanFastError, printable
 from ..evaluation.degraded_set import images_below
 from ..training.jpeg_pack import write_jpeg_pack
 from ..training.pack import write_pack
@@ -18,12 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, nargs="+", metavar="DIR", help="images or folders, searched recursively")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE",
                         help="the packed file, for --data of train: a .tif, an uncompressed BigTIFF, about twice as "
-                        "large as PNGs; or, with --jpeg, a .zip; an existing one is replaced once the new one is whole")
-    parser.add_argument("--jpeg", type=int, metavar="QUALITY", help="pack JPEGs of this quality, 1 to 100, in a zip: "
-                        "small, to travel; decoded once, when training begins; what is a JPEG already stays as it is "
-                        "where that is no larger (default: pixels)")
-    parser.add_argument("--max-mib", type=float, help="write nothing if the packed file would be larger, and say what "
-                        "would fit (default: no limit)")
+                        "large as PNGs; with --jpeg, a .zip; an existing file is replaced when the new one is complete")
+    parser.add_argument("--jpeg", type=int, metavar="QUALITY", help="pack JPEGs of this quality, 1 to 100, in a zip, "
+                        "which is small to send; training decodes it once, at its start; an image that is a JPEG "
+                        "already is packed as it is if that is no larger (default: pack pixels)")
+    parser.add_argument("--max-mib", type=float, help="largest size of the packed file; if it would be larger, write "
+                        "nothing and say what would fit (default: no limit)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,6 +37,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         count = write_jpeg_pack(images, args.out, args.jpeg, skipped.append, most_bytes=most)
     for reason in skipped:
-        print(f"skipped: {reason}", file=sys.stderr)
+        print(printable(f"skipped: {reason}"), file=sys.stderr)
     print(f"{count} images, {args.out.stat().st_size / 2**20:.0f} MiB: {args.out}")
     return 1 if skipped else 0

@@ -1,4 +1,4 @@
-"""``dan-fast parts``."""
+"""``dan-fast parts`` splits the state of a training run into small files, and joins them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from ..training.run import WEIGHTS, Run, RunOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("split", "join"), help="split: the last checkpoint of a run into small "
-                        "files and an index of them, as train --parts does; join: a run's folder from such files, with "
-                        "its checkpoint, config.json and weights.safetensors")
+    parser.add_argument("action", choices=("split", "join"), help="split: write the last checkpoint of a run as "
+                        "small files and an index of them, as train --parts does; join: make a run's folder of such "
+                        "files, with its checkpoint, config.json and weights.safetensors")
     parser.add_argument("folder", type=Path, metavar="FROM", help="split: the run's folder; join: the folder of the "
                         "parts")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="TO", help="split: the folder for the parts, "
                         "which replace those of another checkpoint there; join: the run's folder")
-    parser.add_argument("--mib", type=float, default=MIB, help="split: most MiB of a part (default: %(default)g)")
+    parser.add_argument("--mib", type=float, default=MIB,
+                        help="split: largest size of a part, MiB (default: %(default)g)")
 
 
 def run(args: argparse.Namespace) -> int:

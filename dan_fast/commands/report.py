@@ -1,4 +1,4 @@
-"""``dan-fast report``."""
+"""``dan-fast report`` writes the page of results."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def run(args: argparse.Namespace) -> int:
     draw(folder)
     upscaler = Upscaler(load(args.weights))
     draw_kernels(upscaler, folder / "kernels.png")
-    for what, before, after, error in draw_limits(upscaler, folder / "limits.jpg"):
-        print(f"{what:>9}: bicubic {before:.2f} dB, DAN {after:.2f} dB, kernel error {error:.2f}")
+    for damage, before, after, error in draw_limits(upscaler, folder / "limits.jpg"):
+        print(f"{damage:>9}: bicubic {before:.2f} dB, DAN {after:.2f} dB, kernel error {error:.2f}")
     write_atomically(page, text.encode())
     print(f"{page}, and its pictures in {folder}")
     return 0

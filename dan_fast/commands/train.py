@@ -1,35 +1,36 @@
-"""``dan-fast train``, also ``python -m dan_fast.train`` and ``torchrun -m dan_fast.train``."""
+"""``dan-fast train`` trains a network; also ``python -m dan_fast.train`` and ``torchrun -m dan_fast.train``."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import typing
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .. import checkpoint
-from ..command_line.docstrings import field_texts
-from ..config import GRADIENTS, DANConfig
+from ..command_line.arguments import add_device_argument
+from ..config import GRADIENTS, DANConfig, field_help
 from ..degradation.pipeline import Degradation
 from ..errors import DanFastError
 from ..files import SAMPLES, make_folder
-from ..runtime.devices import add_device_argument, pick_device
+from ..runtime.devices import pick_device
 from ..training.checkpoints import Checkpoints
 from ..training.config_file import read_config
 from ..training.loop import train
 from ..training.parts import INDEX, MIB, join_parts, part_bytes
 from ..training.presets import PRESETS, Preset, get_preset
 from ..training.processes import Processes, joined_processes, local_device
+from ..training.resuming import change_settings
 from ..training.run import Run, RunOptions
 from ..training.settings import TrainingSettings
 from ..training.time_limit import TimeLimit
 from ..training.validation import FolderValidation
 
 DEFAULT_PRESET = "v2-0.3M-x4"
-WARMUP_SHARE = 0.03  # by the clock, where a preset has no warm-up
+WARMUP_SHARE = 0.03  # of the steps, for training by the clock with a preset that has no warm-up
 log = logging.getLogger("dan_fast.train")
 
 
@@ -37,45 +38,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _config_help()
     parser.add_argument("--data", type=Path, nargs="+", metavar="DIR", default=[SAMPLES],
-                        help="folders of sharp images, searched recursively, or files that dan-fast pack wrote, "
-                        "of which those of JPEGs are decoded as a whole at the start (default: the photos that ship)")
+                        help="folders of sharp images, searched recursively, or files that dan-fast pack wrote; packs "
+                        "of JPEGs are decoded completely at the start (default: the photos that ship)")
     parser.add_argument("--preset", help=f"network and settings (default: {DEFAULT_PRESET}); "
                         f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="network, settings and seed from a config.json, "
-                        "which every run saves; instead of --preset")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="take network, settings and seed from a "
+                        "config.json, which every run saves; instead of --preset")
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run's folder (default: runs/PRESET)")
     parser.add_argument("--resume", nargs="?", const="yes", choices=("yes", "auto"),
-                        help="go on with the run in --out, with its own settings, of which --steps, --minutes and, by "
-                        "the clock, --schedule may change; auto: or start it if there is none")
-    parser.add_argument("--init", metavar="WEIGHTS", help="start from these weights, a file or the name of shipped "
-                        "ones: to fine-tune them, or for another scale; what does not fit starts anew "
-                        "(default: all random)")
-    parser.add_argument("--gradient", choices=GRADIENTS, help="which iterations learn (default: the preset's, last)")
-    parser.add_argument("--seed", type=int, help="of weights, patches and degradations (default: 0)")
+                        help="go on with the run in --out and its settings, of which only --steps, --minutes and, by "
+                        "the clock, --schedule may change; auto: start a run if there is none")
+    parser.add_argument("--init", metavar="WEIGHTS", help="start from these weights, a file or the name of weights "
+                        "that ship, to fine-tune them or for another scale; tensors that do not fit start at random "
+                        "(default: all do)")
+    parser.add_argument("--gradient", choices=GRADIENTS, help="iterations that learn (default: the preset's, last)")
+    parser.add_argument("--seed", type=int, help="seed of weights, patches and degradations (default: 0)")
     parser.add_argument("--val", type=Path, metavar="DIR", default=SAMPLES,
                         help="sharp images to validate on (default: the photos that ship)")
     parser.add_argument("--validate-every", type=int, default=2000, metavar="STEPS",
                         help="steps between validations (default: %(default)s)")
     parser.add_argument("--save-every", type=int, default=1000, metavar="STEPS",
                         help="steps between checkpoints (default: %(default)s)")
-    parser.add_argument("--parts", type=Path, metavar="DIR", help="write each checkpoint also to this folder, in files "
-                        "small enough for narrow ways and an index of them; --resume goes on from them where they are "
-                        "newer than the checkpoints in --out, dan-fast parts join makes a run's folder of them "
+    parser.add_argument("--parts", type=Path, metavar="DIR", help="also write each checkpoint to this folder, as small "
+                        "files that are easy to move and an index of them; --resume goes on from them if they are "
+                        "newer than the checkpoints in --out, and dan-fast parts join makes a run's folder of them "
                         "(default: none)")
     parser.add_argument("--part-mib", type=float, default=MIB, metavar="MIB",
-                        help="most MiB of such a file (default: %(default)g)")
+                        help="largest size of a file in --parts, MiB (default: %(default)g)")
     parser.add_argument("--log-every", type=int, default=50, metavar="STEPS",
                         help="steps between lines of metrics.csv and TensorBoard's scalars (default: %(default)s)")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
-                        help="of the network's arithmetic; auto, the default: the faster one for this network and "
-                        "device")
+                        help="floating-point type of the network's arithmetic; auto, the default: the faster one for "
+                        "this network and device")
     parser.add_argument("--workers", type=int, default=None,
                         help="processes that read images (default: 4 beside a GPU, else 0: the training process)")
     parser.add_argument("--profile", action="store_true",
                         help="write a profiler's trace of the run's steps 8 to 10, trace.json in the run's folder")
     add_device_argument(parser)
     group = parser.add_argument_group("settings of the training", "default: the preset's")
-    texts = field_texts(TrainingSettings)
+    texts = field_help(TrainingSettings)
     for name, kind in typing.get_type_hints(TrainingSettings).items():
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, default=argparse.SUPPRESS,
                            help=texts[name].replace("%", "%%"))
@@ -84,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _config_help() -> str:
     lines = ["The other fields of a config.json, for --config:"]
     for section, kind in (("config", DANConfig), ("degradation", Degradation)):
-        lines += [f"  {section}.{name}: {text}" for name, text in field_texts(kind).items()]
+        lines += [f"  {section}.{name}: {text}" for name, text in field_help(kind).items()]
     return "\n".join(lines)
 
 
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         make_folder(options.out)
         if options.parts:
             make_folder(options.parts)
-        processes.wait_for_all()  # nothing is saved before everybody has seen whether there was something to resume
+        processes.wait_for_all()  # all processes look for a run to resume before one of them saves anything
         minutes = preset.training.minutes
         limit = TimeLimit(minutes, args.started) if minutes else None
         with logging_redirect_tqdm():
@@ -146,14 +147,14 @@ def _start_or_resume(args: argparse.Namespace, options: RunOptions, processes: P
 
 
 def _asked_for(args: argparse.Namespace) -> tuple[Preset, int] | None:
-    """The preset and seed that the command line names, or None."""
+    """The preset and seed of ``--config`` or ``--preset``, or None without either."""
     if args.config:
         return read_config(args.config)
     return (get_preset(args.preset), 0) if args.preset else None
 
 
 def _changed(preset: Preset, args: argparse.Namespace) -> Preset:
-    """``preset`` with what the command line says otherwise."""
+    """``preset`` with the settings that the command line changes."""
     names = [field.name for field in fields(TrainingSettings)]
     training = {name: getattr(args, name) for name in names if hasattr(args, name)}
     changed = replace(preset.training, **training)
@@ -164,25 +165,10 @@ def _changed(preset: Preset, args: argparse.Namespace) -> Preset:
 
 
 def _resume(args: argparse.Namespace, options: RunOptions, processes: Processes) -> Run:
-    """The saved run; of its settings only the number of steps may change, and by the clock the schedule."""
+    """The saved run, with the changes that the command line asks for."""
     current = Run.resume(options, processes)
-    saved = current.preset
     asked = _asked_for(args)
-    wanted = _changed(asked[0] if asked else saved, args)
-    by_clock = getattr(args, "minutes", saved.training.minutes) > 0
-    may_change = {"steps", "minutes", *(["schedule"] if by_clock else [])}
-    # What a preset says of these is no wish for a change; nor of the warm-up, which it may have got for the clock.
-    kept = {name: getattr(saved.training, name) for name in (*may_change, *(["warmup"] if by_clock else []))
-            if not hasattr(args, name)}
-    wanted = replace(wanted, training=replace(wanted.training, **kept))
+    wanted = _changed(asked[0] if asked else current.preset, args)
     seed = args.seed if args.seed is not None else asked[1] if asked and args.config else current.seed
-    if seed != current.seed:
-        raise DanFastError(f"--seed {seed}: the run in {options.out} has seed {current.seed}; leave it out")
-    for part in ("config", "degradation", "training"):
-        before, after = asdict(getattr(saved, part)), asdict(getattr(wanted, part))
-        for name in before:
-            if name not in may_change and before[name] != after[name]:
-                raise DanFastError(f"{name}={after[name]}: the run in {options.out} has {before[name]}; "
-                                   "leave it out, or start anew in another --out")
-    current.preset = wanted
+    change_settings(current, wanted, seed, [name for name in vars(wanted.training) if hasattr(args, name)])
     return current

@@ -1,4 +1,4 @@
-"""``dan-fast upscale``."""
+"""``dan-fast upscale`` upscales photos of unknown blur."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from ..blur_kernels.files import read_npy
 from ..blur_kernels.known import KnownKernel, known_kernel
 from ..blur_kernels.shift import NO_SHIFT
 from ..command_line.arguments import whole_number
-from ..command_line.photo_jobs import Job, add_photo_arguments, for_each, plan, refuse_overwriting, say
+from ..command_line.kernel_output import kernel_files, write_kernel
+from ..command_line.messages import say
+from ..command_line.photo_jobs import Job, add_photo_arguments, find_jobs, for_each, refuse_overwriting
 from ..command_line.timing import Clock, timing_table
 from ..command_line.upscaler_options import add_ensemble_argument, make_upscaler
+from ..evaluation.measure import bicubic
 from ..evaluation.pictures import kernel_picture, side_by_side
 from ..files import make_folder
-from ..image_files.images import Photo, check_writable, read_image, to_8_bits, write_image
+from ..image_files import Photo, check_writable, read_image, to_8_bits, write_image
 from ..image_files.transparency import upscale_alpha
 from ..inference import Upscaler, UpscaleResult
-from .kernel import kernel_files, write_kernel
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif"}
 _WRITTEN = (*FORMATS.values(), ".jpeg", ".tiff")
@@ -28,25 +30,26 @@ _WRITTEN = (*FORMATS.values(), ".jpeg", ".tiff")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_photo_arguments(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", default=argparse.SUPPRESS,
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR",
                         help="folder for the results, NAME_x4.png and so on; results of an earlier run are "
                         "replaced, photos never")
     parser.add_argument("--format", choices=("same", *FORMATS), default="same",
                         help="file format; same: the photo's, png where that cannot be written")
-    parser.add_argument("--quality", type=whole_number(1, 100), default=95, help="of jpg and webp, 1 to 100")
+    parser.add_argument("--quality", type=whole_number(1, 100), default=95, help="quality of jpg and webp, 1 to 100")
     parser.add_argument("--kernel", type=Path, metavar="FILE",
-                        help="the blur, if it is known: a .npy file of n x n numbers, sum 1; nothing is estimated; "
-                        "one that is not centred is centred, and the results are moved back")
+                        help="the blur kernel, if it is known: a .npy file of n x n numbers with the sum 1; nothing is "
+                        "estimated; a kernel that is not centred is centred, and the results are moved back "
+                        "(default: estimate it)")
     add_ensemble_argument(parser)
     parser.add_argument("--save-kernel", action="store_true",
-                        help="also write the estimated blur, NAME_x4_kernel.png and .npy")
+                        help="also write the estimated kernel, NAME_x4_kernel.png and .npy")
     parser.add_argument("--compare", action="store_true",
                         help="also write NAME_x4_compare.png: bicubic, DAN and the kernel side by side")
-    parser.add_argument("--timing", action="store_true", help="say at the end where the time went")
+    parser.add_argument("--timing", action="store_true", help="print at the end where the time went")
 
 
 def run(args: argparse.Namespace) -> int:
-    jobs = plan(args.paths, args.output)
+    jobs = find_jobs(args.paths, args.output)
     upscaler = make_upscaler(args)
     command = _Upscale(args, upscaler)
     refuse_overwriting(jobs, (path for job in jobs for path in command.outputs(job)))
@@ -60,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Upscale:
-    """Upscales one job after the other, as the arguments say."""
+    """Reads, upscales and writes one photo, as the arguments say."""
 
     def __init__(self, args: argparse.Namespace, upscaler: Upscaler) -> None:
         self.args, self.upscaler, self.done = args, upscaler, 0
@@ -73,18 +76,18 @@ class _Upscale:
                     "results moved back")
 
     def outputs(self, job: Job) -> list[Path]:
-        """Every file that the job writes; the image first."""
+        """Every file that the job writes, the image first."""
         files = [self._image_path(job)]
         if self.args.save_kernel:
-            files += kernel_files(self._base(job))
+            files += kernel_files(self._beside(job, "_kernel"))
         if self.args.compare:
-            files.append(self._compare_path(job))
+            files.append(self._beside(job, "_compare.png"))
         return files
 
     def read(self, job: Job) -> Photo:
         photo = read_image(job.source).visible()
         height, width = (self.upscaler.scale * side for side in photo.rgb.shape[:2])
-        check_writable(self._image_path(job), height, width)  # before the long part
+        check_writable(self._image_path(job), height, width)  # before the slow part
         return photo
 
     def upscale(self, job: Job, photo: Photo) -> tuple[Photo, UpscaleResult]:
@@ -98,34 +101,26 @@ class _Upscale:
         lost = write_image(self._image_path(job), result.image, alpha, grey=photo.grey, icc_profile=photo.icc_profile,
                            quality=self.args.quality)
         if self.args.save_kernel:
-            write_kernel(self._base(job), result.kernel)
+            write_kernel(self._beside(job, "_kernel"), result.kernel)
         if self.args.compare:
-            write_image(self._compare_path(job), _comparison(photo, result.image, result.kernel, scale))
+            write_image(self._beside(job, "_compare.png"), _comparison(photo, result.image, result.kernel, scale))
         for note in (*photo.notes, *lost):
             say(f"{job.source}: {note}")
         self.done += 1
 
-    def _base(self, job: Job) -> Path:
-        return job.target.with_name(f"{job.target.name}_x{self.upscaler.scale}")
-
     def _image_path(self, job: Job) -> Path:
         suffix = FORMATS.get(self.args.format, job.source.suffix.lower())
-        base = self._base(job)
-        return base.with_name(base.name + (suffix if suffix in _WRITTEN else ".png"))
+        return self._beside(job, suffix if suffix in _WRITTEN else ".png")
 
-    def _compare_path(self, job: Job) -> Path:
-        base = self._base(job)
-        return base.with_name(f"{base.name}_compare.png")
-
-
-def _bicubic(image: np.ndarray, scale: int) -> np.ndarray:
-    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    def _beside(self, job: Job, ending: str) -> Path:
+        """Path of a result of the job, NAME_x4 and ``ending``."""
+        return job.target.with_name(f"{job.target.name}_x{self.upscaler.scale}{ending}")
 
 
 def _comparison(photo: Photo, image: np.ndarray, kernel: np.ndarray, scale: int) -> np.ndarray:
     ours = to_8_bits(image)
     if ours.ndim == 2:
         ours = cv2.cvtColor(ours, cv2.COLOR_GRAY2RGB)
-    plain = _bicubic(to_8_bits(photo.rgb), scale)
+    plain = bicubic(to_8_bits(photo.rgb), scale)
     return side_by_side([plain, ours, kernel_picture(kernel, max(84, min(420, ours.shape[0])))],
                         ["bicubic", "DAN", "kernel"])

@@ -1,6 +1,6 @@
-"""How a sharp image became the given one: blur kernels, blur, downsampling, and the kernel's code.
+"""The degradation of a sharp image to the low-resolution one: blur, downsampling, noise, rounding to 8 bits.
 
-The whole pipeline is ``dan_fast.degradation.pipeline``.
+Random degradations are in ``pipeline``, those by a known kernel in ``degrade``.
 """
 
 from ..blur_kernels.gaussian import dirac_kernel, gaussian_kernels, random_irregular_kernels, random_isotropic_kernels

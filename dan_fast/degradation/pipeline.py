@@ -1,8 +1,8 @@
-"""The whole degradation: random kernels, blur and downsampling, noise, 8-bit rounding."""
+"""Random degradations, as training needs them: kernels and noise are drawn, and images degraded by them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
@@ -10,37 +10,26 @@ from torch import Tensor
 
 from ..blur_kernels.gaussian import random_irregular_kernels, random_isotropic_kernels
 from ..blur_kernels.pca import FIT_COUNT, ISOTROPIC_SIGMA, PCAEncoder
-from ..ops import blur_downsample
+from .degrade import degrade
 
 # Setting 2 (v2, section 4.1): kernel size by scale. x3 is not in the paper; ours lies between.
 IRREGULAR_SIZE = {2: 11, 3: 21, 4: 31}
 
 
-def round_8bit(image: Tensor) -> Tensor:
-    """What storing as an 8-bit file does to ``image`` in [0, 1]: clamp, and round to 1/255."""
-    return image.clamp(0, 1).mul(255).round().div(255)
-
-
 @dataclass(frozen=True)
 class Degradation:
-    """Random degradations of one setting.
+    """Random degradations of one setting."""
 
-    Args:
-        scale: downsampling factor.
-        kernel_size: side k of the kernels.
-        sigma: smallest and largest standard deviation, HR pixels.
-        irregular: anisotropic and disturbed kernels (setting 2) instead of isotropic (setting 1).
-        disturbance: largest relative disturbance of a tap; irregular kernels only.
-        noise: largest standard deviation of additive Gaussian noise in [0, 1] units; each image
-            draws its own, uniform from 0. Default: none, as in both settings.
-    """
-
-    scale: int
-    kernel_size: int
-    sigma: tuple[float, float]
-    irregular: bool = False
-    disturbance: float = 0.25
-    noise: float = 0.0
+    scale: int = field(metadata={"help": "downsampling factor"})
+    kernel_size: int = field(metadata={"help": "side k of the kernels"})
+    sigma: tuple[float, float] = field(metadata={"help": "smallest and largest standard deviation, HR pixels"})
+    irregular: bool = field(default=False, metadata={
+        "help": "anisotropic and disturbed kernels (setting 2) instead of isotropic ones (setting 1)"})
+    disturbance: float = field(default=0.25, metadata={
+        "help": "largest relative disturbance of a tap; irregular kernels only"})
+    noise: float = field(default=0.0, metadata={
+        "help": "largest standard deviation of additive Gaussian noise in [0, 1] units: an 8-bit level is 1/255; each "
+                "image draws its own, uniform from 0; 0: none, as in both settings"})
 
     @classmethod
     def setting1(cls, scale: int) -> Degradation:
@@ -54,42 +43,44 @@ class Degradation:
 
     def kernels(self, count: int, generator: torch.Generator | None = None,
                 device: torch.device | str | None = None) -> Tensor:
-        """(count, k, k) random kernels on ``device``, by default the generator's."""
+        """Draw (count, k, k) kernels on ``device``, by default the generator's."""
         if self.irregular:
             return random_irregular_kernels(count, self.kernel_size, self.sigma, self.disturbance, generator, device)
         return random_isotropic_kernels(count, self.kernel_size, self.sigma, generator, device)
 
     def encoder(self, code_length: int) -> PCAEncoder:
-        """The PCA basis of this setting's kernels, from 30,000 of them; the same every time."""
-        lowest, highest = self.sigma  # which may have come as a list
+        """Fit the PCA basis to 30,000 kernels of this setting; the same every time."""
+        lowest, highest = self.sigma  # a list cannot be hashed
         return _encoder(replace(self, sigma=(lowest, highest)), code_length)
 
     def __call__(self, hr: Tensor, generator: torch.Generator | None = None,
                  part: tuple[int, int] = (0, 1)) -> tuple[Tensor, Tensor]:
         """Degrade ``hr`` (B, C, H, W) in [0, 1], H and W multiples of the scale.
 
-        ``part`` (i, n): ``hr`` is part i of a batch n times as large, and gets the random numbers that it would get
-        there.
+        With ``part`` (i, n), ``hr`` is part i of n of a larger batch, and draws the same random numbers as it would
+        within that batch.
 
-        Nothing waits for a GPU, and a CUDA graph can capture it, if ``generator`` is on the device of ``hr`` (and
-        registered with the graph) or None. A generator on the CPU gives the same kernels on every device.
+        If ``generator`` is None or on the device of ``hr``, the CPU does not wait for the GPU, and a CUDA graph with
+        which the generator is registered can capture the call. A generator on the CPU gives the same kernels on every
+        device.
 
         Returns:
-            lr (B, C, H/s, W/s), rounded to 8 bit, and the kernels (B, k, k) that blurred it.
+            lr: (B, C, H/s, W/s), rounded to 8 bit.
+            kernel: (B, k, k), the kernels that blurred it.
         """
         device = generator.device if generator else hr.device
         index, count = part
         whole, own = len(hr) * count, slice(len(hr) * index, len(hr) * (index + 1))
         kernel = self.kernels(whole, generator, device)[own].to(hr.device)
-        lr = blur_downsample(hr, kernel, self.scale)
-        if self.noise:
-            level = self.noise * torch.rand(whole, 1, 1, 1, generator=generator, device=device)
-            noise = level * torch.randn((whole, *lr.shape[1:]), generator=generator, device=device)
-            lr = lr + noise[own].to(lr)
-        return round_8bit(lr), kernel
+        if not self.noise:
+            return degrade(hr, kernel, self.scale), kernel
+        level = self.noise * torch.rand(whole, 1, 1, 1, generator=generator, device=device)
+        shape = whole, hr.shape[1], hr.shape[2] // self.scale, hr.shape[3] // self.scale
+        noise = level * torch.randn(shape, generator=generator, device=device)
+        return degrade(hr, kernel, self.scale, noise[own]), kernel
 
 
 @lru_cache(maxsize=16)
 def _encoder(degradation: Degradation, code_length: int) -> PCAEncoder:
-    # A fit takes seconds, and an experiment trains dozens of networks for the same kernels.
+    # Cached, as a fit takes seconds and an experiment trains dozens of networks for the same kernels.
     return PCAEncoder.fit(degradation.kernels(FIT_COUNT, torch.Generator().manual_seed(0)), code_length)

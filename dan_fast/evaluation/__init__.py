@@ -1,1 +1,1 @@
-"""Measuring upscaled images: degraded test sets, metrics, pictures and plots."""
+"""Measuring upscalers: degraded test sets, metrics, the tables of ``evaluate``, pictures and plots."""

@@ -1,4 +1,4 @@
-"""Test sets: sharp images, blurred and shrunk by known kernels, the same every time."""
+"""Test sets: sharp images blurred and shrunk by known kernels, the same in every run."""
 
 from __future__ import annotations
 
@@ -11,42 +11,43 @@ import torch
 from torch import Tensor
 
 from ..degradation import gaussian_kernels
-from ..degradation.pipeline import Degradation, round_8bit
+from ..degradation.degrade import degrade_image
+from ..degradation.pipeline import Degradation
 from ..errors import DanFastError, ImageError
-from ..image_files.images import find_images, read_image, to_8_bits
-from ..ops import blur_downsample
+from ..image_files import find_images, read_image, to_8_bits
+from .crops import crop_to_multiple
 
 GAUSSIAN8_SIGMA = {2: (0.80, 1.60), 3: (1.35, 2.40), 4: (1.80, 3.20)}
 KERNEL_SIZE = 21
 
-# The kernels of one image: scale and the image's own generator -> sigmas (None where there is
-# no single one) and kernels (n, k, k).
+# Takes the scale and an image's own generator. Returns sigmas, None for a kernel without a single sigma, and kernels
+# (n, k, k) of the image.
 Protocol = Callable[[int, torch.Generator], tuple[list[float | None], Tensor]]
 
 
 def isotropic(*sigmas: float) -> Protocol:
-    """The same isotropic Gaussian kernels, 21x21, for every image."""
+    """A protocol: the same isotropic Gaussian kernels, 21x21, with these sigmas for every image."""
     return lambda scale, generator: (list(sigmas), gaussian_kernels(torch.tensor(sigmas), KERNEL_SIZE))
 
 
-def given(kernels: np.ndarray) -> Protocol:
-    """The same ``kernels`` (n, k, k), each with sum 1, for every image."""
+def fixed_kernels(kernels: np.ndarray) -> Protocol:
+    """A protocol: the same ``kernels`` (n, k, k), each with sum 1, for every image."""
     return lambda scale, generator: ([None] * len(kernels), torch.from_numpy(kernels))
 
 
 def gaussian8(scale: int, generator: torch.Generator) -> tuple[list[float | None], Tensor]:
-    """The 8 isotropic kernels of setting 1's tests (v1, section 4.1)."""
+    """A protocol: the 8 isotropic kernels of the tests of setting 1 (v1, section 4.1)."""
     sigmas = np.linspace(*GAUSSIAN8_SIGMA[scale], 8).tolist()
     return isotropic(*sigmas)(scale, generator)
 
 
 def irregular(scale: int, generator: torch.Generator) -> tuple[list[float | None], Tensor]:
-    """One random irregular kernel an image, as in DIV2KRK (setting 2)."""
+    """A protocol: one random irregular kernel per image, as in DIV2KRK (setting 2)."""
     return [None], Degradation.setting2(scale).kernels(1, generator)
 
 
 def random_isotropic(scale: int, generator: torch.Generator) -> tuple[list[float | None], Tensor]:
-    """One random isotropic kernel an image, as in training (setting 1)."""
+    """A protocol: one random isotropic kernel per image, as in training (setting 1)."""
     return [None], Degradation.setting1(scale).kernels(1, generator)
 
 
@@ -55,12 +56,12 @@ PROTOCOLS: dict[str, Protocol] = {"gaussian8": gaussian8, "irregular": irregular
 
 @dataclass(frozen=True)
 class Degraded:
-    """One sharp image under one kernel.
+    """One sharp image degraded by one kernel.
 
     Attributes:
         image: name of the image, its path below the set's folder.
-        kernel_index: which of the image's kernels, from 0.
-        sigma: of an isotropic kernel, HR pixels; otherwise None.
+        kernel_index: number of the kernel among those of the image, from 0.
+        sigma: standard deviation of an isotropic kernel, HR pixels; None for other kernels.
         hr: (H, W, 3) uint8 RGB, H and W multiples of the scale.
         lr: (H/s, W/s, 3) uint8 RGB.
         kernel: (k, k) float32, sum 1.
@@ -76,16 +77,16 @@ class Degraded:
 
 @dataclass(frozen=True)
 class DegradedSet:
-    """Images of one test set, degraded when they are asked for.
+    """Images of one test set; they are degraded while it is iterated over.
 
     Args:
-        name: for tables and folders.
+        name: name of the set in tables and folders.
         images: pairs of path and name.
         scale: downsampling factor, 2, 3 or 4.
-        protocol: which kernels each image gets.
-        seed: of the random kernels and noise; each image's draw depends on it and on the image's
-            place in ``images`` alone.
-        noise: standard deviation of Gaussian noise on the LR image, in 8-bit levels (0 to 255).
+        protocol: chooses the kernels of each image.
+        seed: seed of the random kernels and noise; those of an image depend only on the seed and on the image's place
+            in ``images``.
+        noise: standard deviation of Gaussian noise on the LR image in [0, 1] units: an 8-bit level is 1/255.
     """
 
     name: str
@@ -98,12 +99,15 @@ class DegradedSet:
     @classmethod
     def from_folder(cls, folder: Path | str, scale: int, protocol: str | Protocol = "gaussian8",
                     limit: int | None = None, name: str | None = None) -> DegradedSet:
-        """All images below ``folder``, or the first ``limit``, under a protocol or the name of one of ``PROTOCOLS``.
+        """The set of all images below ``folder``.
 
-        The set is called ``name``, by default as its folder.
+        Args:
+            protocol: a protocol, or the name of one of ``PROTOCOLS``.
+            limit: take only the first ``limit`` images.
+            name: name of the set; None: the folder's.
 
         Raises:
-            DanFastError: no such protocol or scale, or no images there.
+            DanFastError: the protocol or scale does not exist, or the folder holds no image.
         """
         if isinstance(protocol, str):
             if protocol not in PROTOCOLS:
@@ -129,12 +133,12 @@ class DegradedSet:
 
     def cases(self, on_skip: Callable[[str], None] | None = None, part: tuple[int, int] = (0, 1)
               ) -> Iterator[Degraded]:
-        """Every image under each of its kernels, made one at a time.
+        """Yield every image under each of its kernels; only one is in memory.
 
         Args:
-            part: (i, n): only the i-th of every n images.
-            on_skip: called with a message for an image that is unreadable or smaller than its
-                kernel, which is then left out; without it such an image raises ImageError.
+            on_skip: is called with a message for each image that is unreadable or smaller than its kernel, and the
+                image is left out; None: such an image raises ImageError.
+            part: (i, n): only the images whose number is i modulo n.
         """
         for index, (path, name) in enumerate(self.images):
             if index % part[1] != part[0]:
@@ -149,63 +153,35 @@ class DegradedSet:
                 on_skip(str(error))
                 continue
             for kernel_index, (sigma, kernel) in enumerate(zip(sigmas, kernels, strict=True)):
-                lr = degrade(hr, kernel, self.scale, self.noise, generator)
+                lr = degrade_image(hr, kernel, self.scale, self.noise, generator)
                 yield Degraded(name, kernel_index, sigma, hr, lr, kernel.numpy())
 
     def check_output_names(self) -> None:
-        """Raises DanFastError if two images would be written under one name."""
+        """Raise DanFastError if two images would be written under one name."""
         seen: dict[str, Path] = {}
         for path, name in self.images:
             stem = Path(name).with_suffix("").as_posix()
             if stem in seen:
                 raise DanFastError(f"{seen[stem]} and {path} would both be written as {stem}.png: "
-                                   "rename one, or take one at a time")
+                                   "rename one, or degrade one at a time")
             seen[stem] = path
 
     def _generator(self, index: int) -> torch.Generator:
-        # Far apart, so that image 1 of seed 0 is not image 0 of seed 1.
+        # Seeds are spread out, so that image 1 of seed 0 differs from image 0 of seed 1.
         return torch.Generator().manual_seed(self.seed * 1_000_003 + index)
 
     def _read(self, path: Path, kernel_size: int) -> np.ndarray:
-        """The image in 8 bit, cut at the bottom and right to a multiple of the scale."""
+        """The image in 8 bit, cropped to a multiple of the scale."""
         rgb = to_8_bits(read_image(path).visible().rgb)
-        height, width = (side - side % self.scale for side in rgb.shape[:2])
-        if min(height, width) < kernel_size:
+        cropped = crop_to_multiple(rgb, self.scale)
+        if min(cropped.shape[:2]) < kernel_size:
             raise ImageError(f"{path} has {rgb.shape[1]}x{rgb.shape[0]} pixels: "
                              f"a {kernel_size}x{kernel_size} kernel needs at least {kernel_size} on each side")
-        return np.ascontiguousarray(rgb[:height, :width])
-
-
-def degrade(hr: np.ndarray, kernel: Tensor, scale: int, noise: float = 0.0,
-            generator: torch.Generator | None = None) -> np.ndarray:
-    """Blur, downsample, add noise, round.
-
-    Args:
-        hr: (H, W, 3) uint8, H and W multiples of ``scale``.
-        kernel: (k, k).
-        noise: standard deviation in 8-bit levels, drawn from ``generator``.
-
-    Returns:
-        (H/s, W/s, 3) uint8.
-    """
-    lr = blur_downsample(to_tensor(hr), kernel[None], scale)
-    if noise:
-        lr = lr + noise / 255 * torch.randn(lr.shape, generator=generator)
-    return from_tensor(lr)
-
-
-def to_tensor(image: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-
-
-def from_tensor(image: Tensor) -> np.ndarray:
-    """(1, 3, H, W) float -> (H, W, 3) uint8; clamped to [0, 1] and rounded."""
-    return np.ascontiguousarray(round_8bit(image)[0].permute(1, 2, 0).mul(255).round().byte().numpy())
+        return cropped
 
 
 def images_below(roots: Iterable[Path]) -> tuple[tuple[Path, str], ...]:
-    """Every image in files and folders, with its name: the path below its folder.
+    """Every image among ``roots``, files or folders, with its name: the path below its folder.
 
     Raises:
         ImageError: a root does not exist or holds no image.
@@ -218,7 +194,7 @@ def images_below(roots: Iterable[Path]) -> tuple[tuple[Path, str], ...]:
 
 
 def image_sets(folders: Iterable[Path]) -> list[Path]:
-    """The folders that are test sets: each one given, or its sub-folders where it holds only those.
+    """The test sets among ``folders``: a folder that holds images is one; of any other each sub-folder is one.
 
     Raises:
         ImageError: a folder does not exist or holds no image.
@@ -235,6 +211,6 @@ def image_sets(folders: Iterable[Path]) -> list[Path]:
 
 
 def output_name(case: Degraded, kernels: int) -> str:
-    """The image's name without suffix, and the kernel's index where it has several."""
+    """Name for the files of ``case``: the image's without suffix, and the kernel's number if it has ``kernels`` > 1."""
     stem = Path(case.image).with_suffix("").as_posix()
     return stem if kernels == 1 else f"{stem}_{case.kernel_index}"

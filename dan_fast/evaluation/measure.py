@@ -1,25 +1,26 @@
-"""Measures an upscaler on degraded test images, beside plain bicubic upscaling."""
+"""Measuring an upscaler on degraded test images, with plain bicubic upscaling beside it."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from ..blur_kernels.shift import NO_SHIFT, Shift, centred, kernel_shift, moved
 from ..degradation import bicubic_resize
-from .degraded_set import Degraded, DegradedSet, from_tensor, to_tensor
+from ..degradation.eight_bits import from_tensor, to_tensor
+from .degraded_set import Degraded, DegradedSet
 from .metrics import WINDOW, kernel_error, kernel_psnr, psnr, ssim
 from .pictures import kernel_picture, side_by_side
 
 
 class Upscaled(Protocol):
-    """What an upscaler returns, for example ``dan_fast.inference.UpscaleResult``."""
+    """The result of an upscaler, for example ``dan_fast.inference.UpscaleResult``."""
 
     @property
     def image(self) -> np.ndarray:
@@ -31,16 +32,55 @@ class Upscaled(Protocol):
 
 
 Upscale = Callable[[np.ndarray], Upscaled]
+Result = TypeVar("Result", bound=Upscaled)
+
+
+@dataclass(frozen=True)
+class UpscaledCase(Generic[Result]):
+    """One case of a test set, upscaled. Each measure is computed when it is read.
+
+    Attributes:
+        case: the case.
+        result: the upscaler's result for ``case.lr``.
+        scale: scale of the set; PSNR and SSIM leave out a border of as many pixels.
+        seconds: time of the upscaler's call.
+    """
+
+    case: Degraded
+    result: Result
+    scale: int
+    seconds: float
+
+    @property
+    def psnr_y(self) -> float:
+        return psnr(self.result.image, self.case.hr, crop=self.scale, y_channel=True)
+
+    @property
+    def ssim_y(self) -> float:
+        return ssim(self.result.image, self.case.hr, crop=self.scale, y_channel=True)
+
+    @property
+    def kernel_error(self) -> float:
+        return kernel_error(self.result.kernel, self.case.kernel)
+
+
+def upscale_cases(cases: Iterable[Degraded], upscale: Callable[[Degraded], Result], scale: int
+                  ) -> Iterator[UpscaledCase[Result]]:
+    """Yield ``cases`` upscaled; each is upscaled when the iterator reaches it."""
+    for case in cases:
+        start = time.perf_counter()
+        result = upscale(case)
+        yield UpscaledCase(case, result, scale, time.perf_counter() - start)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One image under one kernel. PSNR in dB; the measures are those of ``dan_fast.metrics``.
+    """The measures of one image under one kernel, those of ``dan_fast.metrics``; PSNR in dB.
 
-    PSNR and SSIM leave out a border as wide as the scale. ``shift_down`` and ``shift_right`` are the true kernel's, in
-    pixels of the sharp image. ``aligned_…`` are the measures without it, as an image that is shifted is not a bad one:
-    the image moved back by it, less the border that moves in, and both kernels centred. Without a shift they are the
-    same as those without ``aligned_``. ``seconds`` is the upscaler's call alone.
+    PSNR and SSIM leave out a border as wide as the scale. ``shift_down`` and ``shift_right`` are the shift of the true
+    kernel in pixels of the sharp image. A shifted image is not a bad one: the ``aligned_…`` measures compare the image
+    moved back by the shift, without the border that moved in, and both kernels centred. Without a shift they equal
+    those without ``aligned_``. ``seconds`` is the time of the upscaler's call.
     """
 
     set: str
@@ -74,30 +114,28 @@ class Row:
 def measure(degraded: DegradedSet, upscale: Upscale, *, progress: bool = False,
             on_skip: Callable[[str], None] | None = None,
             on_measured: Callable[[Degraded, Upscaled], None] | None = None) -> list[Row]:
-    """One row for each image and kernel of the set.
+    """Measure ``upscale`` on every image and kernel of the set: one row each.
 
     Args:
-        upscale: (h, w, 3) uint8 -> the image (h*s, w*s, 3) and its estimated kernel.
+        upscale: takes (h, w, 3) uint8; returns the image (h*s, w*s, 3) and its estimated kernel.
         progress: show a progress bar.
-        on_skip: as for ``DegradedSet.cases``: images left out; by default they raise ImageError.
-        on_measured: sees every case and its result, for example to write pictures.
+        on_skip: as for ``DegradedSet.cases``: is told of images that are left out; None: they raise ImageError.
+        on_measured: is called with every case and its result, for example to write pictures.
 
     Raises:
-        DanFastError: the upscaler's image has not the size of the sharp one.
+        DanFastError: the upscaler's image is not of the sharp one's size.
     """
     rows = []
-    cases = degraded.cases(on_skip)
-    for case in tqdm(cases, degraded.name, len(degraded), disable=not progress, unit="image"):
-        start = time.perf_counter()
-        result = upscale(case.lr)
-        seconds = time.perf_counter() - start
+    cases = tqdm(degraded.cases(on_skip), degraded.name, len(degraded), disable=not progress, unit="image")
+    for upscaled in upscale_cases(cases, lambda case: upscale(case.lr), degraded.scale):
+        case, result = upscaled.case, upscaled.result
         shift = kernel_shift(case.kernel)
         measures = _measures(case, result, degraded.scale, NO_SHIFT)
         aligned = measures if shift == NO_SHIFT else _measures(case, result, degraded.scale, shift)
         rows.append(Row(
             degraded.name, case.image, case.kernel_index, case.sigma, **measures,
             kernel_psnr=kernel_psnr(result.kernel, case.kernel), shift_down=shift.down, shift_right=shift.right,
-            **{f"aligned_{name}": value for name, value in aligned.items()}, seconds=seconds,
+            **{f"aligned_{name}": value for name, value in aligned.items()}, seconds=upscaled.seconds,
         ))
         if on_measured is not None:
             on_measured(case, result)
@@ -105,25 +143,27 @@ def measure(degraded: DegradedSet, upscale: Upscale, *, progress: bool = False,
 
 
 def mean(rows: Iterable[Row], column: str) -> float:
-    """Mean of one column, for example ``"psnr_y"``; at least one row."""
+    """Mean over ``rows``, at least one, of a column, for example ``"psnr_y"``."""
     return float(np.mean([getattr(row, column) for row in rows]))
 
 
 def bicubic(lr: np.ndarray, scale: int) -> np.ndarray:
-    """(h, w, 3) uint8 -> (h*s, w*s, 3) uint8, upscaled as MATLAB's ``imresize`` does."""
-    return from_tensor(bicubic_resize(to_tensor(lr), scale))
+    """``lr`` (h, w, 3) uint8 upscaled to (h*s, w*s, 3) uint8 as MATLAB's ``imresize`` does it."""
+    # Channel by channel: a whole large image takes much memory in floating point.
+    channels = [from_tensor(bicubic_resize(to_tensor(lr[..., c:c + 1]), scale)) for c in range(lr.shape[2])]
+    return np.concatenate(channels, -1)
 
 
 def comparison(case: Degraded, result: Upscaled, scale: int) -> np.ndarray:
-    """A picture (HxWx3 uint8) of bicubic, DAN, the sharp image, and the estimated and true kernel."""
+    """A picture (H, W, 3) uint8 of bicubic, DAN, the sharp image, and the estimated and true kernel."""
     return side_by_side(
         [bicubic(case.lr, scale), result.image, case.hr, kernel_picture(result.kernel), kernel_picture(case.kernel)],
         ["bicubic", "DAN", "sharp", "estimated", "true kernel"])
 
 
 def _measures(case: Degraded, result: Upscaled, scale: int, shift: Shift) -> dict[str, float]:
-    """Those of bicubic and of the result, both moved by ``shift``, and the kernels' error."""
-    # Less what moved in, but never so much that SSIM has no window left.
+    """Fidelity of bicubic and of the result, both moved by ``shift``, and the kernel error; columns of ``Row``."""
+    # The border that moved in is left out, but SSIM always keeps one window.
     unseen = math.ceil(max(map(abs, shift)))
     crop = scale + max(0, min(unseen, (min(case.hr.shape[:2]) - len(WINDOW)) // 2 - scale))
     kernels = result.kernel, case.kernel

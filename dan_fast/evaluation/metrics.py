@@ -1,10 +1,11 @@
-"""How close two images, or two blur kernels, are: the measures that papers print."""
+"""The measures that papers print of how close two images, or two blur kernels, are."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
+from ..blur_kernels.padding import padded
 from ..errors import DanFastError
 
 # Luma of ITU-R BT.601 in studio range, as MATLAB's rgb2ycbcr: RGB in 0..1 -> Y in 16..235.
@@ -19,7 +20,7 @@ def psnr(a: np.ndarray, b: np.ndarray, *, crop: int = 0, y_channel: bool = False
     Args:
         a, b: (H, W, 3) uint8 RGB, the same shape.
         crop: pixels left out on every side.
-        y_channel: compare the luma Y (BT.601, not rounded); otherwise all three channels as one.
+        y_channel: compare the luma Y (BT.601, not rounded) instead of all three channels together.
 
     Raises:
         DanFastError: a shape, dtype or crop does not fit.
@@ -31,8 +32,8 @@ def psnr(a: np.ndarray, b: np.ndarray, *, crop: int = 0, y_channel: bool = False
 def ssim(a: np.ndarray, b: np.ndarray, *, crop: int = 0, y_channel: bool = False) -> float:
     """Structural similarity in [-1, 1], 1 for equal images; arguments and errors as :func:`psnr`.
 
-    Gaussian window of 11x11 and sigma 1.5, only where it lies inside the image, K1 = 0.01,
-    K2 = 0.03; RGB is the mean of the three channels. What ``crop`` leaves must be at least 11x11.
+    The window is a Gaussian of 11x11 pixels and sigma 1.5, placed only where it lies inside the image; K1 = 0.01 and
+    K2 = 0.03. Of RGB images it is the mean over the channels. ``crop`` must leave at least 11x11 pixels.
     """
     a, b = _comparable(a, b, crop, y_channel)
     if min(a.shape[:2]) < len(WINDOW):
@@ -51,8 +52,7 @@ def kernel_error(estimate: np.ndarray, true: np.ndarray) -> float:
     """Sum of absolute differences of two kernels with sum 1: 0 equal, 2 nothing in common.
 
     Args:
-        estimate, true: (k, k), floating point. Kernels of different sizes are compared with the
-            smaller one padded with zeros, so that their centres (``size // 2``) meet.
+        estimate, true: (k, k), floating point; of two sizes the smaller one is padded with zeros, centre on centre.
 
     Raises:
         DanFastError: a kernel is not square.
@@ -64,8 +64,8 @@ def kernel_error(estimate: np.ndarray, true: np.ndarray) -> float:
 def kernel_psnr(estimate: np.ndarray, true: np.ndarray) -> float:
     """``10 log10(1 / mean((estimate - true)^2))`` in dB: the peak is 1, the taps are not rescaled.
 
-    Arguments and errors as :func:`kernel_error`. The mean runs over all taps, so figures compare
-    only among kernels of one size.
+    Arguments and errors as :func:`kernel_error`. The mean runs over all taps: compare figures only among kernels of one
+    size.
     """
     estimate, true = _same_size(estimate, true)
     return _psnr(float(np.mean((estimate - true) ** 2)), peak=1)
@@ -76,7 +76,7 @@ def _psnr(mean_square: float, peak: float) -> float:
 
 
 def _comparable(a: np.ndarray, b: np.ndarray, crop: int, y_channel: bool) -> list[np.ndarray]:
-    """Both images checked, cropped, in float64: (h, w, 3), or (h, w) for Y."""
+    """Check both images and return them cropped, in float64: (h, w, 3), or (h, w) for Y."""
     for name, image in (("a", a), ("b", b)):
         if image.dtype != np.uint8:
             raise DanFastError(f"{name} is {image.dtype}, expected uint8: metrics compare 8-bit images")
@@ -99,13 +99,6 @@ def _window_mean(image: np.ndarray) -> np.ndarray:
 
 
 def _same_size(*kernels: np.ndarray) -> list[np.ndarray]:
-    """Kernels in float64, zero-padded to the largest, centre ``size // 2`` on centre."""
-    for kernel in kernels:
-        if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1]:
-            raise DanFastError(f"a kernel has shape {kernel.shape}, expected (k, k)")
-    largest = max(len(kernel) for kernel in kernels)
-    padded = []
-    for kernel in kernels:
-        before = largest // 2 - len(kernel) // 2
-        padded.append(np.pad(kernel.astype(np.float64), (before, largest - len(kernel) - before)))
-    return padded
+    """Kernels in float64, zero-padded to the largest."""
+    largest = max((side for kernel in kernels for side in kernel.shape), default=0)
+    return [padded(kernel.astype(np.float64), largest) for kernel in kernels]

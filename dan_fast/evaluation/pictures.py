@@ -1,4 +1,4 @@
-"""Pictures to look at: kernels, and images side by side."""
+"""Pictures of kernels, and of images side by side."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def kernel_picture(kernel: np.ndarray, size: int = 168) -> np.ndarray:
-    """A kernel as colours, black (0 and below) through red to bright yellow (its maximum).
+    """Paint a kernel in colours from black (0 and below) through red to bright yellow (its maximum).
 
     Args:
-        kernel: (k, k), of any scale; a CPU tensor will do.
+        kernel: (k, k), with any sum; an array or a CPU tensor.
         size: side of the picture.
 
     Returns:
@@ -32,23 +32,23 @@ def kernel_picture(kernel: np.ndarray, size: int = 168) -> np.ndarray:
 
 
 def side_by_side(images: Sequence[np.ndarray], labels: Sequence[str]) -> np.ndarray:
-    """Images in a row on white, each below its label.
+    """Put images in a row on white, each below its label.
 
     Args:
-        images: HxWx3 uint8 RGB each; lower ones are centred.
-        labels: one for each image, in ASCII.
+        images: (H, W, 3) uint8 RGB each; lower ones are centred vertically.
+        labels: one per image, in ASCII.
 
     Returns:
-        HxWx3 uint8 RGB.
+        (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: there is no image, one is of another kind, or the labels are more or fewer.
+        ValueError: there is no image, one is of another kind, or there are more or fewer labels.
     """
     if not images or len(images) != len(labels):
         raise ValueError(f"{len(images)} images and {len(labels)} labels: expected at least one, and as many labels")
     for image in images:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"image has shape {image.shape} and type {image.dtype}, expected HxWx3 uint8")
+            raise ValueError(f"image has shape {image.shape} and type {image.dtype}, expected (height, width, 3) uint8")
     height = max(image.shape[0] for image in images)
     bar = max(24, height // 20)
     gap = bar // 4
@@ -65,7 +65,7 @@ def side_by_side(images: Sequence[np.ndarray], labels: Sequence[str]) -> np.ndar
 
 
 def _write(field: np.ndarray, text: str) -> None:
-    """Draw ``text`` into ``field``, as large as fits."""
+    """Draw ``text`` into ``field`` (h, w, 3), as large as it fits."""
     (width, height), _ = cv2.getTextSize(text, _FONT, 1, 1)
     scale = min(0.5 * field.shape[0] / max(height, 1), field.shape[1] / max(width, 1))
     origin = (0, round(0.7 * field.shape[0]))

@@ -15,15 +15,16 @@ MISSING = "plots need matplotlib, which is not installed: pip install 'dan_fast[
 
 
 def can_plot() -> bool:
+    """Whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
 @contextmanager
 def plot(path: Path, width: float = 7, height: float = 4.2) -> Iterator[Any]:
-    """Axes to draw on; the picture is written to ``path`` when the block ends well.
+    """Yield axes to draw on, and write the picture to ``path`` when the block ends without an error.
 
     Args:
-        width, height: inches, of 100 pixels each.
+        width, height: size in inches, of 100 pixels each.
 
     Raises:
         DanFastError: matplotlib is not installed.
@@ -31,7 +32,7 @@ def plot(path: Path, width: float = 7, height: float = 4.2) -> Iterator[Any]:
     """
     if not can_plot():
         raise DanFastError(MISSING)
-    from matplotlib.figure import Figure  # not pyplot: no window, nothing global
+    from matplotlib.figure import Figure  # pyplot would open windows and hold global state
 
     figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
     axes = figure.add_subplot()
@@ -39,5 +40,5 @@ def plot(path: Path, width: float = 7, height: float = 4.2) -> Iterator[Any]:
     axes.spines[["top", "right"]].set_visible(False)
     yield axes
     with atomic_path(path) as part:
-        # Without the version and the date, so that the same figures give the same file.
+        # Without version and date, so that the same figures give the same file.
         figure.savefig(part, metadata={"Software": None})

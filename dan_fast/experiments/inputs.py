@@ -12,7 +12,7 @@ from .experiment import Experiment, Trial, Variant, upscaled
 class GivenImageOnly(DAN):
     """DAN whose Estimator gets the given image twice, the second time bicubically upscaled instead of restored.
 
-    It has every layer and parameter of DAN's.
+    It has the same layers and parameters as DAN.
     """
 
     def step(self, lr: Tensor, code: Tensor) -> DANOutput:
@@ -25,4 +25,5 @@ def inputs(preset: Preset) -> Experiment:
         "Does the Estimator need the restored image beside the given one?",
         (Variant("lr-and-sr", preset, (Trial("LR and SR"),)),
          Variant("lr-only", preset, (Trial("LR only", against="LR and SR"),), build=GivenImageOnly)),
-        "Both Estimators have the same layers: LR only gets the bicubically upscaled image, not the restored one.")
+        "Both Estimators have the same layers: \"LR only\" gets the bicubically upscaled image in place of the "
+        "restored one.")

@@ -1,4 +1,4 @@
-"""Trains an experiment's networks and measures them; what is there already is not done again."""
+"""Trains an experiment's networks and measures them. Finished results are not computed again."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..blur_kernels.padding import padded
+from ..degradation.eight_bits import from_tensor, to_tensor
 from ..errors import DanFastError
-from ..evaluation.degraded_set import PROTOCOLS, DegradedSet, from_tensor, to_tensor
-from ..evaluation.metrics import kernel_error, psnr, ssim
+from ..evaluation.degraded_set import PROTOCOLS, Degraded, DegradedSet
+from ..evaluation.measure import upscale_cases
 from ..files import make_folder, write_atomically, write_table
 from ..model import DAN
 from ..training.checkpoints import Checkpoints
 from ..training.config_file import preset_to_dict
 from ..training.loop import train
 from ..training.run import Run, RunOptions
-from .experiment import Experiment, Find, Trial, Variant
+from .experiment import Experiment, Predict, Trial, Variant
 
 RESULTS, SETTINGS = "results.csv", "settings.json"
 
 
 @dataclass(frozen=True)
 class Result:
-    """A trial of one trained network, means over the test's images and kernels.
+    """The figures of one trial of a trained network, means over the images and kernels of the test.
 
     Attributes:
-        psnr_y, ssim_y: on Y, as ``dan_fast.evaluate`` measures them.
+        psnr_y, ssim_y: on Y, as ``dan-fast evaluate`` measures them.
         kernel_error: sum of absolute differences, 0 to 2; None where no kernel is estimated.
-        code_error: the same of the reduced kernel's code.
-        parameters: of the network, all that were trained.
-        multiply_adds: for each pixel of the given image, of convolutions and products; as the network was used.
+        code_error: sum of absolute differences of the codes.
+        parameters: of the network.
+        multiply_adds: of convolutions and matrix products per pixel of ``lr``, as the trial uses the network.
     """
 
     variant: str
@@ -53,8 +53,8 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Where and on what an experiment runs.
+class Setup:
+    """Where and on which images an experiment is trained and tested.
 
     Args:
         out: the experiment's folder.
@@ -71,82 +71,94 @@ class Bench:
     bf16: bool = False
 
 
-def perform(experiment: Experiment, seeds: int, bench: Bench, say: Callable[[str], None] = print) -> list[Result]:
-    """Results of all trials, ``seeds`` of each; new ones are written as soon as they are known.
+def perform(experiment: Experiment, seeds: int, setup: Setup, report: Callable[[str], None] = print) -> list[Result]:
+    """Train and test what is missing, and return the results of all trials with ``seeds`` seeds.
+
+    Each result is written as soon as it is known.
 
     Raises:
         DanFastError: the folder holds results of other settings, or training failed.
-        KeyboardInterrupt: the user stopped it; what is finished is kept, and a training goes on where it was.
+        KeyboardInterrupt: the user stopped it. Finished results stay, and the next call resumes the training.
     """
-    make_folder(bench.out)
-    _check_settings(experiment, bench)
-    results = _read(bench.out / RESULTS)
+    make_folder(setup.out)
+    _check_settings(experiment, setup)
+    results = read_results(setup.out / RESULTS)
+    names = [trial.name for variant in experiment.variants for trial in variant.trials]
+    if unknown := {result.trial for result in results}.difference(names):
+        raise DanFastError(f"{setup.out / RESULTS} holds results of another experiment, {min(unknown)!r}: "
+                           "take another --out")
     todo = [(variant, seed) for seed in range(seeds) for variant in experiment.variants
             if (variant.name, seed) not in {(result.variant, result.seed) for result in results}]
     for number, (variant, seed) in enumerate(todo, 1):
-        say(f"run {number} of {len(todo)}: {variant.name}, seed {seed}")
-        model = _trained(variant, seed, bench)
-        results += [_measure(model, variant, trial, seed, bench) for trial in variant.trials]
-        write_table(bench.out / RESULTS, [field.name for field in fields(Result)],
+        report(f"run {number} of {len(todo)}: {variant.name}, seed {seed}")
+        model = _trained(variant, seed, setup)
+        results += [_measure(model, variant, trial, seed, setup) for trial in variant.trials]
+        write_table(setup.out / RESULTS, [field.name for field in fields(Result)],
                     [list(vars(result).values()) for result in results])
-    names = [trial.name for variant in experiment.variants for trial in variant.trials]
-    return sorted((result for result in results if result.seed < seeds),
+    # Read, so that the figures are rounded as in the file: whoever has the file gets the same table.
+    return sorted((result for result in read_results(setup.out / RESULTS) if result.seed < seeds),
                   key=lambda result: (names.index(result.trial), result.seed))
 
 
-def _trained(variant: Variant, seed: int, bench: Bench) -> DAN:
-    options = RunOptions(bench.out / "runs" / f"{variant.name}-{seed}", bench.device, bench.bf16)
+def _trained(variant: Variant, seed: int, setup: Setup) -> DAN:
+    options = RunOptions(setup.out / "runs" / f"{variant.name}-{seed}", setup.device, setup.bf16)
     begun = Checkpoints(options.out / "checkpoints").newest_first()
     run = (Run.resume(options, build=variant.build, loss=variant.loss) if begun
            else Run(variant.preset, seed, options, build=variant.build, loss=variant.loss))
-    if run.step < variant.preset.training.steps and not train(run, bench.data):
+    if run.step < variant.preset.training.steps and not train(run, setup.data):
         raise KeyboardInterrupt
     return run.average
 
 
+class _Prediction(NamedTuple):
+    """A trial's output for one image. ``kernel`` (k, k) is NaN where only its code is estimated."""
+
+    image: np.ndarray
+    kernel: np.ndarray
+    code_error: float
+
+
 @torch.inference_mode()
-def _measure(model: DAN, variant: Variant, trial: Trial, seed: int, bench: Bench) -> Result:
+def _measure(model: DAN, variant: Variant, trial: Trial, seed: int, setup: Setup) -> Result:
     config = variant.preset.config
     irregular = variant.preset.degradation.irregular if trial.irregular is None else trial.irregular
-    degraded = DegradedSet("test", bench.images, config.scale, PROTOCOLS["irregular" if irregular else "gaussian8"])
-    measured = []
-    for case in degraded:
-        kernel = _grown(torch.from_numpy(case.kernel), config.kernel_size)[None].to(bench.device)
-        out = trial.find(model, to_tensor(case.lr).to(bench.device), kernel)
-        image = from_tensor(out.sr.float().cpu())
-        measured.append((
-            psnr(image, case.hr, crop=config.scale, y_channel=True),
-            ssim(image, case.hr, crop=config.scale, y_channel=True),
-            np.nan if out.kernel is None else kernel_error(out.kernel[0].float().cpu().numpy(), case.kernel),
-            float((out.code - model.encode(kernel)).abs().sum())))
-    psnr_y, ssim_y, of_kernel, of_code = np.mean(measured, 0).tolist()
-    return Result(variant.name, trial.name, seed, psnr_y, ssim_y, None if np.isnan(of_kernel) else of_kernel, of_code,
-                  sum(parameter.numel() for parameter in model.parameters()), _multiply_adds(model, trial.find))
+    degraded = DegradedSet("test", setup.images, config.scale, PROTOCOLS["irregular" if irregular else "gaussian8"])
+
+    def predict(case: Degraded) -> _Prediction:
+        kernel = torch.from_numpy(padded(case.kernel, config.kernel_size))[None].to(setup.device)
+        out = trial.predict(model, to_tensor(case.lr).to(setup.device), kernel)
+        return _Prediction(from_tensor(out.sr.float().cpu()),
+                           np.full_like(case.kernel, np.nan) if out.kernel is None
+                           else out.kernel[0].float().cpu().numpy(),
+                           float((out.code - model.encode(kernel)).abs().sum()))
+
+    psnr_y, ssim_y, kernel_error, code_error = np.mean(
+        [(upscaled.psnr_y, upscaled.ssim_y, upscaled.kernel_error, upscaled.result.code_error)
+         for upscaled in upscale_cases(degraded, predict, config.scale)], 0).tolist()
+    return Result(variant.name, trial.name, seed, psnr_y, ssim_y, None if np.isnan(kernel_error) else kernel_error,
+                  code_error, sum(parameter.numel() for parameter in model.parameters()),
+                  multiply_adds(model, trial.predict))
 
 
-def _grown(kernel: Tensor, size: int) -> Tensor:
-    """``kernel`` (k, k) with zeros around it, (size, size), centre on centre."""
-    before = size // 2 - len(kernel) // 2
-    after = size - len(kernel) - before
-    return F.pad(kernel, (before, after, before, after))
+def multiply_adds(model: DAN, predict: Predict, side: int = 32) -> int:
+    """Count the multiply-adds of ``predict`` per pixel of an image of ``side`` x ``side`` pixels.
 
-
-def _multiply_adds(model: DAN, find: Find, side: int = 32) -> int:
-    """Of ``find`` for each pixel of an image of ``side`` pixels, the rest of the image's cost included."""
+    What is computed once per image is shared out among its pixels.
+    """
     config = model.config
     lr = torch.zeros(1, config.image_channels, side, side, device=model.encoder.device)
     with FlopCounterMode(display=False) as counter:
-        find(model, lr, model.init_kernel)
+        predict(model, lr, model.init_kernel)
     return round(counter.get_total_flops() / 2 / side**2)
 
 
-def _check_settings(experiment: Experiment, bench: Bench) -> None:
-    """Results of one folder are of the same settings, or they could not be compared."""
+def _check_settings(experiment: Experiment, setup: Setup) -> None:
+    """Note the settings in the folder, or raise DanFastError if it holds results of other ones."""
     settings = json.loads(json.dumps({
-        "data": [str(path.resolve()) for path in bench.data],
-        "test": [str(path.resolve()) for path, _ in bench.images],
+        "data": [str(path.resolve()) for path in setup.data],
+        "test": [str(path.resolve()) for path, _ in setup.images],
         **{variant.name: preset_to_dict(variant.preset) for variant in experiment.variants}}))
-    path = bench.out / SETTINGS
+    path = setup.out / SETTINGS
     if not path.is_file():
         write_atomically(path, (json.dumps(settings, indent=2) + "\n").encode())
         return
@@ -155,7 +167,7 @@ def _check_settings(experiment: Experiment, bench: Bench) -> None:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DanFastError(f"{path}: cannot be read as JSON: {error}; take another --out") from None
     if difference := next(_differences(before, settings), None):
-        raise DanFastError(f"{bench.out} holds results of other settings ({difference}): take another --out, "
+        raise DanFastError(f"{setup.out} holds results of other settings ({difference}): take another --out, "
                            "or the same settings again")
 
 
@@ -167,7 +179,12 @@ def _differences(before: object, now: object, name: str = "") -> Iterator[str]:
         yield f"{name} was {before} and is {now}"
 
 
-def _read(path: Path) -> list[Result]:
+def read_results(path: Path) -> list[Result]:
+    """The results in a CSV file that ``perform`` wrote; none if there is no file.
+
+    Raises:
+        DanFastError: it holds something else.
+    """
     if not path.is_file():
         return []
     kinds: dict[str, Callable[[str], Any]] = {

@@ -1,7 +1,7 @@
-"""Silence for the libraries that decode images: what they print of a broken file is no message of ours.
+"""Silence for the libraries that decode images, which print their own messages about broken files.
 
-Their errors are still errors: the decoders raise them. Only printing ends, of libtiff inside Pillow and of OpenCV, by
-their own switches; what others write to stderr meanwhile is not touched.
+Decoders still raise their errors. Only libtiff, inside Pillow, and OpenCV stop printing, by their own switches; other
+output to stderr is not affected.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from PIL import Image
 
 from ..runtime.silence import Silence, Undo, quiet_warnings
 
-# Without any handler, Python prints the errors that Pillow logs.
+# Python prints the errors that Pillow logs unless there is a handler.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @contextmanager
 def quiet_codecs() -> Iterator[None]:
-    """Let no decoder print or warn, whatever the thread."""
+    """Keep decoders in all threads from printing and warning."""
     with quiet_warnings, _quiet_libtiff, _quiet_opencv:
         yield
 

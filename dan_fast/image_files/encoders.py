@@ -1,4 +1,4 @@
-"""Pixels as the bytes of image files."""
+"""Pixels encoded as the bytes of an image file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ from PIL import Image
 
 
 def encode(pixels: np.ndarray, format_name: str, icc_profile: bytes | None, quality: int) -> bytes:
-    """``pixels`` HxWxC: C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha."""
+    """Encode ``pixels`` as a file of ``format_name``, Pillow's name of it.
+
+    Args:
+        pixels: (H, W, C), uint8 or, for PNG and TIFF, uint16; C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
+        icc_profile: colour profile to embed.
+        quality: of JPEG and WebP, 1 to 100.
+    """
     if pixels.dtype == np.uint16:
         return (_encode_png16 if format_name == "PNG" else _encode_tiff16)(pixels, icc_profile)
     formats: dict[str, dict[str, Any]] = {
         "PNG": {},
-        # Without colour subsampling: it would halve the sharpness that was just restored.
+        # Colour subsampling would halve the colours' resolution, which was just restored.
         "JPEG": {"quality": quality, "subsampling": 0},
         "WEBP": {"quality": quality},
         "TIFF": {"compression": "tiff_adobe_deflate"},
@@ -35,7 +41,7 @@ def encode(pixels: np.ndarray, format_name: str, icc_profile: bytes | None, qual
     return buffer.getvalue()
 
 
-# Pillow writes no 16-bit colour.
+# 16 bits, of which Pillow writes no colour images.
 
 
 def _encode_png16(pixels: np.ndarray, icc_profile: bytes | None) -> bytes:
@@ -46,7 +52,7 @@ def _encode_png16(pixels: np.ndarray, icc_profile: bytes | None) -> bytes:
     # OpenCV can embed profiles since 4.12, but refuses to write the image if one is not perfect.
     chunk = b"iCCP" + b"ICC profile\0\0" + zlib.compress(icc_profile)
     chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    header = 8 + 25  # the signature and the header chunk, which must come first
+    header = 8 + 25  # bytes of the signature and the header chunk, which must come first
     return png[:header] + chunk + png[header:]
 
 

@@ -1,4 +1,4 @@
-"""What an image's header promises, checked against the length of its file before memory is taken for it."""
+"""Headers that promise more pixels than their file can hold, refused before memory is taken for them."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from typing import Any, BinaryIO
 
 from PIL import ImageFile
 
-# The most that one compressed byte can become. The best case of each codec, which blank images come close to:
-# 258 bytes from a match of 2 bits; the longest strings of a table of 4096; 128 bytes from 2.
+# Bytes that one compressed byte can expand to at most. Blank images come close to these best cases of the codecs:
+# deflate has 258 bytes per match of 2 bits, LZW the longest strings of a table of 4096, PackBits 128 bytes from 2.
 _DEFLATE = 1032
 _TIFF_EXPANSION = {1: 1, 5: 1400, 8: _DEFLATE, 32946: _DEFLATE, 32773: 64}
-# Zstandard repeats a byte 131072 times in a block of 4 bytes; LZMA and WebP are no worse in practice.
+# Zstandard repeats a byte 131072 times in a block of 4 bytes; LZMA and WebP expand no more in practice.
 _OTHER_EXPANSION = 1 << 15
-# A block of 8x8 pixels takes a bit at least (but for arithmetic coding, which hardly anyone writes): 512 pixels per
-# byte, or almost twice that with the oddest subsampling.
+# A block of 8x8 pixels takes at least one bit, except with arithmetic coding, which hardly anyone writes: 512 pixels
+# per byte, or almost twice that with the oddest subsampling.
 _JPEG_PIXELS = 1024
-# Progressive files have about ten, each of which goes over all pixels however few bytes it has.
+# Progressive files have about ten scans; decoding a scan takes time for all pixels, however few bytes it has.
 _MOST_SCANS = 200
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
-# The modes of a macroblock of 16x16 pixels take 3.4 bits at least: their probabilities are fixed.
+# The modes of a macroblock of 16x16 pixels take at least 3.4 bits, as their probabilities are fixed.
 _WEBP_PIXELS = 1024
-# libwebp writes 26000 pixels of one colour per byte, unless it is told to hurry.
+# libwebp writes up to 26000 pixels of one colour per byte, at its default effort and above.
 _WEBP_FREE, _WEBP_LOSSLESS_PIXELS = 1 << 26, 1 << 15
 _BMP_RLE_PIXELS = 128
 _COMPRESSION, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT = 259, 278, 322, 323
 _JPEG_IN_TIFF, _CCITT = (6, 7), (2, 3, 4)
-# Bytes of a TIFF value by its type.
+# Bytes per TIFF value, by its type.
 _WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
 
 def can_hold(image: ImageFile.ImageFile, file: BinaryIO, length: int) -> bool:
     """Whether a file of ``length`` bytes can hold the pixels that the header of ``image`` promises.
 
-    A codec's best case decides, so that every sound file passes, however blank it is. Lossless and animated WebP have
-    no such bound: one colour may take the same few bytes at all sizes. What is usual decides beyond 67 megapixels.
+    The bound is the codec's best case, so that every sound file passes, however blank it is. Lossless and animated WebP
+    have no such bound, as one colour may take the same few bytes at all sizes: up to 67 megapixels always pass, and
+    beyond them the usual best case counts.
     """
     width, height = image.size
     if image.format == "PNG":
@@ -60,7 +61,7 @@ def can_hold(image: ImageFile.ImageFile, file: BinaryIO, length: int) -> bool:
 
 
 def _is_lossy_webp(file: BinaryIO) -> bool:
-    """Whether the picture is of the lossy kind and no animation, whose canvas may be larger than its pictures."""
+    """Whether a WebP file holds a single lossy picture; an animation's canvas may be larger than its pictures."""
     position = 12
     while True:
         file.seek(position)
@@ -73,7 +74,7 @@ def _is_lossy_webp(file: BinaryIO) -> bool:
 
 
 def _png_bits(image: ImageFile.ImageFile) -> int:
-    """Bits of a pixel, by Pillow's name of how they lie in the file: one, "L;4", "RGB;16B" …"""
+    """Bits per pixel, from Pillow's name of the layout in the file: "1", "L;4", "RGB;16B" …"""
     mode, _, depth = str(image.tile[0][3]).partition(";")
     sample = int(depth.rstrip("BLN")) if depth else 1 if mode == "1" else 8
     return sample * {"LA": 2, "RGB": 3, "RGBA": 4}.get(mode, 1)
@@ -83,14 +84,14 @@ def _tiff_can_hold(image: ImageFile.ImageFile, length: int) -> bool:
     tags = getattr(image, "tag_v2", {})
     width, height = tags[256], tags[257]
     bits = _numbers(tags.get(258, 1))
-    # Of YCbCr the colours may be left out almost wholly.
+    # YCbCr may leave out almost all of the colours.
     samples = 1 if tags.get(262) == 6 else max(len(bits), *_numbers(tags.get(277, 1)))
     chunk_width, chunk_height = width, min(height, *_numbers(tags.get(_ROWS_PER_STRIP, height)))
     if _TILE_WIDTH in tags:
         chunk_width, chunk_height = tags[_TILE_WIDTH], tags.get(_TILE_HEIGHT, height)
     if min(chunk_width, chunk_height) < 1:
         return False
-    # Tiles at the edge are stored whole; a strip there is not.
+    # Tiles at the edge are stored whole, strips are not.
     rows = math.ceil(height / chunk_height) * chunk_height if _TILE_WIDTH in tags else height
     columns = math.ceil(width / chunk_width) * chunk_width
     promised = rows * math.ceil(columns * samples * max(bits) / 8)
@@ -107,9 +108,9 @@ def _numbers(value: Any) -> tuple[int, ...]:
 
 
 def _directory_fits(file: BinaryIO, length: int) -> bool:
-    """Whether the values of a TIFF's (or EXIF's) first directory can all be in its ``length`` bytes.
+    """Whether all values of a TIFF's (or EXIF's) first directory fit into its ``length`` bytes.
 
-    Thousands of entries could point at the same megabyte, each of which Pillow would read.
+    Otherwise thousands of entries could point at the same megabyte, which Pillow would read for each of them.
     """
     start = file.read(16)
     order = {b"II": "<", b"MM": ">"}.get(start[:2])
@@ -131,12 +132,12 @@ def _directory_fits(file: BinaryIO, length: int) -> bool:
     table = file.read(min(struct.unpack(order + number, field)[0] * size, length))
     table = table[:len(table) // size * size]
     values = (count * _WIDTHS.get(kind, 0) for _, kind, count, _ in struct.iter_unpack(order + entry, table))
-    # Larger values than the file are skipped by the reader. A few small ones may be shared.
+    # The reader skips values that are larger than the file. A few small ones may share their bytes.
     return sum(size for size in values if inside < size <= length) <= 2 * length
 
 
 def objection(file: BinaryIO, length: int) -> str | None:
-    """Why Pillow must not even open this file; None if it may. Seeks."""
+    """The reason why Pillow must not even open ``file``, or None. Moves the file's position."""
     directory = "its directory of tags promises more than the file holds"
     if file.read(2) != b"\xff\xd8":
         file.seek(0)
@@ -152,9 +153,9 @@ def objection(file: BinaryIO, length: int) -> str | None:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and content of each segment, from behind the first two bytes to the end of the picture."""
+    """Yield marker and content of each segment, from the third byte to the end of the picture."""
     place = 0
-    # Pixels lie between segments; in them a marker's first byte is followed by one of four kinds.
+    # Pixels lie between segments; the byte 0xff within them is followed by one that the expression leaves out.
     while found := _JPEG_MARKER.search(data, place):
         marker, place = data[found.end() - 1], found.end()
         if marker == 0xD9 or place + 2 > len(data):

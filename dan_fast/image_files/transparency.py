@@ -1,7 +1,7 @@
-"""Images with an alpha channel: colours that nobody sees, and an alpha without rings.
+"""Images with an alpha channel: replacing colours that nobody sees, and enlarging alpha without rings.
 
-Alpha is straight: a pixel shows ``alpha * colour``. Under zero alpha a file may hold any colour, and a network, which
-looks at a neighbourhood, would carry it into the visible rim.
+Alpha is straight: a pixel shows ``alpha * colour``. Where alpha is 0 a file may hold any colour, and a network, which
+reads a neighbourhood of each pixel, would carry it into the visible rim.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-# Of the largest alpha: below it a colour is trusted the less the less it shows. Files that once held alpha * colour in
-# 8 bits have lost most of it there.
+# Below this share of the largest alpha, a colour is trusted in proportion to its alpha. Files that once held
+# alpha * colour in 8 bits have lost most of the colour there.
 _FAINT = 16 / 255
-_ROWS = 256  # of the small alpha, enlarged at once
+_ROWS = 256  # rows of alpha that are enlarged at once
 
 
 def extend_colours(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """``pixels`` with the visible colours extended over what is transparent.
+    """Extend the visible colours of ``pixels`` over transparent places.
 
-    Hidden colours do not matter: the result is the same whatever they are. It is the weighted mean of a neighbourhood
-    that grows until something in it is visible (push-pull: Gortler et al., *The Lumigraph*, 1996).
+    The result does not depend on hidden colours. It is the weighted mean over a neighbourhood that grows until
+    something in it is visible (push-pull: Gortler et al., *The Lumigraph*, 1996).
 
     Args:
         pixels: HxWx3 or HxW, uint8 or uint16.
         alpha: HxW of the same type.
 
     Returns:
-        ``pixels`` itself if all of it is opaque; else an array of the same shape and type, black if nothing is visible.
+        ``pixels`` itself if it is all opaque; else an array of the same shape and type, black if nothing is visible.
     """
     largest = np.iinfo(alpha.dtype).max
     if (alpha == largest).all():
@@ -41,7 +41,7 @@ def extend_colours(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def _pulled(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The weighted means of ``sums`` (H, W, C), from wider neighbourhoods where ``weights`` (H, W, 1) are small."""
+    """Divide ``sums`` (H, W, C) by ``weights`` (H, W, 1); where these are small, over a wider neighbourhood."""
     height, width = weights.shape[:2]
     mean = np.divide(sums, weights, out=np.zeros_like(sums), where=weights > 0)
     if max(height, width) == 1:
@@ -54,16 +54,16 @@ def _pulled(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _halved(values: np.ndarray) -> np.ndarray:
-    """Sums of 2x2 pixels; what is missing at the end is zero."""
+    """Add up blocks of 2x2 pixels; pixels beyond the end are zero."""
     height, width = values.shape[:2]
     values = np.pad(values, ((0, height % 2), (0, width % 2), (0, 0)))
     return values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2]
 
 
 def upscale_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
-    """``alpha`` (H, W) enlarged to (H*scale, W*scale): bicubic, but never beyond the four pixels around a place.
+    """Enlarge ``alpha`` (H, W) to (H*scale, W*scale): bicubic, but within the range of the four nearest pixels.
 
-    So a hard edge gets no rings, what is constant stays so, and opaque stays opaque.
+    A hard edge thus gets no rings, a constant area stays constant, and an opaque one stays opaque.
     """
     parts = []
     for begin in range(0, len(alpha), _ROWS):
@@ -76,13 +76,13 @@ def _enlarged(alpha: np.ndarray, scale: int) -> np.ndarray:
     height, width = alpha.shape
     smooth = cv2.resize(alpha.astype(np.float32), (width * scale, height * scale), interpolation=cv2.INTER_CUBIC)
     (top, bottom), (left, right) = (_neighbours(size, scale) for size in (height, width))
-    # The least and the largest of two rows, then of two columns.
+    # Smallest and largest of the two nearest rows, then of the two nearest columns.
     lowest, highest = (function(alpha[top], alpha[bottom]) for function in (np.minimum, np.maximum))
     lowest, highest = np.minimum(lowest[:, left], lowest[:, right]), np.maximum(highest[:, left], highest[:, right])
     return np.clip(np.rint(smooth), lowest, highest).astype(alpha.dtype)
 
 
 def _neighbours(size: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels before and behind each of ``size * scale`` places."""
+    """Indices of the pixels before and after each of ``size * scale`` places."""
     before = np.floor((np.arange(size * scale) + 0.5) / scale - 0.5).astype(int)
     return before.clip(0), (before + 1).clip(max=size - 1)

@@ -66,8 +66,8 @@ class Upscaler:
     An image that fits into memory in one piece gets the model's own result, ``model(lr)`` rounded. A larger one is cut
     into tiles with a halo, which all use one kernel: in every iteration the Estimator averages over all tiles before
     its softmax, as it does over a whole image. With ``halo=Upscaler.full_halo(config)`` the result is the untiled one
-    up to rounding. With the default halo, at most 28 pixels, no 8-bit value changed by more than 1 (the published
-    network with random weights). v1's channel attention averages over a tile instead of the image, which differs a
+    up to rounding. With the default halo, at most 28 pixels, no 8-bit value of the published network with random
+    weights changed by more than 1. v1's channel attention averages over a tile instead of the image, which differs a
     little everywhere.
 
     Args:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..blur_kernels.gaussian import dirac_kernel
 from ..blur_kernels.pca import PCAEncoder
 from ..config import DANConfig
-from ..runtime.forked import say_if_forked
+from ..runtime.forked import warn_if_forked
 from .estimator import EstimatorV1, EstimatorV2
 from .restorer import RestorerV1, RestorerV2
 
@@ -84,7 +84,7 @@ class DAN(nn.Module):
         ``iterations`` replaces ``config.iterations`` for this call.
         """
         self._check(lr)
-        say_if_forked()
+        warn_if_forked()
         count = self.config.iterations if iterations is None else iterations
         if count < 1:
             raise ValueError(f"iterations={count}: expected at least 1")

@@ -28,7 +28,7 @@ from dan_fast_kernels import without
 from torch import Tensor
 
 from ..errors import DanFastError
-from ..runtime.forked import say_if_forked
+from ..runtime.forked import warn_if_forked
 
 BACKENDS = ("torch", "cpp", "triton")
 NAMES = ("auto", *BACKENDS)
@@ -91,7 +91,7 @@ def choose(op: str, has: Sequence[str], *tensors: Tensor | None, kernel: str = "
     Raises:
         DanFastError: a backend was asked for by name that the operator does not have or that cannot run here.
     """
-    say_if_forked()
+    warn_if_forked()
     given = [tensor for tensor in tensors if tensor is not None]
     refuses = {"triton": triton_refuses, "cpp": cpp_refuses}
     if reason := _left_out(kernel or op):

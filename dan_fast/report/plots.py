@@ -1,19 +1,20 @@
-"""The curves of docs/results.md."""
+"""The plots of docs/results.md."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ..evaluation.plots import plot
+from ..evaluation.summary import ALL_KERNELS
 from ..fast_model import cost
 from .tables import PUBLISHED, iterations, published_config, read_measured
 
 
 def draw(folder: Path) -> None:
-    """Writes ``cost.png``, ``sigma.png`` and, if that was measured, ``iterations.png`` to ``folder``.
+    """Write ``cost.png``, ``sigma.png`` and, if iterations were measured, ``iterations.png`` to ``folder``.
 
     Raises:
-        DanFastError: matplotlib is not installed, or a CSV is not as it should be.
+        DanFastError: matplotlib is not installed, or a CSV is not a summary.
     """
     _cost(folder)
     _sigma(folder)
@@ -22,28 +23,28 @@ def draw(folder: Path) -> None:
 
 
 def _cost(folder: Path) -> None:
-    """Set5 alone, which all publish."""
+    """Plot PSNR against cost, on Set5 alone, for which all papers have figures."""
     with plot(folder / "cost.png") as axes:
         for color, (scale, published) in enumerate(PUBLISHED.items()):
             measured = [m for m in read_measured(folder) if m.config.scale == scale]
             if not measured:
                 continue
             for network in measured:
-                if line := network.mean("Set5"):
-                    _point(axes, cost.published(network.config), float(line["psnr_y"]), network.name, f"C{color}", "o")
-                    axes.axhline(float(line["bicubic_psnr_y"]), color=f"C{color}", ls=":", lw=1)
+                if mean := network.mean("Set5"):
+                    _point(axes, cost.published(network.config), mean.figures["psnr_y"], network.name, f"C{color}", "o")
+                    axes.axhline(mean.figures["bicubic_psnr_y"], color=f"C{color}", ls=":", lw=1)
             for name, figures in published.items():
                 if config := published_config(name, scale):
                     _point(axes, cost.published(config), figures["Set5"], f"{name} x{scale}, as published",
                            f"C{color}", "s")
-        axes.set(xscale="log", xlabel="multiply-adds for each pixel of the given image", ylabel="PSNR on Y, dB",
+        axes.set(xscale="log", xlabel="multiply-adds per pixel of the low-resolution image", ylabel="PSNR on Y, dB",
                  title="Set5, Gaussian8; dotted: bicubic")
         axes.margins(x=0.25, y=0.1)
 
 
 def _point(axes, x: float, y: float, text: str, color: str, marker: str) -> None:
     axes.plot(x, y, marker, color=color)
-    # v1 and v2 lie all but on each other, and so do networks for round and for irregular blur.
+    # The points of v1 and v2 nearly coincide, and so do those of networks for round and for irregular blur.
     above = not (text.startswith("DAN v1") or "irregular" in text)
     axes.annotate(text, (x, y), xytext=(0, 7 if above else -16), textcoords="offset points", ha="center",
                   fontsize="small")
@@ -51,16 +52,17 @@ def _point(axes, x: float, y: float, text: str, color: str, marker: str) -> None
 
 def _sigma(folder: Path) -> None:
     networks = read_measured(folder)
-    sets = dict(zip((line["set"] for line in networks[0].means), ("solid", "dashed", "dashdot"), strict=False))
+    sets = dict(zip((mean.set for mean in networks[0].means), ("solid", "dashed", "dashdot"), strict=False))
     with plot(folder / "sigma.png") as axes:
         for color, network in enumerate(networks):
             for name, style in sets.items():
-                lines = [line for line in network.lines if line["set"] == name and line["sigma"] != "mean"]
-                sigmas = [float(line["sigma"]) for line in lines]
-                axes.plot(sigmas, [float(line["psnr_y"]) for line in lines], ls=style, color=f"C{color}",
+                by_kernel = [summary for summary in network.summaries
+                             if summary.set == name and summary.sigma != ALL_KERNELS]
+                sigmas = [float(summary.sigma) for summary in by_kernel]
+                axes.plot(sigmas, [summary.figures["psnr_y"] for summary in by_kernel], ls=style, color=f"C{color}",
                           label=network.name if style == "solid" else None)
-                axes.plot(sigmas, [float(line["bicubic_psnr_y"]) for line in lines], ls=style, color="silver",
-                          zorder=1)
+                axes.plot(sigmas, [summary.figures["bicubic_psnr_y"] for summary in by_kernel], ls=style,
+                          color="silver", zorder=1)
         axes.set(xlabel="true sigma of Gaussian8, pixels of the sharp image", ylabel="PSNR on Y, dB",
                  title=f"{', '.join(map(' '.join, sets.items()))}; grey: bicubic")
         axes.figure.legend(loc="outside right upper", fontsize="small")
@@ -70,10 +72,10 @@ def _iterations(folder: Path) -> None:
     counts = iterations(folder)
     with plot(folder / "iterations.png", height=3.2) as axes:
         for network in next(iter(counts.values())):
-            found = [(count, m.mean("Set5")) for count, of_count in counts.items()
-                     for m in of_count if m.name == network.name]
-            best = max(float(line["psnr_y"]) for _, line in found if line)
-            axes.plot([count for count, _ in found], [float(line["psnr_y"]) - best for _, line in found if line], "o-",
+            found = {count: mean.figures["psnr_y"] for count, of_count in counts.items()
+                     for measured in of_count if measured.name == network.name and (mean := measured.mean("Set5"))}
+            best = max(found.values())
+            axes.plot(list(found), [psnr - best for psnr in found.values()], "o-",
                       label=f"{network.name}, best {best:.2f}")
         axes.set(xlabel="iterations at test time", ylabel="PSNR on Y below the best, dB", title="Set5, Gaussian8")
         axes.legend(fontsize="small")

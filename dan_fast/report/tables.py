@@ -1,14 +1,15 @@
-"""What was measured, as Markdown, from the summary.csv files of ``dan-fast evaluate``."""
+"""The page of results in Markdown, from the summary.csv files of ``dan-fast evaluate``."""
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoint import load
 from ..config import DANConfig
 from ..errors import DanFastError
+from ..evaluation.summary import ALL_KERNELS, Summary, read_summary
+from ..evaluation.timings import Timing, read_timings
 from ..fast_model import cost
 from ..model import DAN
 
@@ -19,43 +20,41 @@ PUBLISHED: dict[int, dict[str, dict[str, float]]] = {
     4: {"IKC": {"Set5": 31.67, "Set14": 28.31, "B100": 27.37}, "DAN v1": {"Set5": 31.89, "Set14": 28.42, "B100": 27.51},
         "DAN v2": {"Set5": 32.00, "Set14": 28.50, "B100": 27.56}, "best later system": {"Set5": 32.12}},
 }
-TIMED = ("128", "128")  # width and height
-Line = dict[str, str]
+TIMED = (128, 128)  # width and height of the images whose times are shown
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The summary of one network under one protocol: lines with a ``set`` and a ``sigma`` ("mean": all kernels)."""
+    """The summaries of one network under one protocol: of each set, by kernel and over all kernels."""
 
     name: str
     config: DANConfig
     parameters: int
-    lines: list[Line]
+    summaries: list[Summary]
 
     @property
-    def means(self) -> list[Line]:
-        """One line a set."""
-        return [line for line in self.lines if line["sigma"] == "mean"]
+    def means(self) -> list[Summary]:
+        """The summaries over all kernels, one per set."""
+        return [summary for summary in self.summaries if summary.sigma == ALL_KERNELS]
 
-    def mean(self, name: str) -> Line | None:
-        """Of the set ``name``."""
-        return next((line for line in self.means if line["set"] == name), None)
+    def mean(self, name: str) -> Summary | None:
+        """The summary of the set ``name`` over all kernels; None where it was not measured."""
+        return next((summary for summary in self.means if summary.set == name), None)
 
 
 def read_measured(folder: Path) -> list[Measured]:
-    """Every ``NAME.csv`` in ``folder``, NAME of weights that ship; largest scale first. None if there is no folder.
+    """What every ``NAME.csv`` in ``folder`` says of the shipped weights NAME; the largest scale first.
+
+    A folder that does not exist holds none.
 
     Raises:
-        DanFastError: a file is no summary, or its name is not of weights.
+        DanFastError: a file is not a summary, or no weights ship under its name.
     """
     found = []
     for path in sorted(folder.glob("*.csv")):
-        with open(path, newline="", encoding="utf-8") as file:
-            lines = list(csv.DictReader(file))
-        if not lines or not {"set", "sigma", "psnr_y", "bicubic_psnr_y", "kernel_error"} <= lines[0].keys():
-            raise DanFastError(f"{path}: expected the summary.csv that dan-fast evaluate writes")
+        summaries = read_summary(path)
         model = load(path.stem)
-        found.append(Measured(path.stem, model.config, parameters(model), lines))
+        found.append(Measured(path.stem, model.config, parameters(model), summaries))
     return sorted(found, key=lambda measured: (-measured.config.scale, measured.name))
 
 
@@ -64,12 +63,16 @@ def parameters(model: DAN) -> int:
 
 
 def published_config(name: str, scale: int) -> DANConfig | None:
-    """Of a network of ``PUBLISHED``; None where it is not a DAN."""
+    """The config of a network of ``PUBLISHED``; None if it is not a DAN."""
     return DANConfig(version=name[-2:], scale=scale) if name.startswith("DAN") else None
 
 
 def results(folder: Path) -> str:
-    """The whole page. ``folder``: as ``dan-fast report --help`` says."""
+    """The whole page, from a ``folder`` as ``dan-fast report --help`` describes it.
+
+    Raises:
+        DanFastError: the folder holds no summary, or a file in it is of another kind.
+    """
     gaussian = read_measured(folder)
     if not gaussian:
         raise DanFastError(f"{folder}: holds no NAME.csv, the summary.csv of dan-fast evaluate NAME")
@@ -87,44 +90,36 @@ def results(folder: Path) -> str:
 
 
 def iterations(folder: Path) -> dict[int, list[Measured]]:
-    """By their number, the sub-folders of ``iterations``."""
+    """What was measured with other numbers of iterations: the sub-folders of ``iterations``, by number."""
     numbers = sorted(int(path.name) for path in (folder / "iterations").glob("*") if path.name.isdigit())
     return {number: read_measured(folder / "iterations" / str(number)) for number in numbers}
 
 
-def read_times(folder: Path) -> dict[str, Line]:
-    """By weights, the line of ``speed/NAME.csv``, which ``dan-fast bench --csv`` writes, of ``TIMED`` images."""
-    times = {}
-    for path in sorted((folder / "speed").glob("*.csv")):
-        with open(path, newline="", encoding="utf-8") as file:
-            for line in csv.DictReader(file):
-                if (line["width"], line["height"]) == TIMED:
-                    times[path.stem] = line
-    return times
+def read_times(folder: Path) -> dict[str, Timing]:
+    """By name of weights, the timing of images of ``TIMED`` in ``speed/NAME.csv``, from ``dan-fast bench --csv``."""
+    return {path.stem: timing for path in sorted((folder / "speed").glob("*.csv"))
+            for timing in read_timings(path) if (timing.width, timing.height) == TIMED}
 
 
-def _machine(times: dict[str, Line]) -> str:
-    """What to say of the times."""
-    machines = "; ".join(dict.fromkeys(f"{line['machine']}, {line['dtype']}" for line in times.values()))
-    size = "x".join(TIMED)
-    return machines and f"\n\nThe times are of whole calls with a given image of {size}, medians: {machines}."
+def _machine(times: dict[str, Timing]) -> str:
+    """The sentence that says where the times were measured; empty without times."""
+    machines = "; ".join(dict.fromkeys(f"{timing.machine}, {timing.dtype}" for timing in times.values()))
+    size = "x".join(map(str, TIMED))
+    return machines and f"\n\nThe times are medians of whole calls with a low-resolution image of {size}: {machines}."
 
 
-def _gaussian8(scale: int, measured: list[Measured], times: dict[str, Line]) -> str:
-    sets = [line["set"] for line in measured[0].means]
+def _gaussian8(scale: int, measured: list[Measured], times: dict[str, Timing]) -> str:
+    sets = [mean.set for mean in measured[0].means]
     lines = [f"## Gaussian8, x{scale}", "",
              "| | parameters | multiply-adds | ms | " + " | ".join(f"{name}, Y" for name in sets) + " | "
              + " | ".join(f"{name}, RGB" for name in sets) + " | kernel error | |",
              "|---" * (6 + 2 * len(sets)) + "|"]
-    reference = measured[0].means
-    lines.append(_row("bicubic", "", "", "", [_pair(line, "bicubic_", "y") for line in reference]
-                      + [_pair(line, "bicubic_", "rgb") for line in reference], "", "measured here"))
+    lines.append(_row("bicubic", "", "", "", _pairs(measured[0].means, "bicubic_"), "", "measured here"))
     for network in measured:
         lines.append(_row(f"**`{network.name}`**", f"{network.parameters / 1e6:.2f} M", _cost(network.config),
-                          f"{float(times[network.name]['median_ms']):.0f}" if network.name in times else "",
-                          [_pair(line, "", "y") for line in network.means]
-                          + [_pair(line, "", "rgb") for line in network.means],
-                          ", ".join(f"{float(line['kernel_error']):.3f}" for line in network.means), "measured here"))
+                          f"{times[network.name].median_ms:.0f}" if network.name in times else "",
+                          _pairs(network.means, ""),
+                          ", ".join(f"{mean.figures['kernel_error']:.3f}" for mean in network.means), "measured here"))
     for name, figures in PUBLISHED[scale].items():
         config = published_config(name, scale)
         size = f"{parameters(DAN(config)) / 1e6:.2f} M" if config else ""
@@ -138,11 +133,11 @@ def _other(measured: Measured) -> str:
     lines = [f"**`{measured.name}`**", "",
              "| set | cases | bicubic, Y | DAN, Y | bicubic, RGB | DAN, RGB | kernel error | kernel PSNR |",
              "|---" * 8 + "|"]
-    for line in measured.means:
-        lines.append("| " + " | ".join([line["set"], line["cases"], _pair(line, "bicubic_", "y"), _pair(line, "", "y"),
-                                        _pair(line, "bicubic_", "rgb"), _pair(line, "", "rgb"),
-                                        f"{float(line['kernel_error']):.3f}", f"{float(line['kernel_psnr']):.1f}"])
-                     + " |")
+    for mean in measured.means:
+        cells = [mean.set, str(mean.cases), *(_pair(mean, prefix, channels) for channels in ("y", "rgb")
+                                              for prefix in ("bicubic_", "")),
+                 f"{mean.figures['kernel_error']:.3f}", f"{mean.figures['kernel_psnr']:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -154,7 +149,7 @@ def _iterations(counts: dict[int, list[Measured]]) -> str:
         cells = []
         for of_count in counts.values():
             found = next((m.mean("Set5") for m in of_count if m.name == name), None)
-            cells.append(f"{float(found['psnr_y']):.2f} ({float(found['kernel_error']):.3f})" if found else "")
+            cells.append(f"{found.figures['psnr_y']:.2f} ({found.figures['kernel_error']:.3f})" if found else "")
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -163,8 +158,13 @@ def _cost(config: DANConfig) -> str:
     return f"{cost.published(config) / 1e6:.2f} M"
 
 
-def _pair(line: Line, prefix: str, channels: str) -> str:
-    return f"{float(line[f'{prefix}psnr_{channels}']):.2f} / {float(line[f'{prefix}ssim_{channels}']):.4f}"
+def _pairs(means: list[Summary], prefix: str) -> list[str]:
+    """PSNR and SSIM of every set, first on Y, then on RGB."""
+    return [_pair(mean, prefix, channels) for channels in ("y", "rgb") for mean in means]
+
+
+def _pair(summary: Summary, prefix: str, channels: str) -> str:
+    return f"{summary.figures[f'{prefix}psnr_{channels}']:.2f} / {summary.figures[f'{prefix}ssim_{channels}']:.4f}"
 
 
 def _row(name: str, size: str, multiplications: str, time: str, figures: list[str], error: str, source: str) -> str:
@@ -175,34 +175,35 @@ HEAD = """# Results
 
 <!-- written by `make results` from the CSVs in {folder}/; do not edit -->
 
-PSNR in dB / SSIM of 8-bit images, a border of `scale` pixels left out; Y is BT.601 luma. Multiply-adds are those of
-four iterations as the papers write them, for each pixel of the given image. The kernel error is the sum of absolute
-differences to the true kernel, 0 to 2, by set. Bicubic is MATLAB's. Rows marked "as published" are figures of the
-papers, which nobody measured here, on their own test images' copies. Every figure by kernel is in [{folder}]({folder}).
-`make measure DATA=… KERNELS=…` measures everything again.{machine}"""
+PSNR in dB / SSIM of 8-bit images, without a border of `scale` pixels; Y is BT.601 luma. Multiply-adds are those of four
+iterations as the papers write them, per pixel of the low-resolution image. The kernel error is the sum of absolute
+differences to the true kernel, 0 to 2, one number per set. Bicubic is MATLAB's. Rows marked "as published" are the
+papers' figures on their copies of the test images; they were not measured here. The figures by kernel are in
+[{folder}]({folder}). `dan_fast/weights/NAME.md` says how each network was trained and chosen, `v2-0.3M-x4` after its
+figure on Set5 was seen. `make measure DATA=… KERNELS=…` measures everything again.{machine}"""
 
 PLOTS = """![PSNR against cost]({folder}/cost.png)
 
 ![PSNR against the true sigma]({folder}/sigma.png)
 
-Kernels that were estimated (above) and true ones (below), of the photos that ship:
+Estimated kernels (above) and true ones (below) of the photos that ship:
 
 ![kernels]({folder}/kernels.png)"""
 
 IRREGULAR = """## Irregular kernels
 
-One random kernel an image, anisotropic and disturbed, as in DIV2KRK (31x31 at x4, 11x11 at x2). Weights that were
-trained on isotropic blur take it for round. DIV2KRK itself was not measured here; published for it, PSNR on Y: DAN v2
-32.58 at x2 and 28.74 at x4, the best later systems 32.98 and 28.99."""
+One random kernel per image, anisotropic and disturbed, as in DIV2KRK (31x31 at x4, 11x11 at x2). Weights that were
+trained on isotropic blur estimate a round kernel. DIV2KRK itself was not measured here; its published figures, PSNR on
+Y, are 32.58 at x2 and 28.74 at x4 for DAN v2, and 32.98 and 28.99 for the best later systems."""
 
 UNSEEN = """## Kernels that no training has seen
 
-The 12 kernels of KAIR's `kernels_12.mat` (4 isotropic and 4 anisotropic Gaussians, 4 of motion) and the 8 camera
-shakes of Levin 2009, every one on every image. The centres of mass of the 12 of motion lie up to 4.4 pixels off: they
-shift the image, which DAN cannot know, and PSNR is not forgiving of it."""
+The 12 kernels of KAIR's `kernels_12.mat` (4 isotropic Gaussians, 4 anisotropic ones, 4 of motion) and the 8 camera
+shakes of Levin 2009, each on every image. The centres of mass of the 12 kernels of motion and shake lie up to 4.4
+pixels off their middles. They shift the image, which DAN cannot know, and PSNR punishes the shift."""
 
 ITERATIONS = """## Iterations
 
-Trained with 4, tested with 1 to 8.
+The networks were trained with 4 iterations and tested with 1 to 8.
 
 ![PSNR per iteration]({folder}/iterations.png)"""

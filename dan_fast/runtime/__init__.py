@@ -1,1 +1,1 @@
-"""The process and its devices: threads, forks, CUDA graphs, warnings."""
+"""The process and its devices: threads, forks, CUDA graphs, memory, time, and silenced libraries."""

@@ -1,4 +1,4 @@
-"""What every CUDA graph of dan_fast needs: a stream of its own to warm up and to be captured on, and its turn."""
+"""CUDA graphs: warm-up and capture on a stream of their own, and one capture or replay at a time."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import torch
 
 T = TypeVar("T")
 
-# In the whole process one graph is captured or replayed at a time: torch's default generators know one capture, and a
-# replay in another thread meanwhile would fail ("Offset increment outside graph capture").
+# Held while a graph is captured or replayed, by one thread of the process at a time: torch's default generators know
+# one capture, and a replay in another thread meanwhile would fail ("Offset increment outside graph capture").
 TURN = threading.RLock()
 
 
 class GraphStream:
     """A stream of ``device`` on which functions warm up and are captured.
 
-    torch's own default for captures is one stream for the process, on the device that was current first: work on
-    another device would not be captured, and the graph stay empty. One stream serves all warm-ups, as torch's
-    allocator keeps memory apart by stream.
+    By default torch captures on one stream for the whole process, on the device that was current first: work on
+    another device would not be captured, and the graph would stay empty. All warm-ups share one stream, as torch's
+    allocator reuses memory only within a stream.
 
     Args:
-        device: a CUDA device; without a number it is the current one.
+        device: a CUDA device; without an index it is the current one.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -34,9 +34,9 @@ class GraphStream:
 
     @contextmanager
     def warm_up(self) -> Iterator[None]:
-        """What runs inside does so on the stream, between what the current one has been given and what it will be.
+        """Run the block on the side stream, after pending work and before later work of the current stream.
 
-        cuDNN tries its algorithms for shapes that it has not seen, and the capture takes the fastest.
+        For shapes that it has not seen, cuDNN tries its algorithms; the capture then takes the fastest.
         """
         current = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(current)
@@ -46,16 +46,20 @@ class GraphStream:
 
     def captured(self, function: Callable[[], T], *, pool: Any = None, generator: torch.Generator | None = None
                  ) -> tuple[torch.cuda.CUDAGraph, T]:
-        """A graph of what ``function`` launches, and its result, which every replay overwrites.
+        """Capture the work that ``function`` launches.
 
         Args:
-            pool: of the memory that the graph may share.
-            generator: of the function's random numbers; the caller may seed it anew before each replay.
+            function: called once.
+            pool: memory pool that the graph may share with others.
+            generator: draws the function's random numbers; the caller may seed it anew before each replay.
+
+        Returns:
+            The graph, and the function's result, which every replay overwrites.
         """
         graph = torch.cuda.CUDAGraph()
         if generator is not None:
             graph.register_generator_state(generator)
-        # Only this thread's calls are captured: one that pins memory for a loader must not break it.
+        # Only this thread's calls are checked: another thread that pins memory for a loader must not break the capture.
         with (TURN, torch.cuda.device(self.device), _cudnn_tries_algorithms(),
               torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local")):
             result = function()

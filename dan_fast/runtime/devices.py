@@ -1,21 +1,18 @@
-"""Where to compute."""
+"""The device to compute on, and the memory that was in use."""
 
 from __future__ import annotations
 
-import argparse
+import re
 import sys
+from pathlib import Path
 
 import torch
 
 from ..errors import DanFastError
 
 
-def add_device_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
-
-
 def pick_device(name: str) -> torch.device:
-    """The device called ``name``; ``DanFastError`` if there is none."""
+    """Return the device called ``name``, "auto" for a GPU if there is one; ``DanFastError`` if it cannot be used."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -27,9 +24,15 @@ def pick_device(name: str) -> torch.device:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes that were in use at most: torch's on a GPU, else this process's; 0 where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+    """The most bytes that were in use: by torch on a GPU, else by this process; 0 where the system does not say."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _peak_of_process()
+
+
+def _peak_of_process() -> int:
+    # Linux hands ru_maxrss down from parent to child.
+    status = Path("/proc/self/status")
+    if status.is_file() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
+        return int(found[1]) * 1024
     try:
         import resource
     except ModuleNotFoundError:  # Windows

@@ -1,8 +1,8 @@
-"""Children of ``os.fork``: PyTorch's threads stay behind in the parent, and a child that waits for them waits for ever.
+"""Children of ``os.fork``, in which PyTorch's threads do not exist: whoever waits for them waits for ever.
 
 ``multiprocessing`` forks by default on Linux (before Python 3.14), and so do DataLoader workers and prefork servers.
-The child's first parallel computation hands out work to threads that do not exist in it. On one thread nothing is
-handed out, so a child computes on one, and says so the first time. Whoever wants more threads in a child starts it
+The child's first parallel computation would give work to threads that stayed behind in the parent. Work on one thread
+is not distributed, so a child computes on one thread, and warns of it once. For more threads a child must be started
 with ``spawn`` or ``forkserver``.
 """
 
@@ -13,24 +13,24 @@ import warnings
 
 import torch
 
-_must_say = False
+_warning_due = False
 
 
 def _in_child() -> None:
-    global _must_say
+    global _warning_due
     if torch.get_num_threads() > 1:
         torch.set_num_threads(1)
-        _must_say = True
+        _warning_due = True
 
 
-def say_if_forked() -> None:
+def warn_if_forked() -> None:
     """Warn, once, that this process computes on one thread because it was forked.
 
-    Says nothing if it has been given more threads since: that is its owner's decision.
+    Stays silent if the number of threads was raised since: that was its owner's decision.
     """
-    global _must_say
-    if _must_say:
-        _must_say = False
+    global _warning_due
+    if _warning_due:
+        _warning_due = False
         if torch.get_num_threads() == 1:
             warnings.warn("this process was forked, which PyTorch's threads do not survive: computing on one thread; "
                           "for more, start it with multiprocessing's spawn or forkserver", RuntimeWarning, stacklevel=3)

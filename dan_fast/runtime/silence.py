@@ -1,4 +1,4 @@
-"""Silence that several threads may ask for at once."""
+"""Global switches, such as warnings, that several threads may turn off at once."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Undo = Callable[[], object]
 
 
 class Silence:
-    """A context manager that switches something off until the last of those inside has left, in whatever order.
+    """A context manager that switches something off while at least one thread is inside, in whatever order they leave.
 
-    A forked child has none of its parent's other threads, so that nobody is inside any more.
+    In a forked child, which has none of its parent's other threads, no thread is inside.
 
     Args:
-        switch_off: switches it off; returns what undoes that.
+        switch_off: switches it off; returns a function that undoes it.
     """
 
     def __init__(self, switch_off: Callable[[], Undo]) -> None:
@@ -34,13 +34,14 @@ class Silence:
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            if self._inside:  # a child that was forked inside is outside already
+            if self._inside:  # 0 in a child that was forked inside
                 self._inside -= 1
                 if not self._inside:
                     self._undo()
 
     def in_child(self) -> None:
-        # The lock may have been another thread's.
+        """Switch on again in a forked child."""
+        # Another thread of the parent may have held the lock.
         self._lock = threading.Lock()
         if self._inside:
             self._inside = 0
@@ -66,5 +67,5 @@ def _ignore_warnings() -> Undo:
     return lambda: caught.__exit__(None, None, None)
 
 
-# Not warnings.catch_warnings for each: two threads that leave it in turn can leave warnings ignored for good.
+# Used instead of warnings.catch_warnings, which two threads can leave in such an order that warnings stay ignored.
 quiet_warnings = Silence(_ignore_warnings)

@@ -1,4 +1,4 @@
-"""Where the time went: seconds by stage, without waiting for a GPU."""
+"""Seconds spent per stage, measured without waiting for a GPU."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 class Stopwatch:
     """``with stopwatch("body"): …`` adds to ``stopwatch.seconds()["body"]``.
 
-    On a GPU two events are recorded around what is launched inside, and read when somebody asks; not while a CUDA
-    graph is captured. Several threads may use one.
+    On a GPU two events are recorded, before and after the work that is launched inside, and read by ``seconds``. While
+    a CUDA graph is captured, nothing is recorded. Several threads may share a stopwatch.
     """
 
-    # Events not read yet, beyond which the finished ones are added up: else they would pile up.
+    # The largest number of unread events; beyond it they are read and added up.
     PENDING = 1000
 
     def __init__(self, device: torch.device) -> None:
@@ -44,7 +44,7 @@ class Stopwatch:
             self.seconds()
 
     def seconds(self) -> dict[str, float]:
-        """By stage, in the order in which the stages first ended. Waits for the GPU."""
+        """Return the seconds by stage, in the order in which stages first ended. Waits for the GPU."""
         events, self._events = self._events, []
         for stage, begin, end in events:
             end.synchronize()

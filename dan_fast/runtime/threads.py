@@ -1,12 +1,12 @@
-"""How the threads of PyTorch and of the C++ operators wait for each other.
+"""The way in which threads of PyTorch and of the C++ operators wait for each other: passively in the commands.
 
-By default OpenMP's threads wait actively, for milliseconds: the next piece of work finds them awake. Where another
-program wants a core too, the thread that waits takes the time of the one that it waits for, and a call takes 4 to 15
-times as long. Waiting passively costs nothing that can be seen in upscaling and about a tenth in training, whose pieces
-are small (docs/inference.md has the figures).
+By default OpenMP's threads wait actively, for milliseconds, so that the next piece of work finds them awake. If another
+program needs a core too, a waiting thread takes time from the one that it waits for, and a call takes 4 to 15 times as
+long. Waiting passively costs nothing measurable in upscaling and about a tenth in training, whose pieces of work are
+small (docs/inference.md has the figures).
 
-OpenMP reads its settings once, when torch is imported, so they must be there before. The commands see to it; a Python
-program can call ``wait_passively()`` before it imports torch, or set the variables.
+OpenMP reads its settings once, when torch is imported, so they must be set before. The commands do so; a Python program
+can call ``wait_passively()`` before it imports torch, or set the variables.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from __future__ import annotations
 import os
 import sys
 
-# Passively, but for the time that it takes to wake a thread: 10 to 50 us.
+# Passively, after an active wait about as long as waking a thread takes: 10 to 50 us.
 SETTINGS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
-# What a user may have set instead; the last one is that of Intel's OpenMP.
+# A user may have set one of these; the last is read by Intel's OpenMP.
 VARIABLES = (*SETTINGS, "KMP_BLOCKTIME")
 
 
 def wait_passively() -> bool:
-    """Set ``SETTINGS`` in this process's environment, which its children inherit.
+    """Set ``SETTINGS`` in the environment of this process, which its children inherit.
 
     Returns:
         False, and nothing is set, if torch has been imported or the user has set one of ``VARIABLES``.
@@ -32,8 +32,8 @@ def wait_passively() -> bool:
     return True
 
 
-def waiting() -> str:
-    """How the threads wait, in words, as far as the environment tells."""
+def how_threads_wait() -> str:
+    """Describe how the threads wait, as far as the environment tells."""
     found = ", ".join(f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ)
     if os.environ.get("OMP_WAIT_POLICY", "").strip().upper() == "PASSIVE":
         return f"passively ({found})"

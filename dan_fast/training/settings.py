@@ -1,9 +1,9 @@
-"""How a network is trained: everything that changes the result, in one frozen dataclass."""
+"""The settings of a training that change its result, in one frozen dataclass."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..errors import DanFastError
 
@@ -12,42 +12,39 @@ from ..errors import DanFastError
 class TrainingSettings:
     """Optimiser, schedule and batch. The defaults are v2's published ones (section 4.1).
 
-    Args:
-        steps: optimiser steps in all. By the clock they end no run, and are only what warmup and halve_every are
-            measured against: 24,000 of 800,000 steps are 3 % of the time.
-        minutes: go by the clock: the share of this time that is used up takes the place of the share of the steps, and
-            the command ends, saved, before it is over. 0: by steps. What the learning rate was then depends on the
-            machine, and no run is the same again.
-        batch: patches a step, of all processes together.
-        patch: side of a low-resolution patch, pixels; the HR patch is ``scale`` times as large.
-        learning_rate: Adam's largest; betas are (0.9, 0.99).
-        schedule: ``"halving"``: halved every ``halve_every`` steps; ``"cosine"``: down to 0; ``"constant"``: as it is,
-            for a part of a run that is not its last.
-        halve_every: steps between halvings.
-        warmup: steps over which the learning rate rises from 0. By the clock, dan-fast train makes it 3 % of the steps
-            where a preset has none.
-        loss: of the image: ``"l1"``: mean absolute error, as published; ``"l2"``: ten times the mean squared error,
-            which is what PSNR measures.
-        kernel_weight: weight of the kernel's (v1: the code's) L1 loss beside the image's.
-        short_until: share of the steps trained with only 2 iterations, which is faster while
-            the Estimator is still poor. 0: never.
-        clip: largest norm of all gradients together.
-        ema: decay of the averaged weights, which are the ones validated and saved.
+    Raises:
+        DanFastError: a value is impossible; the message names its field.
     """
 
-    steps: int = 800_000
-    minutes: float = 0.0
-    batch: int = 64
-    patch: int = 64
-    learning_rate: float = 4e-4
-    schedule: str = "halving"
-    halve_every: int = 200_000
-    warmup: int = 0
-    loss: str = "l1"
-    kernel_weight: float = 1.0
-    short_until: float = 0.0
-    clip: float = 1.0
-    ema: float = 0.999
+    steps: int = field(default=800_000, metadata={
+        "help": "optimiser steps in all; with minutes they do not end the run, and are only what warmup and "
+                "halve_every are measured against: 24,000 of 800,000 steps are 3 % of the time"})
+    minutes: float = field(default=0.0, metadata={
+        "help": "train by the clock: the share of this time that is used up takes the place of the share of the steps, "
+                "and the command ends, with all saved, before the time is over; the learning rate at a step then "
+                "depends on the machine, and no run can be repeated exactly; 0: train by steps"})
+    batch: int = field(default=64, metadata={"help": "patches per step, of all processes together"})
+    patch: int = field(default=64, metadata={
+        "help": "side of a low-resolution patch, pixels; the HR patch is scale times as large"})
+    learning_rate: float = field(default=4e-4, metadata={"help": "Adam's largest; its betas are (0.9, 0.99)"})
+    schedule: str = field(default="halving", metadata={
+        "help": "halving: halve the learning rate every halve_every steps; cosine: lower it to 0; constant: leave it "
+                "as it is, for a part of a run that is not its last"})
+    halve_every: int = field(default=200_000, metadata={"help": "steps between halvings"})
+    warmup: int = field(default=0, metadata={
+        "help": "steps over which the learning rate rises from 0; with minutes, dan-fast train makes it 3 % of the "
+                "steps where a preset has none"})
+    loss: str = field(default="l1", metadata={
+        "help": "loss of the image; l1: mean absolute error, as published; l2: ten times the mean squared error, which "
+                "is what PSNR measures"})
+    kernel_weight: float = field(default=1.0, metadata={
+        "help": "weight of the kernel's (v1: the code's) L1 loss beside the image's"})
+    short_until: float = field(default=0.0, metadata={
+        "help": "share of the steps that are trained with only 2 iterations, which is faster while the Estimator is "
+                "still poor; 0: none"})
+    clip: float = field(default=1.0, metadata={"help": "largest norm of all gradients together"})
+    ema: float = field(default=0.999, metadata={
+        "help": "decay of the averaged weights, which are validated and saved"})
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "patch", "halve_every"):
@@ -67,7 +64,7 @@ class TrainingSettings:
             raise DanFastError(f"loss={self.loss!r}: expected 'l1' or 'l2'")
 
     def learning_rate_at(self, step: float) -> float:
-        """The learning rate of step ``step``, counted from 0; by the clock, of the share used up times ``steps``."""
+        """The learning rate at ``step``, from 0; by the clock ``step`` is ``steps`` times the share of time used up."""
         if step < self.warmup:
             return self.learning_rate * min(step + 1, self.warmup) / self.warmup
         if self.schedule == "halving":
@@ -78,13 +75,13 @@ class TrainingSettings:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
 
     def iterations_at(self, step: float, iterations: int) -> int:
-        """How many iterations step ``step`` unrolls, of the network's ``iterations``."""
+        """The number of iterations that ``step`` unrolls, at most the network's ``iterations``."""
         return min(2, iterations) if step < self.short_until * self.steps else iterations
 
     def begins_at(self, step: float) -> bool:
-        """Whether step ``step`` still belongs to what only a run's beginning has: ``warmup`` and ``short_until``."""
+        """Whether ``step`` lies in the beginning of a run, which ``warmup`` and ``short_until`` describe."""
         return step < max(self.warmup, self.short_until * self.steps, 1)
 
     def without_beginning(self) -> TrainingSettings:
-        """The same for a later part of the run."""
+        """These settings for a later part of the run, without ``warmup`` and ``short_until``."""
         return replace(self, warmup=0, short_until=0.0)

@@ -1,11 +1,12 @@
-"""How far kernels shift, kernels centred, images moved back."""
+"""Shifts of kernels are measured, kernels centred, images moved back."""
 
 import numpy as np
 import pytest
 import torch
 
 from dan_fast.blur_kernels.known import known_kernel
-from dan_fast.blur_kernels.shift import NO_SHIFT, Shift, centred, in_window, kernel_shift, moved
+from dan_fast.blur_kernels.padding import padded
+from dan_fast.blur_kernels.shift import NO_SHIFT, Shift, centred, kernel_shift, moved
 from dan_fast.degradation import blur, gaussian_kernels, random_irregular_kernels
 from dan_fast.errors import DanFastError
 
@@ -86,16 +87,6 @@ def test_a_centred_kernel_stays_as_it_is():
     assert np.array_equal(centred(kernel).kernel, kernel) and centred(kernel).shift == NO_SHIFT
 
 
-@pytest.mark.parametrize(("size", "other"), [(4, 7), (7, 4), (4, 8), (8, 4), (5, 9), (9, 5), (6, 6), (1, 2)])
-def test_a_window_of_another_size_has_the_same_middle(size, other):
-    kernel = np.random.default_rng(0).random((size, size))
-    found = in_window(kernel, other)
-    assert found.shape == (other, other) and found[other // 2, other // 2] == kernel[size // 2, size // 2]
-    if other > size:
-        assert found.sum() == pytest.approx(kernel.sum())
-        assert np.array_equal(in_window(found, size), kernel)
-
-
 # --- moved images ----------------------------------------------------------------------------------
 
 
@@ -147,7 +138,7 @@ def test_no_shift_is_the_same_image():
 def test_what_is_centred_has_the_bits_that_it_had(size):
     kernel = gaussian(0.02, 0.01, sigma=1.0, size=size).astype(np.float32)
     if size % 2 == 0:
-        kernel = in_window(gaussian(sigma=1.0, size=19), 20).astype(np.float32)
+        kernel = padded(gaussian(sigma=1.0, size=19), 20).astype(np.float32)
     found = known_kernel(kernel, 21)
     exact = torch.from_numpy(kernel).double()
     before = 10 - size // 2
@@ -167,7 +158,7 @@ def test_a_larger_kernel_whose_mass_fits(size):
 def test_a_larger_kernel_that_does_not_fit():
     with pytest.raises(DanFastError, match=r"31x31 pixels, this network takes at most 21x21, and 7% of the kernel"):
         known_kernel(gaussian(sigma=5, size=31), 21)
-    # As wide as the widest of training: what lay outside is cut off there too.
+    # As wide as the widest kernel of training, whose outside is cut off too.
     found = known_kernel(gaussian(sigma=4, size=41), 21)
     assert 0.016 < found.outside < 0.02 and np.allclose(found.centred, gaussian(sigma=4))
 
@@ -185,25 +176,25 @@ def test_kinds_of_numbers(kind):
 
 
 @pytest.mark.parametrize("kernel", [torch.ones(1, 1, dtype=torch.complex64), torch.ones(1, 1, dtype=torch.bool)])
-def test_refuses_tensors_that_are_no_numbers(kernel):
+def test_refuses_tensors_that_do_not_hold_numbers(kernel):
     with pytest.raises(DanFastError, match="expected numbers"):
         known_kernel(kernel, 21)
 
 
 @pytest.mark.parametrize("shift", [(0, 3), (-2, 0), (1.5, -2.25)])
 def test_a_kernel_shifts_as_the_reference_blurs(shift):
-    """Blurred with the shifted kernel and moved back by its shift is blurred with the centred one."""
+    """Blurring with a shifted kernel and moving back by its shift is blurring with the centred kernel."""
     hr = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 12), size=(96, 96), mode="bicubic").clamp(0, 1)
     given = centred(gaussian(*shift))
     size = len(given.kernel)
     shifted, centre = (blur(hr, torch.from_numpy(kernel).float()[None])
-                       for kernel in (in_window(gaussian(*shift), size), given.kernel))
+                       for kernel in (padded(gaussian(*shift), size), given.kernel))
     inner = (..., slice(10, -10), slice(10, -10))
     assert (moved(shifted, given.shift) - centre)[inner].abs().max() < 0.005
     assert (shifted - centre)[inner].abs().max() > 0.03
 
 
 def test_the_gaussians_of_the_package_are_centred():
-    for size in (20, 21):  # an even one's middle is its pixel size // 2
+    for size in (20, 21):  # the middle of an even kernel is its pixel size // 2
         kernel = gaussian_kernels(torch.tensor([1.5]), size)[0].numpy()
         assert kernel_shift(kernel) == NO_SHIFT

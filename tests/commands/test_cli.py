@@ -1,9 +1,14 @@
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from dan_fast import commands
 from dan_fast.cli import COMMANDS, main
+
+FILES = {path.stem: path for path in Path(commands.__path__[0]).glob("[!_]*.py")}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -13,6 +18,13 @@ def test_every_command_has_help_with_defaults(command, capsys):
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert command in text and ("default" in text or command == "doctor")
+    assert "(default: None)" not in text and not re.search(r"\(default:[^)]*\)\s+\(default:", text)
+
+
+def test_commands_hold_one_sub_command_per_file_and_do_not_import_each_other():
+    assert set(FILES) == set(COMMANDS)
+    sibling = re.compile(r"^\s*(from \.[\w ]|from \.\.commands|from dan_fast\.commands)", re.M)
+    assert not [name for name, path in FILES.items() if sibling.search(path.read_text())]
 
 
 @pytest.mark.parametrize("arguments", [[], ["sharpen"], ["upscale"], ["upscale", "x.png", "-o", "y", "--tile", "0"]])

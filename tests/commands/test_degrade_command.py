@@ -3,7 +3,7 @@ import pytest
 
 from dan_fast.cli import main
 from dan_fast.evaluation.measure import DegradedSet
-from dan_fast.image_files.images import read_image, write_image
+from dan_fast.image_files import read_image, write_image
 
 
 @pytest.fixture

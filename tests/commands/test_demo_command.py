@@ -1,5 +1,5 @@
 from dan_fast.cli import main
-from dan_fast.image_files.images import find_images
+from dan_fast.image_files import find_images
 
 
 def test_demo_shows_every_sample(tmp_path, tiny_weights, capsys):

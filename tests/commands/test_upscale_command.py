@@ -11,11 +11,12 @@ import torch
 
 from dan_fast.checkpoint import load, save
 from dan_fast.cli import main
-from dan_fast.command_line.photo_jobs import Job, for_each, plan
+from dan_fast.command_line.photo_jobs import Job, find_jobs, for_each
 from dan_fast.commands import upscale
 from dan_fast.config import DANConfig
 from dan_fast.errors import DanFastError
-from dan_fast.image_files.images import read_image, write_image
+from dan_fast.evaluation.measure import bicubic
+from dan_fast.image_files import read_image, write_image
 from dan_fast.inference import Upscaler
 from dan_fast.model import DAN
 
@@ -89,7 +90,11 @@ def test_kernel_and_comparison(tmp_path, dan_fast):
     assert names(tmp_path / "out") == ["a_x4.jpg", "a_x4_compare.png", "a_x4_kernel.npy", "a_x4_kernel.png"]
     kernel = np.load(tmp_path / "out" / "a_x4_kernel.npy")
     assert kernel.shape == (21, 21) and kernel.sum() == pytest.approx(1, abs=1e-5)
-    assert read_image(tmp_path / "out" / "a_x4_compare.png").rgb.shape[1] > 2 * 40
+    picture = read_image(tmp_path / "out" / "a_x4_compare.png").rgb
+    # Bicubic as in all tables, MATLAB's, is the leftmost; higher pictures leave white above and below it.
+    expected = bicubic(read_image(tmp_path / "a.jpg").rgb, 4)
+    assert any(np.array_equal(picture[top:top + 48, left:left + 40], expected)
+               for top in range(picture.shape[0] - 47) for left in range(24))
 
 
 def test_what_is_lost_is_said(tmp_path, dan_fast, capsys):
@@ -100,7 +105,7 @@ def test_what_is_lost_is_said(tmp_path, dan_fast, capsys):
 
 def test_a_second_run_replaces_the_results_and_nothing_else(tmp_path, dan_fast):
     image(tmp_path / "a.png")
-    out = tmp_path / "out"  # inside the folder asked for: its results are no photos
+    out = tmp_path / "out"  # inside the folder of photos: results are not upscaled again
     assert dan_fast("upscale", tmp_path, "-o", out) == 0
     first = contents(tmp_path)
     (out / "a_x4.png").write_bytes(b"old")
@@ -120,7 +125,7 @@ def test_kernel_command(tmp_path, dan_fast, capsys):
 
 def test_reading_and_writing_overlap_with_the_work_and_three_are_held_at_most():
     held, most, order = set(), [0], []
-    reading_during_work = threading.Barrier(2)  # broken, and an error, unless both come
+    reading_during_work = threading.Barrier(2)  # raises an error unless both come
 
     def read(job):
         held.add(job)
@@ -209,7 +214,7 @@ def test_kernel_command_says_where_an_estimate_is_not_centred(tmp_path, weights,
     lambda path: path.write_bytes(bytes(2 << 20)),
     lambda path: path.write_bytes(np.lib.format.magic(1, 0) + b"v\0{'descr': '<f8', 'fortran_order': False, "
                                   b"'shape': (1000000, 1000000), }" + b" " * 41 + b"\n")])
-def test_a_kernel_file_that_is_none_exits_with_2(tmp_path, dan_fast, capsys, write):
+def test_a_file_that_is_not_a_kernel_exits_with_2(tmp_path, dan_fast, capsys, write):
     image(tmp_path / "a.png")
     write(tmp_path / "kernel.npy")
     assert dan_fast("upscale", tmp_path / "a.png", "-o", tmp_path / "out", "--kernel", tmp_path / "kernel.npy") == 2
@@ -288,12 +293,12 @@ def test_photos_of_one_name_from_two_folders_are_refused(tmp_path):
     for name in ("one/a.png", "two/a.png"):
         image(tmp_path / name)
     with pytest.raises(DanFastError, match="both become"):
-        plan([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+        find_jobs([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
 
 
 def test_a_photo_given_twice_is_done_once(tmp_path):
     image(tmp_path / "a.png")
-    assert len(plan([tmp_path, tmp_path / "a.png", tmp_path], tmp_path / "out")) == 1
+    assert len(find_jobs([tmp_path, tmp_path / "a.png", tmp_path], tmp_path / "out")) == 1
 
 
 # --- failures --------------------------------------------------------------------------------------------

@@ -4,8 +4,9 @@ from fractions import Fraction
 import cv2
 import pytest
 import torch
-from conftest import tiny_config
 from safetensors.torch import load_file
+from support.networks import tiny_config
+from support.parity import degradation_case
 
 from dan_fast.blur_kernels.pca import FIT_COUNT
 from dan_fast.degradation import (
@@ -17,8 +18,10 @@ from dan_fast.degradation import (
     random_irregular_kernels,
     random_isotropic_kernels,
 )
-from dan_fast.degradation.pipeline import Degradation, round_8bit
+from dan_fast.degradation.eight_bits import round_8bit
+from dan_fast.degradation.pipeline import Degradation
 from dan_fast.model import DAN
+from dan_fast.ops import blur_downsample
 from dan_fast.training.presets import PRESETS
 
 
@@ -31,6 +34,13 @@ def parity(request, shared):
 
 def close(a, b):
     return (a - b).abs().max().item() < 1e-5
+
+
+def test_an_image_is_degraded_as_published():
+    case = degradation_case()
+    separate = bicubic_resize(blur(case["hr"], case["kernel"]), Fraction(1, 3))
+    for lr in (separate, blur_downsample(case["hr"], case["kernel"], 3)):
+        assert close(lr, case["lr"]) and close(round_8bit(lr), case["lr_8bit"])
 
 
 def test_parity_with_the_published_degradation(parity):
@@ -132,7 +142,7 @@ def test_pca_codes_describe_the_kernels():
     decoded = encoder.decode(encoder(kernels))
     torch.testing.assert_close(decoded.sum((1, 2)), torch.ones(20))
     assert (decoded - kernels).abs().sum((1, 2)).max() < 0.18
-    # What is missing is the same for all: differences between kernels are kept.
+    # The lost part is the same for all kernels: differences between them are kept.
     torch.testing.assert_close(decoded - decoded[:1], kernels - kernels[:1], rtol=0, atol=1e-4)
     torch.testing.assert_close(encoder.matrix.T @ encoder.matrix, torch.eye(10), rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="code_length"):
@@ -140,7 +150,7 @@ def test_pca_codes_describe_the_kernels():
 
 
 def test_settings_have_a_basis_of_their_own():
-    """It is fitted once; a network that learns on has its own copy."""
+    """It is fitted once, and each network has its own copy."""
     for degradation in (Degradation(2, 5, (0.2, 2.0)), Degradation(2, 5, (0.2, 3.0)),
                         Degradation(2, 5, (0.6, 2.0), irregular=True)):
         encoder = degradation.encoder(4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_config
+from support.networks import tiny_config
 from torch.utils.flop_counter import FlopCounterMode
 
 from dan_fast.config import DANConfig

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import tiny_config
+from support.networks import tiny_config
 from support.rounding import RoundedTo
 
 import dan_fast

@@ -10,7 +10,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
+from support.networks import tiny_config
 from torch import multiprocessing as torch_multiprocessing
 
 import dan_fast

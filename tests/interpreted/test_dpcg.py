@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import tiny_config
+from support.networks import tiny_config
 from support.rounding import RoundedTo
 
 import dan_fast

@@ -3,8 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import tiny_config
 from safetensors import safe_open
+from support.networks import tiny_config
+from support.parity import network_case
 
 from dan_fast import DAN, DANConfig
 from dan_fast.checkpoint import infer_config
@@ -27,6 +28,20 @@ def parity(request, shared):
     model = DAN(infer_config(state))
     model.load_state_dict(state)
     return tensors, model, iterations
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_matches_the_published_network(version):
+    case = network_case(version)
+    model = DAN(infer_config(case.state))
+    model.load_state_dict(case.state)
+    outputs = model.iterate(case.lr, case.iterations)
+    found = {"sr": outputs[-1].sr, **{f"code.{i}": out.code for i, out in enumerate(outputs)}}
+    if version == "v2":
+        found |= {f"kernel.{i}": out.kernel.flatten(1) for i, out in enumerate(outputs)}
+    assert found.keys() == case.results.keys()
+    for name, tensor in found.items():
+        assert relative_error(tensor, case.results[name]) < 1e-5, name
 
 
 def test_every_iteration_matches_the_published_outputs(parity):

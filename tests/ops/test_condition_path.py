@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_config
+from support.networks import tiny_config
 
 from dan_fast.fast_model.v2 import condition_weights
 from dan_fast.model.restorer import RestorerV2

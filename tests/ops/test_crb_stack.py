@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_config
+from support.networks import tiny_config
 from support.stacks import StackTests, draw
 
 from dan_fast.errors import DanFastError

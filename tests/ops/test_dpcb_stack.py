@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from conftest import tiny_config
+from support.networks import tiny_config
 from support.stacks import StackTests, doubled, draw
 
 import dan_fast

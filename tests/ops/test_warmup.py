@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import tiny_config
+from support.networks import tiny_config
 
 import dan_fast
 from dan_fast import ops

@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
 from PIL import Image
+from support.networks import tiny_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import dan_fast
 from dan_fast.cli import main
-from dan_fast.command_line.docstrings import field_texts
+from dan_fast.config import field_help
 from dan_fast.degradation.pipeline import Degradation
 from dan_fast.errors import DanFastError
 from dan_fast.training import run as run_module
-from dan_fast.training import run_log as diary
+from dan_fast.training import run_log
 from dan_fast.training import step as step_module
 from dan_fast.training.checkpoints import Checkpoints
 from dan_fast.training.config_file import read_config, write_config
@@ -39,7 +39,7 @@ TINY = Preset(tiny_config(scale=2, iterations=2), Degradation(2, 21, (0.2, 2.0))
 
 @pytest.fixture
 def photos(tmp_path):
-    """Smooth random pictures: white noise cannot be learned."""
+    """A folder of smooth random pictures; no network learns white noise."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for i in range(3):
@@ -106,17 +106,17 @@ def test_it_starts_from_other_weights(photos, tmp_path, capsys):
 def test_resume_gives_the_losses_of_an_unbroken_run(photos, tmp_path, monkeypatch):
     train(Run(TINY, 3, options(tmp_path / "whole")), [photos])
     half = Run(TINY, 3, options(tmp_path / "halves"))
-    train_step = half.train_step
+    train_on = half.train_on
 
     def interrupt_the_sixth(hr, stop):
         if half.step == 5:
             os.kill(os.getpid(), signal.SIGINT)
-        return train_step(hr, stop)
+        return train_on(hr, stop)
 
-    monkeypatch.setattr(half, "train_step", interrupt_the_sixth)
+    monkeypatch.setattr(half, "train_on", interrupt_the_sixth)
     assert train(half, [photos]) is False and half.step == 6
     again = Run.resume(options(tmp_path / "halves"))
-    assert list(again.reader.state_dict()) == [3, 4, 5, 6]  # known, and not yet read
+    assert list(again.delayed_reports.state_dict()) == [3, 4, 5, 6]  # computed but not yet read
     assert train(again, [photos])
     whole, halves = scalars(tmp_path / "whole"), scalars(tmp_path / "halves")
     assert list(whole) == list(range(1, 13)) and whole == halves
@@ -128,7 +128,7 @@ def test_resume_gives_the_losses_of_an_unbroken_run(photos, tmp_path, monkeypatc
 
 
 def poison(monkeypatch, run: Run, steps: range, factor: float) -> None:
-    """The image's loss times ``factor`` in these steps, counted from 0."""
+    """Multiply the image's loss by ``factor`` in ``steps``, counted from 0."""
     real = step_module.losses
 
     def poisoned(*args, **keywords):
@@ -142,20 +142,21 @@ def test_nan_is_skipped_and_then_rolled_back(photos, tmp_path, monkeypatch, capl
     preset = replace(TINY, training=replace(TINY.training, steps=24))
     monkeypatch.setattr(run_module, "RECOVERY", 6)
     run = Run(preset, 0, options(tmp_path / "run"))
-    run.take.guard.patience = 3
+    run.training_step.guard.patience = 3
     poison(monkeypatch, run, range(5, 8), float("nan"))
     with caplog.at_level("INFO"):
         assert train(run, [photos])
-    told = [r.message for r in caplog.records if "step" in r.message and "steps" not in r.message]
-    assert [m.split(":")[0] for m in told] == [
-        "step 6", "step 7", "training diverged in step 8 (loss nan and " + told[2].split("and ")[1].split(")")[0] + ")",
+    messages = [r.message for r in caplog.records if "step" in r.message and "steps" not in r.message]
+    assert [m.split(":")[0] for m in messages] == [
+        "step 6", "step 7",
+        "training diverged in step 8 (loss nan and " + messages[2].split("and ")[1].split(")")[0] + ")",
         "step 18"]
-    # Read LAG steps late, at step 12; by then the newest checkpoint is that of step 8, of the weights of step 5.
-    assert "back to the weights of step 8, learning rate halved until step 18" in told[2]
-    assert "as scheduled again" in told[3] and run.rollbacks == 0
+    # Read LAG steps later, at step 12. The newest checkpoint is then that of step 8, with the weights of step 5.
+    assert "back to the weights of step 8, learning rate halved until step 18" in messages[2]
+    assert "as scheduled again" in messages[3] and run.rollbacks == 0
     assert all(p.isfinite().all() for p in run.model.parameters())
     rates = scalars(tmp_path / "run", "learning_rate")
-    assert not set(rates) & set(range(9, 9 + LAG))  # not taken: nothing to tell
+    assert not set(rates) & set(range(9, 9 + LAG))  # their updates were skipped, so they have no reports
     schedule = [preset.training.learning_rate_at(step) for step in range(24)]
     assert rates[13] == pytest.approx(0.5 * schedule[12], rel=1e-5)
     assert rates[18] == pytest.approx(0.5 * schedule[17], rel=1e-5)
@@ -165,16 +166,17 @@ def test_nan_is_skipped_and_then_rolled_back(photos, tmp_path, monkeypatch, capl
 def test_a_bad_step_changes_nothing(photos, tmp_path, monkeypatch):
     run = Run(TINY, 0, options(tmp_path / "run"))
     poison(monkeypatch, run, range(1, 2), float("inf"))
-    hr = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    run.train_step(hr)
-    before = {name: tensor.clone() for name, tensor in (
-        ("weights", run.take.weights.values), ("average", run.take.averaged.values), *run.take.moments.items())}
-    run.train_step(hr)
-    assert torch.equal(before["weights"], run.take.weights.values)
-    assert torch.equal(before["average"], run.take.averaged.values)
-    assert all(torch.equal(before[name], tensor) for name, tensor in run.take.moments.items())
-    run.train_step(hr)
-    assert not torch.equal(before["weights"], run.take.weights.values) and run.take.moments["step"] == 2
+    hr, step = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8), run.training_step
+
+    def state() -> dict[str, torch.Tensor]:
+        return {"weights": step.weights.values, "average": step.averaged.values, **step.moments}
+
+    run.train_on(hr)
+    before = {name: tensor.clone() for name, tensor in state().items()}
+    run.train_on(hr)
+    assert all(torch.equal(before[name], tensor) for name, tensor in state().items())
+    run.train_on(hr)
+    assert not torch.equal(before["weights"], step.weights.values) and step.moments["step"] == 2
 
 
 def test_a_poisoned_batch_is_skipped(photos, tmp_path, monkeypatch, caplog):
@@ -189,7 +191,7 @@ def test_a_poisoned_batch_is_skipped(photos, tmp_path, monkeypatch, caplog):
 
 def test_each_roll_back_in_a_row_goes_further_back(photos, tmp_path, monkeypatch, caplog):
     run = Run(replace(TINY, training=replace(TINY.training, steps=100)), 0, options(tmp_path / "run", save_every=3))
-    run.take.guard.patience = 1
+    run.training_step.guard.patience = 1
     poison(monkeypatch, run, range(9, 100), float("nan"))
     with caplog.at_level("WARNING"), pytest.raises(DanFastError, match="6th time in a row; a lower learning rate"):
         train(run, [photos])
@@ -233,15 +235,15 @@ def test_command_trains_validates_and_resumes(photos, tmp_path):
 
 
 def test_command_shows_how_it_goes(tmp_path, capsys, monkeypatch):
-    """On the photos that ship, as no data is given."""
+    """Without --data it trains on the photos that ship."""
     out = tmp_path / "run"
-    monkeypatch.setattr(diary, "DATA_BOUND", 0.0)
+    monkeypatch.setattr(run_log, "DATA_BOUND", 0.0)
     images = sorted(dan_fast.files.SAMPLES.glob("*.png"))
     few = tmp_path / "few"
     few.mkdir()
     Image.open(images[0]).crop((0, 0, 64, 48)).save(few / "a.png")
     assert command("--out", out, "--steps", 11, "--val", few, "--validate-every", 5, "--log-every", 5, "--profile") == 0
-    told = capsys.readouterr().err
+    output = capsys.readouterr().err
     table = [row.split(",") for row in (out / "metrics.csv").read_text().splitlines()]
     assert table[0] == ["step", "sr", "kernel", "gradient_norm", "learning_rate", "images_per_s", "data_ms"]
     assert [row[0] for row in table[1:]] == ["5", "10"] and all(float(v) >= 0 for row in table[1:] for v in row)
@@ -254,10 +256,10 @@ def test_command_shows_how_it_goes(tmp_path, capsys, monkeypatch):
             "speed/data_ms"} <= set(tags.Tags()["scalars"])
     names = {event.get("name") for event in json.loads((out / "trace.json").read_text())["traceEvents"]}
     assert {"degradation", "first iterations", "forward", "backward", "update"} <= names
-    assert f"dan-fast upscale PHOTO -o FOLDER --weights {out / 'weights.safetensors'}" in told
-    assert "ms a step on the CPU: degradation" in told and told.count("data-bound: ") == 1
+    assert f"dan-fast upscale PHOTO -o FOLDER --weights {out / 'weights.safetensors'}" in output
+    assert "ms a step on the CPU: degradation" in output and output.count("data-bound: ") == 1
     best = max(range(1, 4), key=lambda i: float(scores[i][1]))
-    assert ("the best validation" in told) == (best != 3)
+    assert ("the best validation" in output) == (best != 3)
     assert dan_fast.load(out / "best.safetensors").config == dan_fast.load(out / "weights.safetensors").config
 
 
@@ -266,7 +268,7 @@ def test_every_field_has_its_help(capsys):
         main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for kind, prefix in ((TrainingSettings, "--"), (dan_fast.DANConfig, "config."), (Degradation, "degradation.")):
-        texts = field_texts(kind)
+        texts = field_help(kind)
         for field in fields(kind):
             assert len(texts[field.name]) > 5
             assert (f"--{field.name.replace('_', '-')} " if prefix == "--" else f"{prefix}{field.name}: ") in text

@@ -1,4 +1,4 @@
-"""Reading every kind of image file, refusing the rest, and writing."""
+"""Image files of every kind are read, all others refused."""
 
 import struct
 import zlib
@@ -7,44 +7,12 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from support.image_files import noise, png_chunk, save
 
 from dan_fast.errors import ImageError
-from dan_fast.image_files.images import Photo, find_images, read_image, to_8_bits, write_image
+from dan_fast.image_files import read_image, write_image
 
-
-def noise(*shape, dtype=np.uint8):
-    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
-
-
-def save(path, pixels, mode=None, **options):
-    image = Image.fromarray(pixels)
-    (image.convert(mode) if mode else image).save(path, **options)
-    return path
-
-
-def png_chunk(name, data):
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-# --- finding -----------------------------------------------------------------------------------
-
-
-def test_find_images_walks_folders_sorted_and_skips_hidden_and_other_files(tmp_path):
-    for name in ("b.PNG", "a.jpeg", "sub/c.TiF", ".hidden.png", ".git/x.png", "note.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = find_images([tmp_path, tmp_path / "a.jpeg", tmp_path / "note.txt"])
-    assert [str(p.relative_to(tmp_path)) for p in found] == ["a.jpeg", "b.PNG", "sub/c.TiF", "note.txt"]
-
-
-def test_find_images_names_what_is_missing(tmp_path):
-    with pytest.raises(ImageError, match="nowhere"):
-        find_images([tmp_path / "nowhere"])
-    with pytest.raises(ImageError, match="no image"):
-        find_images([tmp_path])
-
-
-# --- reading 8 bits ------------------------------------------------------------------------------
+# --- 8 bits ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "webp"])
@@ -117,47 +85,7 @@ def test_takes_the_first_frame_and_says_so(tmp_path, suffix):
     assert abs(int(photo.rgb[0, 0, 0]) - 200) < 5 and "first of 2 frames" in photo.notes[0]
 
 
-def test_keeps_the_colour_profile(tmp_path):
-    path = save(tmp_path / "a.jpg", noise(4, 4, 3), icc_profile=b"some profile")
-    assert read_image(path).icc_profile == b"some profile"
-
-
-# --- orientation -----------------------------------------------------------------------------------
-
-UPRIGHT = {  # EXIF: what turns the stored image upright
-    1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud,
-    5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1),
-    7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: np.rot90,
-}
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize(("suffix", "dtype"), [("png", np.uint8), ("tif", np.uint8), ("png", np.uint16),
-                                               ("tif", np.uint16)])
-def test_applies_the_orientation(tmp_path, orientation, suffix, dtype):
-    pixels = noise(4, 6, dtype=dtype)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = save(tmp_path / f"a.{suffix}", pixels, exif=exif)
-    assert np.array_equal(read_image(path).pixels, UPRIGHT[orientation](pixels))
-
-
-@pytest.mark.parametrize("orientation", [0, 9, 65535])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_ignores_an_impossible_orientation(tmp_path, orientation, dtype):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    pixels = noise(4, 6, dtype=dtype)
-    assert np.array_equal(read_image(save(tmp_path / "a.png", pixels, exif=exif)).pixels, pixels)
-
-
-def test_ignores_broken_exif(tmp_path):
-    pixels = noise(4, 6, 3)
-    path = save(tmp_path / "a.png", pixels, exif=b"Exif\0\0rubbish that is no TIFF header")
-    assert np.array_equal(read_image(path).rgb, pixels)
-
-
-# --- reading 16 bits -------------------------------------------------------------------------------
+# --- 16 bits ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -231,7 +159,7 @@ def test_reads_a_transparent_colour_of_16_bits(tmp_path, channels):
     assert photo.alpha.tolist() == [[65535, 0, 0], [0, 0, 0]] and photo.rgb[0, 0].tolist() == [1001] * 3
 
 
-# --- refusing ----------------------------------------------------------------------------------------
+# --- refusing --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("suffix", "dtype"), [
@@ -280,100 +208,3 @@ def test_the_limit_of_pixels_is_inclusive_and_leaves_pillow_alone(tmp_path):
     with pytest.raises(ImageError, match="5x4"):
         read_image(path, max_pixels=19)
     assert before == Image.MAX_IMAGE_PIXELS
-
-
-# --- writing -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("has_alpha", [False, True])
-@pytest.mark.parametrize("grey", [False, True])
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_writes_losslessly(tmp_path, suffix, grey, has_alpha, dtype):
-    rgb = noise(150, 7, dtype=dtype) if grey else noise(150, 7, 3, dtype=dtype)
-    alpha = noise(150, 7, dtype=dtype)[::-1] if has_alpha else None
-    profile = bytes(16) + (b"GRAY" if grey else b"RGB ") + b"profile" * 99
-    path = tmp_path / "new" / "folder" / f"a.{suffix}"
-    notes = write_image(path, rgb, alpha, icc_profile=profile)
-    photo = read_image(path)
-    as_colour = grey and has_alpha and dtype == np.uint16
-    assert photo.grey is (grey and not as_colour)
-    assert np.array_equal(photo.rgb[..., 0] if grey else photo.rgb, rgb) and photo.rgb.dtype == dtype
-    assert photo.alpha is None if alpha is None else np.array_equal(photo.alpha, alpha)
-    assert photo.icc_profile == (None if as_colour else profile)
-    assert ("profile" in notes[0]) if as_colour else notes == ()
-
-
-def test_grey_takes_the_brightness_of_rgb(tmp_path):
-    pixels = noise(5, 7)
-    write_image(tmp_path / "a.png", np.stack([pixels] * 3, 2), grey=True)
-    photo = read_image(tmp_path / "a.png")
-    assert photo.grey and np.array_equal(photo.pixels, pixels)
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "webp"])
-def test_lossy_formats_reduce_16_bits_and_say_so(tmp_path, suffix):
-    notes = write_image(tmp_path / f"a.{suffix}", np.full((8, 8, 3), 40_000, np.uint16), icc_profile=b"p" * 200)
-    photo = read_image(tmp_path / f"a.{suffix}")
-    assert abs(photo.rgb.astype(int) - 156).max() <= 2 and "8 bits" in notes[0] and photo.icc_profile == b"p" * 200
-
-
-def test_quality_changes_the_size_of_jpeg(tmp_path):
-    for quality in (20, 95):
-        write_image(tmp_path / f"{quality}.jpg", noise(64, 64, 3), quality=quality)
-    assert (tmp_path / "20.jpg").stat().st_size < (tmp_path / "95.jpg").stat().st_size / 2
-
-
-def test_jpeg_puts_transparency_on_white_and_says_so(tmp_path):
-    alpha = np.zeros((16, 16), np.uint8)
-    alpha[:, 8:] = 255
-    notes = write_image(tmp_path / "a.jpg", np.zeros((16, 16, 3), np.uint8), alpha)
-    rgb = read_image(tmp_path / "a.jpg").rgb
-    assert rgb[:, :8].min() > 250 and rgb[:, 8:].max() < 5 and "white" in notes[0]
-
-
-def test_16_to_8_bits_rounds_to_nearest():
-    values = np.arange(65536, dtype=np.uint16)
-    assert np.array_equal(to_8_bits(values), np.rint(values / 257).astype(np.uint8))
-    assert to_8_bits(values.astype(np.uint8)).dtype == np.uint8
-
-
-@pytest.mark.parametrize(("name", "rgb", "alpha"), [
-    ("a.bmp", noise(4, 4, 3), None),
-    ("a", noise(4, 4, 3), None),
-    ("a.png", noise(4, 4, 3).astype(np.float32), None),
-    ("a.png", noise(4, 4, 4), None),
-    ("a.png", noise(0, 4, 3), None),
-    ("a.png", noise(4, 4, 3), noise(4, 5)),
-    ("a.png", noise(4, 4, 3), noise(4, 4, dtype=np.uint16)),
-    ("a.webp", noise(1, 16_384, 3), None),
-])
-def test_refuses_to_write(tmp_path, name, rgb, alpha):
-    with pytest.raises(ImageError):
-        write_image(tmp_path / name, rgb, alpha)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
-    path = tmp_path / "a.png"
-    write_image(path, noise(4, 4, 3))
-    before = path.read_bytes()
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.replace", full)
-    with pytest.raises(ImageError, match=r"a\.png.*No space"):
-        write_image(path, noise(8, 8, 3))
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-
-
-def test_a_folder_that_is_a_file_is_an_image_error(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(ImageError, match="cannot be written"):
-        write_image(tmp_path / "file" / "a.png", noise(4, 4, 3))
-
-
-def test_photo_is_frozen():
-    with pytest.raises(AttributeError):
-        Photo(noise(2, 2, 3)).grey = True
