@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
+from support.networks import tiny_config
 from support.photos import photo
 
 from dan_fast import load

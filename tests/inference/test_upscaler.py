@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
 from PIL import Image
+from support.networks import tiny_config
 from support.photos import photo
 
 from dan_fast.blur_kernels.known import known_kernel
