@@ -15,21 +15,22 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from dan_fast_kernels import configs
 from figures import DEVICE, DRY, alive, error, graph_time
+from operators import once, stack_calls
 
-from dan_fast import DAN, DANConfig, ops
+from dan_fast import DANConfig, ops
 from dan_fast.errors import DanFastError
-from dan_fast.fast_model.v2 import dpcg_weights
 from dan_fast.files import atomic_path
+from dan_fast.ops import example_calls
 from dan_fast.self_test import BOUND, poisoned
 from dan_fast.training.presets import PRESETS
 
-warmup = sys.modules[ops.warmup.__module__]
 # Beside the kernels that are installed, and in the source tree, where it is committed.
 PLACES = {configs.TUNED, Path(__file__).parents[1] / "kernels" / "tuned.json"}
 GAIN = 1.03
@@ -103,33 +104,18 @@ def steps() -> Iterator[Step]:
         for batch, height, width, learns in SHAPES:
             for network in NETWORKS:
                 config: DANConfig = PRESETS[network].config
-                if config.version == "v2" and not learns:
-                    yield partial(estimator_body, config, batch, height, width, dtype)
+                shape = batch, height, width, dtype, DEVICE
+                if config.version == "v2" and not learns:  # two GPU kernels have configurations of their own there
+                    yield partial(once, estimator_body(config, *shape), False)
                 for gradients in (False, True)[:1 + learns]:
-                    for call in warmup.calls(config, batch, height, width, dtype, DEVICE):
+                    for call in example_calls.calls(config, *shape):
                         if call.learns or not gradients:
-                            warmup.fill(call)
-                            yield partial(one, call, gradients)
+                            example_calls.fill(call)
+                            yield partial(once, call, gradients)
 
 
-def estimator_body(config: DANConfig, batch: int, height: int, width: int, dtype: torch.dtype
-                   ) -> tuple[torch.Tensor, ...]:
-    """Whose two kernels have configurations of their own; it is for inference."""
-    with torch.inference_mode():
-        return ops.dpcg(*_estimator_body(config, batch, height, width, dtype)),
-
-
-@cache
-def _estimator_body(config: DANConfig, batch: int, height: int, width: int, dtype: torch.dtype) -> tuple:
-    estimator = DAN(config).Estimator.requires_grad_(False).to(DEVICE, dtype).to(memory_format=torch.channels_last)
-    x, z = (torch.randn(batch, config.estimator_channels, height, width, device=DEVICE).to(dtype) for _ in range(2))
-    return x, z, dpcg_weights(estimator)
-
-
-def one(call, gradients: bool) -> tuple[torch.Tensor, ...]:
-    # Tensors that learn must not be made in inference mode, which the timing is in.
-    with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
-        return warmup.run(call, gradients)
+def estimator_body(config: DANConfig, *shape: Any) -> example_calls.Call:
+    return next(call for call in stack_calls(config, *shape) if call.operator is ops.dpcg)
 
 
 def seconds_of(step: Step) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from dan_fast_kernels import configs, conv3x3
 from figures import DEVICE, DRY, error, graph_time, note, tried
+from operators import all_calls, plain
 
-from dan_fast import DANConfig, ops
 from dan_fast.ops.conv3x3 import conv3x3_bias_lrelu_ref, conv3x3_scale_residual_ref
+from dan_fast.ops.example_calls import Call, fill
 from dan_fast.self_test import poisoned
 from dan_fast.training.presets import get_preset
 
 SHAPES = {"510x340": (1, 340, 510), "64x64": (1, 64, 64), "64 of 64x64": (64, 64, 64), "270x180": (1, 180, 270)}
 WRONG = 1e-2  # of the norm, in bfloat16
-warmup = sys.modules[ops.warmup.__module__]
 
 
 def run() -> None:
@@ -31,8 +29,8 @@ def run() -> None:
             _convolution(channels, label, *shape)
     for preset in ("v2-x4", "v1-x4"):
         config = get_preset(preset).config
-        for call in warmup.calls(config, *((1, 9, 17) if DRY else (1, 340, 510)), torch.bfloat16, DEVICE):
-            _operator(preset, config, call)
+        for call in all_calls(config, *((1, 9, 17) if DRY else (1, 340, 510)), torch.bfloat16, DEVICE):
+            _operator(preset, call)
 
 
 def _image(channels: int, *shape: int) -> torch.Tensor:
@@ -84,15 +82,13 @@ def _configurations(x: torch.Tensor) -> list[configs.Config]:
     return [config for number, config in enumerate(found) if config not in found[:number]]
 
 
-def _operator(preset: str, config: DANConfig, call: Any) -> None:
-    """Forward, as it ships, beside its reference."""
-    warmup.fill(call)
-    name = call.operator.__name__
-    reference = getattr(importlib.import_module(call.operator.__module__), f"{name}_ref")
+def _operator(preset: str, call: Call) -> None:
+    """Times one operator as it ships, forward, beside plain PyTorch."""
+    fill(call)
+    name, others = call.operator.__name__, plain(call)
 
     def measure() -> None:
-        ours, theirs = (graph_time(lambda function=function: function(**call.arguments))
-                        for function in (call.operator, reference))
+        ours, theirs = (graph_time(partial(one.operator, **one.arguments)) for one in (call, others))
         note(what=name, network=preset, shape=str(tuple(next(iter(call.arguments.values())).shape)), dtype="bfloat16",
              us=ours.us, spread=ours.spread, us_pytorch=theirs.us)
     tried(measure, what=name, network=preset)

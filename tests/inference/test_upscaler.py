@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from dan_fast import load
+from dan_fast.blur_kernels.known import known_kernel
 from dan_fast.config import DANConfig
 from dan_fast.errors import DanFastError
 from dan_fast.fast_model.reach import network_reach
@@ -396,12 +397,15 @@ def test_a_known_kernel(model, tile):
     assert np.allclose(found.kernel, kernel)
     small = kernel[8:13, 8:13]  # its middle stays the middle
     assert np.array_equal(Upscaler(model, tile=tile)(image, kernel=small).image, found.image)
+    again = Upscaler(model, tile=tile)(image, kernel=known_kernel(small, 21))  # checked before
+    assert np.array_equal(again.image, found.image) and np.array_equal(again.kernel, found.kernel)
 
 
 @pytest.mark.parametrize(("kernel", "message"), [
     (np.ones((3, 3)), "sum is 9"), (np.ones((0, 0)), "square"), (np.ones((3, 5)) / 15, "square"),
     (np.ones((23, 23)) / 529, "at most 21"), (np.full((3, 3), np.nan), "not finite"),
-    (np.array([["a"]]), "expected numbers")])
+    (np.array([["a"]]), "expected numbers"),
+    (known_kernel(np.ones((3, 3)) / 9, 11), "kernel size 11, this one has 21")])
 def test_refuses_other_kernels(model, kernel, message):
     with pytest.raises(DanFastError, match=message):
         Upscaler(model)(photo(8, 8), kernel=kernel)
