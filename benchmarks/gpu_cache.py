@@ -119,7 +119,7 @@ def _self_test(compiler: Compiler) -> None:
     def same(what: str, found: object, exact: object) -> str:
         return ""
 
-    before, self_test._far = self_test._far, same
+    before, self_test._difference = self_test._difference, same
     shape, self_test.SHAPE_ON_CPU = self_test.SHAPE_ON_CPU, self_test.SHAPE
     try:
         for part in PARTS:
@@ -128,7 +128,7 @@ def _self_test(compiler: Compiler) -> None:
             with suppress(DanFastError):  # numbers that are not finite
                 self_test.check(part, CPU)
     finally:
-        self_test._far, self_test.SHAPE_ON_CPU = before, shape
+        self_test._difference, self_test.SHAPE_ON_CPU = before, shape
     chain, _ = self_test.convolutions(CPU)
     chain()
     with self_test.left_out("programmatic_launch"):
