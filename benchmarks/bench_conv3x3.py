@@ -17,7 +17,8 @@ from gpu import captured, require_gpu
 from torch import Tensor
 
 from dan_fast.ops import conv3x3_bias_lrelu, conv3x3_scale_residual, dpcb
-from dan_fast.ops.dpcb import SLOPE, _gradients
+from dan_fast.ops.dpcb import dpcb_gradients
+from dan_fast.ops.layout import SLOPE
 
 # As the Restorer of v2 meets them: a small photo, a middling one, a batch in training; and the Estimator, 32 channels.
 SHAPES = {"1x64x64x64": (1, 64, 64, 64), "1x64x510x340": (1, 64, 510, 340), "64x64x64x64": (64, 64, 64, 64),
@@ -73,7 +74,7 @@ def plain_gradients(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, 
 
 
 def gradients(block: Block):
-    return _gradients((True,) * 6, block.x, *block, t=block.x, f1=block.x)[:6]
+    return dpcb_gradients((True,) * 6, block.x, *block, activated=block.x, f1=block.x)[:6]
 
 
 class Operation(NamedTuple):

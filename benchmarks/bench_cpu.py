@@ -29,7 +29,7 @@ from dan_fast.fast_model import cost
 from dan_fast.fast_model.alternation import Whole, alternate
 from dan_fast.fast_model.versions import plan_for
 from dan_fast.ops import dpcb
-from dan_fast.ops.dpcb import SLOPE
+from dan_fast.ops.layout import SLOPE
 from dan_fast.runtime.threads import how_threads_wait
 
 SIZES = [(64, 64), (128, 128), (256, 256), (340, 510)]

@@ -54,10 +54,11 @@ import dan_fast  # noqa: E402
 import dan_fast.fast_model.learning as iteration  # noqa: E402
 import dan_fast.fast_model.unroll as unroll  # noqa: E402
 import dan_fast.training.step as step  # noqa: E402
-from dan_fast import ops, self_test  # noqa: E402
+from dan_fast import self_test  # noqa: E402
 from dan_fast.degradation.pipeline import Degradation  # noqa: E402
 from dan_fast.errors import DanFastError  # noqa: E402
 from dan_fast.fast_model.alternation import Whole, alternate  # noqa: E402
+from dan_fast.ops import example_calls  # noqa: E402
 from dan_fast.training.presets import get_preset  # noqa: E402
 from dan_fast.training.settings import TrainingSettings  # noqa: E402
 
@@ -136,12 +137,11 @@ def _self_test(compiler: Compiler) -> None:
 
 def _tests(compiler: Compiler) -> None:
     """Launches what tests/ops/test_triton_on_gpu.py, test_inference_on_gpu.py and test_training_on_gpu.py do."""
-    warmup = sys.modules[ops.warmup.__module__]
     with torch.backends.cudnn.flags(allow_tf32=False):
         for shape, dtype in SHAPES:
             for config in NETWORKS.values():
-                for call in warmup.calls(config, *shape, dtype, "cpu"):
-                    warmup.run(call, True)
+                for call in example_calls.calls(config, *shape, dtype, "cpu"):
+                    example_calls.compute(call, True)
         for name in ("v2-x4", "v2-0.3M-x4", "v1-x4"):
             _passes(name, torch.float32, (40, 56), (150, 130))
         _passes("v2-0.3M-x4", torch.float32, (48, 40), (20, 24))

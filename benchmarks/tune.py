@@ -26,10 +26,10 @@ from dan_fast import DAN, DANConfig, ops
 from dan_fast.errors import DanFastError
 from dan_fast.fast_model.v2 import dpcg_weights
 from dan_fast.files import atomic_path
+from dan_fast.ops import example_calls
 from dan_fast.self_test import BOUND, poisoned
 from dan_fast.training.presets import PRESETS
 
-warmup = sys.modules[ops.warmup.__module__]
 # Beside the kernels that are installed, and in the source tree, where it is committed.
 PLACES = {configs.TUNED, Path(__file__).parents[1] / "kernels" / "tuned.json"}
 GAIN = 1.03
@@ -106,9 +106,9 @@ def steps() -> Iterator[Step]:
                 if config.version == "v2" and not learns:
                     yield partial(estimator_body, config, batch, height, width, dtype)
                 for gradients in (False, True)[:1 + learns]:
-                    for call in warmup.calls(config, batch, height, width, dtype, DEVICE):
-                        if call.learns or not gradients:
-                            warmup.fill(call)
+                    for call in example_calls.calls(config, batch, height, width, dtype, DEVICE):
+                        if call.differentiable or not gradients:
+                            example_calls.fill(call)
                             yield partial(one, call, gradients)
 
 
@@ -129,7 +129,7 @@ def _estimator_body(config: DANConfig, batch: int, height: int, width: int, dtyp
 def one(call, gradients: bool) -> tuple[torch.Tensor, ...]:
     # Tensors that learn must not be made in inference mode, which the timing is in.
     with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
-        return warmup.run(call, gradients)
+        return example_calls.compute(call, gradients)
 
 
 def seconds_of(step: Step) -> float:

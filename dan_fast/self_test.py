@@ -31,8 +31,9 @@ from .fast_model.unroll import unroll
 from .fast_model.v2 import dpcb_weights, dpcg_weights
 from .inference import Upscaler
 from .model import DAN
+from .ops import example_calls
 from .ops.blur_downsample import blur_downsample_ref
-from .ops.conv3x3 import conv3x3_scale_residual_ref
+from .ops.conv3x3_scale_residual import conv3x3_scale_residual_ref
 from .ops.dpcb_stack import dpcb_stack_ref
 from .ops.dpcg import dpcg_ref
 from .training.settings import TrainingSettings
@@ -107,23 +108,22 @@ def check(part: str, device: torch.device) -> str:
 
 def _kernel(part: str, device: torch.device) -> str:
     """Values and gradients of every operator that the kernel computes, in bfloat16, against float64."""
-    warmup = sys.modules[ops.warmup.__module__]
     shape = SHAPE if device.type == "cuda" else SHAPE_ON_CPU
     known = set()
     for config in NETWORKS:
-        for call in warmup.calls(config, *shape, torch.bfloat16, device):
+        for call in example_calls.calls(config, *shape, torch.bfloat16, device):
             name = call.operator.__name__
             shapes = (name, *(value.shape for value in call.arguments.values() if isinstance(value, Tensor)))
             if _KERNELS.get(name, name) != part or shapes in known:
                 continue
             known.add(shapes)
-            warmup.fill(call)
+            example_calls.fill(call)
             reference = getattr(importlib.import_module(call.operator.__module__), f"{name}_ref")
             # These have a test of their own, which may fail.
             with left_out("descriptors", "programmatic_launch"), ops.backend("triton"), poisoned():
-                found = _results(call.operator, call.arguments, call.learns)
+                found = _results(call.operator, call.arguments, call.differentiable)
             exact = _results(reference, {key: value.double() if isinstance(value, Tensor) else value
-                                         for key, value in call.arguments.items()}, call.learns)
+                                         for key, value in call.arguments.items()}, call.differentiable)
             if reason := _far(name, found, exact):
                 return reason
     assert known, f"no operator runs the kernel {part}"
@@ -142,12 +142,12 @@ def _bodies(device: torch.device) -> str:
     exact = copy.deepcopy(model).double()
     x, z = (torch.randn(2, model.config.estimator_channels, height, width, device=device).bfloat16() for _ in range(2))
     image = torch.randn(2, model.config.channels, height, width, device=device).bfloat16()
-    scales = torch.randn(2, 1, model.config.channels, device=device)
+    modulation = torch.randn(2, 1, model.config.channels, device=device)
     with torch.no_grad(), left_out("descriptors", "programmatic_launch"), ops.backend("triton"), poisoned():
         found = {"dpcg": ops.dpcg(x, z, dpcg_weights(model.Estimator)),
-                 "dpcb_stack": ops.dpcb_stack(image, dpcb_weights(model.Restorer), scales)}
+                 "dpcb_stack": ops.dpcb_stack(image, dpcb_weights(model.Restorer), modulation)}
     right = {"dpcg": dpcg_ref(x.double(), z.double(), dpcg_weights(exact.Estimator)),
-             "dpcb_stack": dpcb_stack_ref(image.double(), dpcb_weights(exact.Restorer), scales.double())}
+             "dpcb_stack": dpcb_stack_ref(image.double(), dpcb_weights(exact.Restorer), modulation.double())}
     return _far("a body", found, right)
 
 

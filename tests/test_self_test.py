@@ -11,6 +11,7 @@ import torch
 from dan_fast_kernels.without import PARTS, VARIABLE
 
 from dan_fast import cli, doctor, self_test
+from dan_fast.ops import example_calls
 from dan_fast.self_test import Verdict
 
 # Stands for the process that tries the parts: it is sent to death by the one called "kills", and "says" what it is
@@ -69,7 +70,7 @@ def test_whatever_a_part_raises_is_its_verdict(monkeypatch, capsys):
 def test_every_part_has_a_test():
     """Operators' kernels are found by name; the others have a function each."""
     names = {call.operator.__name__ for config in self_test.NETWORKS
-             for call in sys.modules[self_test.ops.warmup.__module__].calls(config, 1, 3, 3, torch.float32, "meta")}
+             for call in example_calls.calls(config, 1, 3, 3, torch.float32, "meta")}
     kernels = {self_test._KERNELS.get(name, name) for name in names}
     assert kernels | set(self_test._OTHERS) == set(PARTS) and kernels & set(self_test._OTHERS) == {"conv3x3"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,14 +12,15 @@ import torch.nn.functional as F
 from dan_fast_kernels import configs, conv3x3
 from figures import DEVICE, DRY, error, graph_time, note, tried
 
-from dan_fast import DANConfig, ops
-from dan_fast.ops.conv3x3 import conv3x3_bias_lrelu_ref, conv3x3_scale_residual_ref
+from dan_fast import DANConfig
+from dan_fast.ops import example_calls
+from dan_fast.ops.conv3x3_bias_lrelu import conv3x3_bias_lrelu_ref
+from dan_fast.ops.conv3x3_scale_residual import conv3x3_scale_residual_ref
 from dan_fast.self_test import poisoned
 from dan_fast.training.presets import get_preset
 
 SHAPES = {"510x340": (1, 340, 510), "64x64": (1, 64, 64), "64 of 64x64": (64, 64, 64), "270x180": (1, 180, 270)}
 WRONG = 1e-2  # of the norm, in bfloat16
-warmup = sys.modules[ops.warmup.__module__]
 
 
 def run() -> None:
@@ -31,7 +31,7 @@ def run() -> None:
             _convolution(channels, label, *shape)
     for preset in ("v2-x4", "v1-x4"):
         config = get_preset(preset).config
-        for call in warmup.calls(config, *((1, 9, 17) if DRY else (1, 340, 510)), torch.bfloat16, DEVICE):
+        for call in example_calls.calls(config, *((1, 9, 17) if DRY else (1, 340, 510)), torch.bfloat16, DEVICE):
             _operator(preset, config, call)
 
 
@@ -86,7 +86,7 @@ def _configurations(x: torch.Tensor) -> list[configs.Config]:
 
 def _operator(preset: str, config: DANConfig, call: Any) -> None:
     """Forward, as it ships, beside its reference."""
-    warmup.fill(call)
+    example_calls.fill(call)
     name = call.operator.__name__
     reference = getattr(importlib.import_module(call.operator.__module__), f"{name}_ref")
 
