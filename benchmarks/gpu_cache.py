@@ -141,7 +141,7 @@ def _tests(compiler: Compiler) -> None:
         for shape, dtype in SHAPES:
             for config in NETWORKS.values():
                 for call in example_calls.calls(config, *shape, dtype, "cpu"):
-                    example_calls.run(call, True)
+                    example_calls.compute(call, True)
         for name in ("v2-x4", "v2-0.3M-x4", "v1-x4"):
             _passes(name, torch.float32, (40, 56), (150, 130))
         _passes("v2-0.3M-x4", torch.float32, (48, 40), (20, 24))

@@ -110,7 +110,7 @@ def steps() -> Iterator[Step]:
                     yield partial(once, estimator_body(config, *shape), False)
                 for gradients in (False, True)[:1 + learns]:
                     for call in example_calls.calls(config, *shape):
-                        if call.learns or not gradients:
+                        if call.differentiable or not gradients:
                             example_calls.fill(call)
                             yield partial(once, call, gradients)
 

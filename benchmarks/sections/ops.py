@@ -12,7 +12,8 @@ from dan_fast_kernels import configs, conv3x3
 from figures import DEVICE, DRY, error, graph_time, note, tried
 from operators import all_calls, plain
 
-from dan_fast.ops.conv3x3 import conv3x3_bias_lrelu_ref, conv3x3_scale_residual_ref
+from dan_fast.ops.conv3x3_bias_lrelu import conv3x3_bias_lrelu_ref
+from dan_fast.ops.conv3x3_scale_residual import conv3x3_scale_residual_ref
 from dan_fast.ops.example_calls import Call, fill
 from dan_fast.self_test import poisoned
 from dan_fast.training.presets import get_preset
