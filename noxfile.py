@@ -11,8 +11,8 @@ for Linux comes with CUDA by default.
 import nox
 
 nox.options.default_venv_backend = "venv"
-TESTS = ["tests/test_package.py", "tests/test_checkpoint.py", "tests/runtime/test_forked.py", "tests/model", "tests/ops",
-         "tests/fast_model"]
+TESTS = ["tests/test_package.py", "tests/test_checkpoint.py", "tests/runtime/test_forked.py", "tests/model",
+         "tests/fast_model", "tests/ops"]
 
 
 def check(session: nox.Session, torch: str) -> None:

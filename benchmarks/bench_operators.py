@@ -58,7 +58,7 @@ def cases() -> Iterator[object]:
             for size, learns in sizes:
                 names: list[str] = []
                 for number, call in enumerate(found):
-                    if has_fast_code(call, device) and (call.learns or not learns):
+                    if has_fast_code(call, device) and (call.differentiable or not learns):
                         names.append(call.operator.__name__)
                         again = names.count(names[-1])
                         yield pytest.param(

@@ -37,7 +37,8 @@ def compare(benchmark):
     """``compare(fast, reference, **facts)`` times both in turn, so that both meet the same state of the machine.
 
     The benchmark's own figure is that of ``fast``. ``extra_info`` holds the median of the fastest reference and the
-    ratio of that to the median of ``fast`` (above 1: ``fast`` is faster).
+    ratio of that to the median of ``fast`` (above 1: ``fast`` is faster). Where other programs disturb the clock, the
+    ``processor ratio`` is of the processor's time that this process took, in all threads.
 
     Args:
         reference: one function, or several by name; then ``extra_info`` has the median and the ratio of each too.
@@ -50,16 +51,19 @@ def compare(benchmark):
             rounds: int = 15, device: str = "cpu", calls: int = 1, inference: bool = True, **facts: object) -> None:
         references = reference if isinstance(reference, dict) else {"reference": reference}
         seconds: dict[str, list[float]] = {name: [] for name in references}
+        processor: dict[str, list[float]] = {name: [] for name in ("", *references)}
 
-        def finished(function: Callable[[], object]) -> None:
+        def finished(function: Callable[[], object], name: str = "") -> None:
+            start = time.process_time()
             function()
             if device == "cuda":
                 torch.cuda.synchronize()
+            processor[name].append(time.process_time() - start)
 
         def time_references() -> None:
             for name, call in references.items():
                 start = time.perf_counter()
-                finished(call)
+                finished(call, name)
                 seconds[name].append(time.perf_counter() - start)
 
         with torch.inference_mode(inference):
@@ -68,11 +72,15 @@ def compare(benchmark):
                                warmup_rounds=2 if rounds > 3 else 1)
         if benchmark.disabled:
             return
-        medians = {name: statistics.median(own[-rounds:]) for name, own in seconds.items()}
+        medians, processor_medians = ({name: statistics.median(own[-rounds:]) for name, own in times.items()}
+                                      for times in (seconds, processor))
         median, own = min(medians.values()), benchmark.stats.stats.median
         if isinstance(reference, dict):
             facts |= {f"ratio to {name}": other / own for name, other in medians.items()}
             facts |= {f"median of {name}, s": other for name, other in medians.items()}
+        if device == "cpu":
+            facts |= {f"processor ratio to {name}": processor_medians[name] / processor_medians[""]
+                      for name in references}
         if isinstance(floor := facts.get("floor_s"), float):
             facts["share of floor"] = floor * calls / own
         benchmark.extra_info.update(facts, device=device, calls=calls, torch_threads=torch.get_num_threads(),

@@ -21,11 +21,11 @@ from dan_fast.model.estimator import EstimatorV1, EstimatorV2
 from dan_fast.model.restorer import RestorerV1, RestorerV2
 from dan_fast.ops import conv3x3_bias, crb_stack, dpcb_stack, dpcg, example_calls
 from dan_fast.ops.example_calls import Call
+from dan_fast.ops.layout import SLOPE
 from dan_fast.training.presets import get_preset
 
 # The published networks and the small one that ships, all x4.
 NETWORKS = {"v2": "v2-x4", "v1": "v1-x4", "v2-small": "v2-0.3M-x4"}
-SLOPE = 0.2
 
 
 def config_of(network: str) -> DANConfig:
@@ -59,7 +59,7 @@ def stack_calls(config: DANConfig, batch: int, height: int, width: int, dtype: t
     else:
         weights = dpcb_weights(module(RestorerV2))
         modulation = 0.3 * torch.rand(batch, len(weights.weight1), channels, device=device)
-        yield Call(dpcb_stack, {"x": image(channels), "weights": weights, "scales": modulation}, False)
+        yield Call(dpcb_stack, {"x": image(channels), "weights": weights, "modulation": modulation}, False)
         yield Call(dpcg, {"x": image(width_of_estimator), "z": image(width_of_estimator),
                           "weights": dpcg_weights(module(EstimatorV2))}, False)
     for outputs in {channels, config.image_channels * config.scale**2 if config.upsampler == "direct" else channels}:
@@ -72,7 +72,7 @@ def once(call: Call, gradients: bool) -> tuple[Tensor, ...]:
     """All results of one call, in inference mode or with the gradients of everything that can learn."""
     # Tensors that learn must not be made in inference mode, which the timing is in.
     with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
-        return example_calls.run(call, gradients)
+        return example_calls.compute(call, gradients)
 
 
 def positional(function: Callable) -> Callable:
@@ -116,8 +116,8 @@ def plain_dpcb_stack(x: Tensor, weights: Any, modulation: Tensor) -> Tensor:
     return x
 
 
-def plain_modulate(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor) -> Tensor:
-    return torch.addcmul(x, f1 + bias[:, None, None], per_pixel(f2, x))
+def plain_modulate(x: Tensor, f1: Tensor, modulation: Tensor, bias: Tensor) -> Tensor:
+    return torch.addcmul(x, f1 + bias[:, None, None], per_pixel(modulation, x))
 
 
 def plain_channel_attention(y: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor,

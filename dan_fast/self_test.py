@@ -31,8 +31,9 @@ from .fast_model.unroll import unroll
 from .fast_model.v2 import dpcb_weights, dpcg_weights
 from .inference import Upscaler
 from .model import DAN
+from .ops import example_calls
 from .ops.blur_downsample import blur_downsample_ref
-from .ops.conv3x3 import conv3x3_scale_residual_ref
+from .ops.conv3x3_scale_residual import conv3x3_scale_residual_ref
 from .ops.dpcb_stack import dpcb_stack_ref
 from .ops.dpcg import dpcg_ref
 from .training.settings import TrainingSettings
@@ -112,23 +113,22 @@ def check(part: str, device: torch.device) -> str:
 
 def _gpu_kernel(part: str, device: torch.device) -> str:
     """Compare values and gradients of every operator that uses the GPU kernel, in bfloat16, with float64."""
-    warmup = sys.modules[ops.warmup.__module__]
     shape = SHAPE if device.type == "cuda" else SHAPE_ON_CPU
     checked = set()
     for config in NETWORKS:
-        for call in warmup.calls(config, *shape, torch.bfloat16, device):
+        for call in example_calls.calls(config, *shape, torch.bfloat16, device):
             name = call.operator.__name__
             shapes = (name, *(value.shape for value in call.arguments.values() if isinstance(value, Tensor)))
             if _PARTS.get(name, name) != part or shapes in checked:
                 continue
             checked.add(shapes)
-            warmup.fill(call)
+            example_calls.fill(call)
             reference = getattr(importlib.import_module(call.operator.__module__), f"{name}_ref")
             # These two have checks of their own.
             with left_out("descriptors", "programmatic_launch"), ops.backend("triton"), poisoned():
-                found = _results(call.operator, call.arguments, call.learns)
+                found = _results(call.operator, call.arguments, call.differentiable)
             exact = _results(reference, {key: value.double() if isinstance(value, Tensor) else value
-                                         for key, value in call.arguments.items()}, call.learns)
+                                         for key, value in call.arguments.items()}, call.differentiable)
             if reason := _difference(name, found, exact):
                 return reason
     assert checked, f"no operator uses the GPU kernel {part}"

@@ -1,9 +1,9 @@
 """Triton kernels of ``dan_fast.ops.channel_attention``: ``residual + y * gate(mean(y))`` in two launches, and back.
 
 The gate needs the whole image first. So a first launch adds up parts of every image, and each program of a second
-adds up the parts, always in the same order, and computes the gate for itself: that is a few thousand multiply-adds
-and a read from the L2 cache, less than a launch in between would cost. The backward pass is the same two launches:
-sums of grad * y, then what the gate's gradient needs. Arithmetic is float32.
+adds up the parts, always in the same order, and computes the gate for itself: a few thousand multiply-adds
+and a read from the L2 cache cost less than a launch in between. The backward pass is the same two launches:
+sums of grad * y, then the gradients. Arithmetic is float32.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import triton.language as tl
 from torch import Tensor
 
 from . import configs
-from .images import channels_last, parts_of, tiles_of
-
-SLOPE = tl.constexpr(0.2)
+from .activation import SLOPE
+from .pixel_tiles import channels_last, parts_of, tiles_of
 
 # Programs of the first launch (PARTS) and of the second, over all images. Every program of the second reads
 # PARTS / images partial sums.
@@ -47,7 +46,7 @@ def sum_kernel(a, b, sums, pixels, rows_each, C: tl.constexpr, ROWS: tl.constexp
 
 @triton.jit
 def _total(sums, image, parts, C: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """The image's parts added up."""
+    """The sum of the image's parts."""
     row, channel = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
     sum = tl.zeros((ROWS, COLUMNS), tl.float32)
     for first in range(0, parts, ROWS):
@@ -59,7 +58,7 @@ def _total(sums, image, parts, C: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.
 @triton.jit
 def _gate(mean, weight1, bias1, weight2, bias2,
           C: tl.constexpr, COLUMNS: tl.constexpr, H: tl.constexpr, HIDDEN: tl.constexpr):
-    """Hidden layer and gate, and the weights' tiles, both (COLUMNS, HIDDEN)."""
+    """The hidden layer, the gate, and the tiles of both weights, (COLUMNS, HIDDEN)."""
     unit, channel = tl.arange(0, HIDDEN), tl.arange(0, COLUMNS)
     inside = (channel < C)[:, None] & (unit < H)[None, :]
     w1 = tl.load(weight1 + channel[:, None] + unit[None, :] * C, mask=inside, other=0.0).to(tl.float32)
@@ -125,35 +124,37 @@ def forward(y: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: T
     if not y.numel():
         return out, means.zero_()
     config = config or configs.choose("channel_attention", configs.shape_class(y), CANDIDATES, y.device)
-    weights = _contiguous(weight1, bias1, weight2, bias2)
+    weights = _contiguous(weight1=weight1, bias1=bias1, weight2=weight2, bias2=bias2)
     images, sizes, pixels, programs, rows_each = _second_launch(y, weight1, config)
     with torch.cuda.device_of(y):
         sums, parts = _sums(y, None, config)
-        forward_kernel[(programs, images)](y, residual, *weights, sums, out, means, pixels, parts, rows_each,
-                                           **sizes, num_warps=config["num_warps"])
+        forward_kernel[(programs, images)](
+            y=y, residual=residual, **weights, sums=sums, out=out, means=means, pixels=pixels, parts=parts,
+            rows_each=rows_each, **sizes, num_warps=config["num_warps"])
     return out, means
 
 
 def backward(grad: Tensor, y: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, means: Tensor,
              config: configs.Config | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of y, and of the gate (B, C) and the hidden layer (B, H) before their activations; that layer."""
+    """Gradients of y, of the gate (B, C) and the hidden layer (B, H) before their activations; and the hidden layer."""
     grad, y = channels_last(grad), channels_last(y)
     grad_y = torch.empty_like(y)
     outer, inner, hidden = (means.new_empty(len(y), width) for width in (len(weight2), len(weight1), len(weight1)))
     if not y.numel():
         return grad_y, outer.zero_(), inner.zero_(), hidden.zero_()
     config = config or configs.choose("channel_attention_backward", configs.shape_class(y), CANDIDATES, y.device)
-    weights = _contiguous(weight1, bias1, weight2, bias2)
+    weights = _contiguous(weight1=weight1, bias1=bias1, weight2=weight2, bias2=bias2)
     images, sizes, pixels, programs, rows_each = _second_launch(y, weight1, config)
     with torch.cuda.device_of(y):
         sums, parts = _sums(grad, y, config)
-        backward_kernel[(programs, images)](grad, *weights, means, sums, grad_y, outer, inner, hidden, pixels, parts,
-                                            rows_each, **sizes, num_warps=config["num_warps"])
+        backward_kernel[(programs, images)](
+            grad=grad, **weights, means=means, sums=sums, grad_y=grad_y, outer=outer, inner=inner, hidden=hidden,
+            pixels=pixels, parts=parts, rows_each=rows_each, **sizes, num_warps=config["num_warps"])
     return grad_y, outer, inner, hidden
 
 
 def _sums(a: Tensor, b: Tensor | None, config: configs.Config) -> tuple[Tensor, int]:
-    """Partial sums (B, parts, C) of ``a`` or of ``a * b``, and how many parts."""
+    """Partial sums (B, parts, C) of ``a`` or of ``a * b``, and the number of parts."""
     images, channels, pixels, rows, columns = tiles_of(a, config["BLOCK"])
     parts, rows_each = parts_of(pixels, rows, config["PARTS"] // images)
     sums = torch.empty(images, parts, channels, device=a.device, dtype=torch.float32)
@@ -171,5 +172,5 @@ def _second_launch(y: Tensor, weight1: Tensor, config: configs.Config) -> tuple[
     return images, sizes, pixels, programs, rows_each
 
 
-def _contiguous(*tensors: Tensor) -> list[Tensor]:
-    return [tensor.contiguous() for tensor in tensors]
+def _contiguous(**tensors: Tensor) -> dict[str, Tensor]:
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}

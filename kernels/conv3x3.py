@@ -1,14 +1,14 @@
-"""Triton kernels of ``dan_fast.ops.conv3x3`` and ``dan_fast.ops.dpcb``: 3x3 convolutions that finish in registers.
+"""Triton kernels of ``dan_fast.ops.conv3x3_…`` and ``dan_fast.ops.dpcb``: 3x3 convolutions that finish in registers.
 
 Images are channels_last (B, H, W, C), weights too: [out][tap][in], used where they lie. A program makes a tile of
-TH x TW pixels, all C channels, as nine matrix products, one a tap, summed in float32; then the epilogue. Three kernels
-differ in how they load, which a configuration calls BOXES:
+TH x TW pixels, all C channels, as nine matrix products, one per tap, summed in float32; then the epilogue. Three
+kernels differ in how they load, which a configuration calls BOXES:
 
 - 0, ``pointer_kernel``: every thread computes addresses, outside the image it loads nothing; any GPU.
-- 9, ``descriptor_kernel``: the copy engine of sm_90 and later (TMA) loads a box a tap; what is outside the image it
-  fills with zeros.
+- 9, ``descriptor_kernel``: the copy engine of sm_90 and later (TMA) loads one box per tap and fills it with zeros
+  outside the image.
 - 3, ``rows_kernel``: a box for each row of taps, which has the columns beside the tile too. Three products on it, one
-  a column of taps, go into sums of their own, which are shifted against one another once, at the end. A third of the
+  per column of taps, go into sums of their own, which are shifted against one another once, at the end. A third of the
   reads, but two columns of each tile are computed in vain, and the shift takes time in which nothing is multiplied.
 
 The gradient of the input is the same convolution with the taps in reverse order and input and output channels
@@ -27,24 +27,26 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from . import configs
-from .images import channels_last
+from .pixel_tiles import channels_last
 from .without import without
 
 
 def pointers(height: int, width: int, warps: int, stages: int) -> configs.Config:
+    """A configuration of ``pointer_kernel``."""
     return {"BOXES": 0, "SWAP": 0, "TH": height, "TW": width, "num_warps": warps, "num_stages": stages}
 
 
 def descriptors(height: int, width: int, warps: int, stages: int, swap: int = 0) -> configs.Config:
+    """A configuration of ``descriptor_kernel``."""
     return {"BOXES": 9, "SWAP": swap, "TH": height, "TW": width, "num_warps": warps, "num_stages": stages}
 
 
 def rows(height: int, width: int, warps: int, stages: int, swap: int = 0) -> configs.Config:
-    """``width`` is that of the box: a tile has two columns less."""
+    """A configuration of ``rows_kernel``; ``width`` is that of the box: a tile has two columns less."""
     return {"BOXES": 3, "SWAP": swap, "TH": height, "TW": width, "num_warps": warps, "num_stages": stages}
 
 
-# Of every list, the first is the default for large images and the last for small ones.
+# The first of every list is the default for large images, the last for small ones.
 _AMPERE = (pointers(8, 16, 4, 3), pointers(16, 16, 8, 3), pointers(8, 8, 4, 4))
 _HOPPER = (descriptors(16, 16, 8, 4), descriptors(8, 16, 4, 4), pointers(8, 16, 4, 4), rows(8, 32, 8, 2),
            rows(4, 32, 4, 2), descriptors(8, 8, 4, 6))
@@ -52,7 +54,7 @@ _HOPPER_64 = (descriptors(16, 16, 8, 2, swap=1), descriptors(16, 16, 8, 3, swap=
               descriptors(8, 16, 4, 4, swap=1), rows(4, 32, 8, 3, swap=1), rows(2, 64, 8, 2, swap=1),
               rows(4, 32, 8, 2), descriptors(8, 8, 4, 6, swap=1))
 # By bits of a value (19: TensorFloat-32) and channels. 12.x has the copy engine, but neither wgmma nor the shared
-# memory of 9.0 and 10.0. Full float32 runs on the ordinary units: with more pixels a program it would spill.
+# memory of 9.0 and 10.0. Full float32 runs on the ordinary units: with more pixels per program it would spill.
 TILES: dict[tuple[int, int], configs.Candidates] = {
     (16, 16): {80: _AMPERE, 90: _HOPPER, 120: _AMPERE},
     (16, 32): {80: _AMPERE, 90: _HOPPER, 120: _AMPERE},
@@ -67,7 +69,7 @@ TILES: dict[tuple[int, int], configs.Candidates] = {
 
 
 def name(kernel: str = "conv3x3") -> str:
-    """What ``tuned.json`` knows it by: float32 in TensorFloat-32 has choices of its own."""
+    """The name in ``tuned.json``: float32 in TensorFloat-32 has choices of its own."""
     return f"{kernel}_tf32" if configs.tf32() else kernel
 
 
@@ -80,9 +82,9 @@ def candidates(x: Tensor) -> configs.Candidates:
 
 
 def candidates_of(every: dict[tuple[int, int], configs.Candidates], x: Tensor) -> configs.Candidates:
-    """Those in ``every``, which is as ``TILES``, for images like ``x``, the best for their size first.
+    """The configurations in ``every``, a table like ``TILES``, for images like ``x``, the best for their size first.
 
-    Without those of the copy engine, if it is left out.
+    Those of the copy engine are missing if it is left out.
     """
     tiles = every[16 if x.dtype.itemsize == 2 else 19 if configs.tf32() else 32, x.shape[1]]
     if without("descriptors"):  # what is for the generation before has none
@@ -93,7 +95,7 @@ def candidates_of(every: dict[tuple[int, int], configs.Candidates], x: Tensor) -
 
 
 def chosen(kernel: str, x: Tensor, tiles: configs.Candidates) -> configs.Config:
-    """What ``kernel`` is launched with for images like ``x``: one of ``tiles``, or what ``tuned.json`` says."""
+    """The configuration of ``kernel`` for images like ``x``: that in ``tuned.json``, or the default of ``tiles``."""
     config = configs.choose(kernel, configs.shape_class(x), tiles, x.device)
     if config["BOXES"] and without("descriptors"):  # it was tuned
         return configs.candidates_for(tiles, configs.capability(x.device))[0]
@@ -102,7 +104,7 @@ def chosen(kernel: str, x: Tensor, tiles: configs.Candidates) -> configs.Config:
 
 @triton.jit
 def place(H, W, TH: tl.constexpr, TW: tl.constexpr):
-    """Image, and upper left pixel, of this program's tile."""
+    """The image and the upper left pixel of this program's tile."""
     across = tl.cdiv(W, TW)
     tiles = across * tl.cdiv(H, TH)
     tile = tl.program_id(0) % tiles
@@ -111,7 +113,7 @@ def place(H, W, TH: tl.constexpr, TW: tl.constexpr):
 
 @triton.jit
 def values_of(image, y0, x0, H, W, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
-    """Where a tile's first value lies, from the start of all images on; and from there, in 32 bits, (pixels, C)."""
+    """The offset of a tile's first value in all images; and of its values from that one, (pixels, C), in 32 bits."""
     pixel, channel = tl.arange(0, TH * TW), tl.arange(0, C)
     start = ((image.to(tl.int64) * H + y0) * W + x0) * C
     return start, (pixel // TW * W + pixel % TW)[:, None] * C + channel[None, :]
@@ -142,14 +144,18 @@ def product(values, tap_weight, total, FLIP: tl.constexpr, SWAP: tl.constexpr, W
 
 
 @triton.jit
-def _finish(total, bias, scale, scale_step, other, out, conv, sums, image, y0, x0, H, W, factor, EPILOGUE: tl.constexpr,
-            PER_PIXEL: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr, EDGE: tl.constexpr):
-    """What happens to ``total`` (pixels, C) in registers, in float32, before it is stored.
+def _finish(total, bias, modulation, modulation_step, other, out, f1, sums, image, y0, x0, H, W, factor,
+            EPILOGUE: tl.constexpr, PER_PIXEL: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr,
+            EDGE: tl.constexpr):
+    """The epilogue: finishes ``total`` (pixels, C) in registers, in float32, and stores it in ``out``.
 
-    ``"lrelu"``: leaky ReLU of total + bias, ``factor`` for negative values. ``"mask"``: its gradient, ``other`` is what
-    it returned. ``"add"``: factor * (other + scale * (total + bias)); ``scale_step`` is from one image's scale to the
-    next's. ``conv`` gets the bare total, ``sums`` (programs, C) the sum of the result over the pixels of each program.
-    What is None is left out. EDGE is 1 if the first and last column of ``total`` belong to other tiles, else 0.
+    - ``"lrelu"``: lrelu(total + bias), with the slope ``factor``;
+    - ``"mask"``: the gradient of that leaky ReLU, whose result was ``other``;
+    - ``"add"``: factor * (other + modulation * (total + bias)); ``modulation_step`` is the distance between the values
+      of two images, ``factor`` the factor of the group residual.
+
+    ``f1`` gets the total as it was, ``sums`` (programs, C) the sum of the result over the pixels of each program.
+    Arguments that are None are left out. EDGE is 1 if the first and last column of ``total`` belong to other tiles.
     """
     channel = tl.arange(0, C)
     inside = inside_of(y0, x0, H, W, TH, TW)
@@ -157,8 +163,8 @@ def _finish(total, bias, scale, scale_step, other, out, conv, sums, image, y0, x
         column = tl.arange(0, TH * TW) % TW
         inside &= ((column >= EDGE) & (column < TW - EDGE))[:, None]
     start, at = values_of(image, y0, x0, H, W, C, TH, TW)
-    if conv is not None:
-        tl.store(conv + start + at, total.to(conv.dtype.element_ty), mask=inside)
+    if f1 is not None:
+        tl.store(f1 + start + at, total.to(f1.dtype.element_ty), mask=inside)
     if bias is not None:
         total += tl.load(bias + channel).to(tl.float32)[None, :]
     if EPILOGUE == "lrelu":
@@ -166,11 +172,11 @@ def _finish(total, bias, scale, scale_step, other, out, conv, sums, image, y0, x
     if EPILOGUE == "mask":
         total *= tl.where(tl.load(other + start + at, mask=inside, other=0.0).to(tl.float32) > 0, 1.0, factor)
     if EPILOGUE == "add":
-        if scale is not None:
+        if modulation is not None:
             if PER_PIXEL:
-                total *= tl.load(scale + start + at, mask=inside, other=0.0).to(tl.float32)
+                total *= tl.load(modulation + start + at, mask=inside, other=0.0).to(tl.float32)
             else:
-                total *= tl.load(scale + image * scale_step + channel).to(tl.float32)[None, :]
+                total *= tl.load(modulation + image * modulation_step + channel).to(tl.float32)[None, :]
         if other is not None:
             total += tl.load(other + start + at, mask=inside, other=0.0).to(tl.float32)
         total *= factor
@@ -215,7 +221,7 @@ def sum_of_boxes(x, weight, image, y0, x0, taps, FLIP: tl.constexpr, SWAP: tl.co
 @triton.jit
 def sum_of_rows(x, weight, image, y0, x0, rows, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
                 PRECISION: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
-    """The same for a tile whose first and last column are of no use; ``rows`` is 3."""
+    """The same with one box per row of taps; the first and last column of the result are not valid. ``rows`` is 3."""
     left = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
     middle = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
     right = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
@@ -240,42 +246,43 @@ def sum_of_rows(x, weight, image, y0, x0, rows, FLIP: tl.constexpr, SWAP: tl.con
 
 
 @triton.jit
-def pointer_kernel(x, weight, bias, scale, scale_step, other, out, conv, sums, H, W, taps, factor,
+def pointer_kernel(x, weight, bias, modulation, modulation_step, other, out, f1, sums, H, W, taps, factor,
                    EPILOGUE: tl.constexpr, PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr,
                    WIDEN: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr,
                    TW: tl.constexpr):
-    """EARLY: see ``configs.starts_early``."""
+    """One tile of the convolution and its epilogue. EARLY: see ``configs.starts_early``."""
     if EARLY:
         gdc_wait()
     image, y0, x0 = place(H, W, TH, TW)
     total = sum_by_address(x, weight, image, y0, x0, H, W, taps, FLIP, SWAP, WIDEN, PRECISION, C, TH, TW)
     if EARLY:
         gdc_launch_dependents()
-    _finish(total, bias, scale, scale_step, other, out, conv, sums, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL,
-            C, TH, TW, 0)
+    _finish(total, bias, modulation, modulation_step, other, out, f1, sums, image, y0, x0, H, W, factor, EPILOGUE,
+            PER_PIXEL, C, TH, TW, EDGE=0)
 
 
 @triton.jit
-def descriptor_kernel(x, weight, bias, scale, scale_step, other, out, conv, sums, H, W, taps, factor,
+def descriptor_kernel(x, weight, bias, modulation, modulation_step, other, out, f1, sums, H, W, taps, factor,
                       EPILOGUE: tl.constexpr, PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr,
                       WIDEN: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr,
                       TH: tl.constexpr, TW: tl.constexpr):
-    """``x`` and ``weight`` are descriptors."""
+    """The same with ``x`` and ``weight`` as descriptors."""
     if EARLY:
         gdc_wait()
     image, y0, x0 = place(H, W, TH, TW)
     total = sum_of_boxes(x, weight, image, y0, x0, taps, FLIP, SWAP, WIDEN, PRECISION, C, TH, TW)
     if EARLY:
         gdc_launch_dependents()
-    _finish(total, bias, scale, scale_step, other, out, conv, sums, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL,
-            C, TH, TW, 0)
+    _finish(total, bias, modulation, modulation_step, other, out, f1, sums, image, y0, x0, H, W, factor, EPILOGUE,
+            PER_PIXEL, C, TH, TW, EDGE=0)
 
 
 @triton.jit
-def rows_kernel(x, weight, bias, scale, scale_step, other, out, conv, sums, H, W, rows, factor, EPILOGUE: tl.constexpr,
-                PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
-                PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
-    """``x`` and ``weight`` are descriptors. Boxes begin a column before their tile."""
+def rows_kernel(x, weight, bias, modulation, modulation_step, other, out, f1, sums, H, W, rows, factor,
+                EPILOGUE: tl.constexpr, PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr,
+                WIDEN: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr,
+                TW: tl.constexpr):
+    """The same with ``x`` and ``weight`` as descriptors, whose boxes begin a column before their tile."""
     if EARLY:
         gdc_wait()
     image, y0, x0 = place(H, W, TH, TW - 2)
@@ -283,8 +290,8 @@ def rows_kernel(x, weight, bias, scale, scale_step, other, out, conv, sums, H, W
     total = sum_of_rows(x, weight, image, y0, x0, rows, FLIP, SWAP, WIDEN, PRECISION, C, TH, TW)
     if EARLY:
         gdc_launch_dependents()
-    _finish(total, bias, scale, scale_step, other, out, conv, sums, image, y0, x0, H, W, factor, EPILOGUE, PER_PIXEL,
-            C, TH, TW, 1)
+    _finish(total, bias, modulation, modulation_step, other, out, f1, sums, image, y0, x0, H, W, factor, EPILOGUE,
+            PER_PIXEL, C, TH, TW, EDGE=1)
 
 
 def bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float, config: configs.Config | None = None) -> Tensor:
@@ -294,18 +301,23 @@ def bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float, config: co
     return out
 
 
-def scale_residual(x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, residual: Tensor, store: bool = False,
-                   config: configs.Config | None = None, factor: float = 1.0) -> tuple[Tensor, Tensor | None]:
-    """``factor * (residual + scale * (conv(x) + bias))``, dtype of ``residual``; with ``store`` also ``conv(x)``."""
+def scale_residual(x: Tensor, weight: Tensor, bias: Tensor, modulation: Tensor, residual: Tensor, store: bool = False,
+                   config: configs.Config | None = None, residual_factor: float = 1.0
+                   ) -> tuple[Tensor, Tensor | None]:
+    """``residual_factor * (residual + modulation * (f1 + bias))`` with ``f1 = conv(x)``, dtype of ``residual``.
+
+    With ``store`` also f1.
+    """
     out = torch.empty_like(residual, memory_format=torch.channels_last)
-    conv = torch.empty_like(x, memory_format=torch.channels_last) if store else None
-    _launch(x, weight, out, "add", factor, bias=bias, scale=scale, other=residual, conv=conv, config=config)
-    return out, conv
+    f1 = torch.empty_like(x, memory_format=torch.channels_last) if store else None
+    _launch(x, weight, out, "add", residual_factor, bias=bias, modulation=modulation, other=residual, f1=f1,
+            config=config)
+    return out, f1
 
 
 def input_gradient(grad: Tensor, weight: Tensor, activated: Tensor | None, slope: float, add: Tensor | None,
                    config: configs.Config | None = None) -> Tensor:
-    """Gradient of what was convolved, then of the leaky ReLU that returned ``activated``; or plus ``add``."""
+    """Gradient of the convolution's input, plus ``add``; or of the leaky ReLU before, which returned ``activated``."""
     out = torch.empty_like(grad, memory_format=torch.channels_last)
     if activated is not None:
         _launch(grad, weight, out, "mask", slope, flip=True, other=activated, config=config)
@@ -326,34 +338,38 @@ def activation_gradient(grad: Tensor, weight: Tensor, activated: Tensor, slope: 
 
 
 def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, factor: float, *, bias: Tensor | None = None,
-            scale: Tensor | None = None, other: Tensor | None = None, conv: Tensor | None = None, flip: bool = False,
-            add_up: bool = False, config: configs.Config | None = None) -> Tensor | None:
-    """With ``add_up`` the sums of each program; None if there is no image."""
+            modulation: Tensor | None = None, other: Tensor | None = None, f1: Tensor | None = None,
+            flip: bool = False, add_up: bool = False, config: configs.Config | None = None) -> Tensor | None:
+    """Launch a GPU kernel for all tiles; with ``add_up``, return the sums of each program; None without an image."""
     if not x.numel():
         return None
     x, weight = aligned(x), aligned(weight)
     batch, _, height, width = x.shape
     config = config or chosen(name(), x, candidates(x))
-    per_pixel = scale is not None and scale.dim() == 4
-    if scale is not None:
-        scale = aligned(scale) if per_pixel else scale if scale.stride(1) == 1 else scale.contiguous()
+    per_pixel = modulation is not None and modulation.dim() == 4
+    if modulation is not None:
+        if per_pixel:
+            modulation = aligned(modulation)
+        elif modulation.stride(1) != 1:
+            modulation = modulation.contiguous()
     kernel = {0: pointer_kernel, 9: descriptor_kernel, 3: rows_kernel}[config["BOXES"]]
     tile = config["TH"], config["TW"]
     across = tile[1] - (2 if kernel is rows_kernel else 0)
     load_x, load_weight = (boxes_of(x, tile), taps_of(weight)) if config["BOXES"] else (x, weight)
+    loops = {"rows": 3} if kernel is rows_kernel else {"taps": 9}
     programs = batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, across)
     sums = torch.empty(programs, x.shape[1], device=x.device, dtype=torch.float32) if add_up else None
     with torch.cuda.device_of(x):
         kernel[(programs,)](
-            load_x, load_weight, None if bias is None else bias.contiguous(), scale,
-            0 if scale is None or per_pixel else scale.stride(0),
-            None if other is None else aligned(other), out, conv, sums, height, width, config["BOXES"] or 9,
-            float(factor), EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, **options(x, config))
+            x=load_x, weight=load_weight, bias=None if bias is None else bias.contiguous(), modulation=modulation,
+            modulation_step=0 if modulation is None or per_pixel else modulation.stride(0),
+            other=None if other is None else aligned(other), out=out, f1=f1, sums=sums, H=height, W=width, **loops,
+            factor=float(factor), EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, **options(x, config))
     return sums
 
 
 def options(x: Tensor, config: configs.Config) -> dict[str, Any]:
-    """What every kernel with a 3x3 convolution in it is launched with, by name."""
+    """By name the constants and options that every GPU kernel with a 3x3 convolution is launched with."""
     early = configs.starts_early(x.device)
     return {"SWAP": bool(config["SWAP"]), "WIDEN": triton.knobs.runtime.interpret and x.dtype == torch.bfloat16,
             "PRECISION": "tf32" if configs.tf32() and x.dtype == torch.float32 else "ieee", "EARLY": early,
@@ -362,18 +378,19 @@ def options(x: Tensor, config: configs.Config) -> dict[str, Any]:
 
 
 def boxes_of(x: Tensor, tile: tuple[int, int]) -> TensorDescriptor:
-    """Loads (1, height, width, C) of an image (B, C, H, W), channels_last."""
+    """A descriptor that loads (1, height, width, C) of an image (B, C, H, W), channels_last."""
     batch, channels, height, width = x.shape
     return TensorDescriptor(x, [batch, height, width, channels],
                             [height * width * channels, width * channels, channels, 1], [1, *tile, channels])
 
 
 def taps_of(weight: Tensor) -> TensorDescriptor:
-    """Loads a tap (C, C) of a weight (C, C, 3, 3), channels_last."""
+    """A descriptor that loads a tap (C, C) of a weight (C, C, 3, 3), channels_last."""
     channels = len(weight)
     return TensorDescriptor(weight, [channels, 9 * channels], [9 * channels, 1], [channels, channels])
 
 
 def aligned(x: Tensor) -> Tensor:
+    """``x`` in channels_last memory from a multiple of 16 bytes on, copied only if it lies otherwise."""
     x = channels_last(x)
     return x if x.data_ptr() % 16 == 0 else x.clone()  # as the copy engine needs it

@@ -1,8 +1,8 @@
-"""Triton kernel of ``dan_fast.ops.convolution`` and ``dan_fast.ops.upsampler``: what a network has beside its blocks.
+"""Triton kernel of ``dan_fast.ops.convolution`` and ``dan_fast.ops.upsampler``: a network's layers between its blocks.
 
 A convolution of any odd size on the grid, with zero padding and bias, one launch each. A program makes TH x TW pixels
-and all output channels, as one matrix product per tap, summed in float32. Images of any strides and type are read, so
-that what a user gave needs no copy; the result is channels_last.
+and all output channels, as one matrix product per tap, summed in float32. Images of any strides and dtype are read, so
+that a user's image needs no copy; the result is channels_last.
 
 With RING the outermost pixels have filters of their own, by whether they lie at the start, inside or at the end of
 their column and of their row. All nine are parts of one weight of 11x11 taps, along each axis::
@@ -38,7 +38,7 @@ REACH = tl.constexpr(2)
 
 
 def candidates(x: Tensor, weight: Tensor) -> configs.Candidates:
-    """The configurations for images like ``x`` and such weights; the first is the default."""
+    """The configurations for images like ``x`` and weights like ``weight``; the first is the default."""
     found = TILES[8 * weight.dtype.itemsize]
     if "small" not in configs.shape_class(x):
         return found
@@ -47,12 +47,13 @@ def candidates(x: Tensor, weight: Tensor) -> configs.Candidates:
 
 @triton.jit
 def _first_tap(place, RING: tl.constexpr):
-    """The first tap in the weight of a place along an axis: 0 first, 1 inside, 2 last."""
+    """The first tap in the weight for a place along an axis: 0 is the first pixel, 1 inside, 2 the last pixel."""
     return tl.where(place == 0, 0, tl.where(place == 1, 1 + REACH, SIDE - 1 - REACH)) if RING else 0
 
 
 @triton.jit
 def _taps(place, SIZE: tl.constexpr, RING: tl.constexpr):
+    """The number of taps of a place along an axis."""
     return tl.where(place == 1, 2 * REACH + 1, REACH + 1) if RING else SIZE
 
 
@@ -63,13 +64,13 @@ def _own_tap(place, SIZE: tl.constexpr, RING: tl.constexpr):
 
 
 @triton.jit
-def convolution_kernel(x, weight, bias, out, H, W, of_image, of_channel, of_row, of_column,
+def convolution_kernel(x, weight, bias, out, H, W, image_step, channel_step, row_step, column_step,
                        RING: tl.constexpr, SIZE: tl.constexpr, IN: tl.constexpr, LANES_IN: tl.constexpr,
                        OUT: tl.constexpr, LANES_OUT: tl.constexpr, WIDEN: tl.constexpr, PRECISION: tl.constexpr,
                        EARLY: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
     """``weight`` is [out][row][column][in], ``bias`` [out], or [row's place][column's place][out] with RING.
 
-    ``of_…`` are strides of ``x``. LANES_IN and LANES_OUT are IN and OUT rounded up to powers of two.
+    The steps are strides of ``x``. LANES_IN and LANES_OUT are IN and OUT rounded up to powers of two.
     EARLY: see ``configs.starts_early``.
     """
     if EARLY:
@@ -112,7 +113,7 @@ def convolution_kernel(x, weight, bias, out, H, W, of_image, of_channel, of_row,
     first_row, first_column = _first_tap(down, RING), _first_tap(right, RING)
     begin_row = row + first_row - _own_tap(down, SIZE, RING)
     begin_column = column + first_column - _own_tap(right, SIZE, RING)
-    x += image.to(tl.int64) * of_image
+    x += image.to(tl.int64) * image_step
     known = (channel < IN)[None, :]
     weight_at = weight + output[:, None] * (size * size * IN) + channel[None, :]
     known_weight = (output < OUT)[:, None] & known
@@ -121,7 +122,8 @@ def convolution_kernel(x, weight, bias, out, H, W, of_image, of_channel, of_row,
         tap_row, tap_column = tap // columns, tap % columns
         y, z = begin_row + tap_row, begin_column + tap_column
         inside = ((y >= 0) & (y < H) & (z >= 0) & (z < W))[:, None] & known
-        at = y.to(tl.int64)[:, None] * of_row + z.to(tl.int64)[:, None] * of_column + channel[None, :] * of_channel
+        at = (y.to(tl.int64)[:, None] * row_step + z.to(tl.int64)[:, None] * column_step
+              + channel[None, :] * channel_step)
         values = tl.load(x + at, mask=inside, other=0.0).to(weight.dtype.element_ty)
         place = (first_row + tap_row) * size + first_column + tap_column
         taps = tl.load(weight_at + place * IN, mask=known_weight, other=0.0)
@@ -164,8 +166,9 @@ def _launch(name: str, x: Tensor, weight: Tensor, bias: Tensor, ring: bool, conf
     early = configs.starts_early(x.device)
     with torch.cuda.device_of(x):
         convolution_kernel[(parts, batch)](
-            x, weight, bias.contiguous(), out, height, width, x.stride(0), x.stride(1), x.stride(2), x.stride(3),
-            RING=ring, SIZE=size, IN=channels, LANES_IN=max(16, triton.next_power_of_2(channels)),
+            x=x, weight=weight, bias=bias.contiguous(), out=out, H=height, W=width, image_step=x.stride(0),
+            channel_step=x.stride(1), row_step=x.stride(2), column_step=x.stride(3), RING=ring, SIZE=size,
+            IN=channels, LANES_IN=max(16, triton.next_power_of_2(channels)),
             OUT=outputs, LANES_OUT=max(16, triton.next_power_of_2(outputs)),
             WIDEN=triton.knobs.runtime.interpret and weight.dtype == torch.bfloat16,
             PRECISION="tf32" if weight.dtype == torch.float32 and configs.tf32() else "ieee",

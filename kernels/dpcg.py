@@ -2,12 +2,13 @@
 
 A block is four 3x3 convolutions: two of the image x, two of its condition z. The first launch makes the first of both,
 with bias and leaky ReLU: half of its programs work on x, half on z. In the second a program makes, for one tile, the
-second of both and what they are for: ``f2 = conv(t_z) + c2``, ``z <- z + f2``, ``x <- factor * (x + f2 * (conv(t) +
-b2))``. f2 never leaves the registers. Loads and products are those of ``conv3x3``.
+second of both and ends the block: ``f2 = conv(z_activated) + c2``, ``z <- z + f2``, ``x <- residual_factor * (x + f2 *
+(conv(activated) + b2))``. f2 never leaves the registers. Loads and products are those of ``conv3x3``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,7 +32,9 @@ from .conv3x3 import (
     values_of,
 )
 
-# Both as ``conv3x3.TILES``. The second launch has two sums in registers, and twice the loads in shared memory.
+Pair = tuple[Tensor, Tensor]
+
+# Two tables like ``conv3x3.TILES``. The second launch has two sums in registers, and twice the loads in shared memory.
 FIRST: dict[tuple[int, int], configs.Candidates] = {
     key: {capability: tuple(config for config in tiles if config["BOXES"] != 3) for capability, tiles in found.items()}
     for key, found in conv3x3.TILES.items()}
@@ -55,34 +58,38 @@ SECOND: dict[tuple[int, int], configs.Candidates] = {
 
 
 @triton.jit
-def first_kernel(x, z, weight, z_weight, bias, z_bias, t, z_t, H, W, taps, slope, BOXES: tl.constexpr,
-                 SWAP: tl.constexpr, WIDEN: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
-                 C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
-    """Program (i, 0): tile i of ``t``; (i, 1): of ``z_t``. Images and weights are pointers, or descriptors (BOXES)."""
+def first_kernel(x, z, weight1, z_weight1, bias1, z_bias1, activated, z_activated, H, W, taps, slope,
+                 BOXES: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr, PRECISION: tl.constexpr,
+                 EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+    """Program (i, 0): tile i of ``activated``; (i, 1): of ``z_activated``.
+
+    Images and weights are pointers, or descriptors (BOXES).
+    """
     if EARLY:
         gdc_wait()
     image, y0, x0 = place(H, W, TH, TW)
     if tl.program_id(1) == 1:  # two branches that multiply would take shared memory twice
-        x, weight, bias, t = z, z_weight, z_bias, z_t
+        x, weight1, bias1, activated = z, z_weight1, z_bias1, z_activated
     if BOXES:
-        total = sum_of_boxes(x, weight, image, y0, x0, taps, False, SWAP, WIDEN, PRECISION, C, TH, TW)
+        total = sum_of_boxes(x, weight1, image, y0, x0, taps, False, SWAP, WIDEN, PRECISION, C, TH, TW)
     else:
-        total = sum_by_address(x, weight, image, y0, x0, H, W, taps, False, SWAP, WIDEN, PRECISION, C, TH, TW)
+        total = sum_by_address(x, weight1, image, y0, x0, H, W, taps, False, SWAP, WIDEN, PRECISION, C, TH, TW)
     if EARLY:
         gdc_launch_dependents()
-    total += tl.load(bias + tl.arange(0, C)).to(tl.float32)[None, :]
+    total += tl.load(bias1 + tl.arange(0, C)).to(tl.float32)[None, :]
     total = tl.where(total > 0, total, total * slope)
     start, at = values_of(image, y0, x0, H, W, C, TH, TW)
-    tl.store(t + start + at, total.to(t.dtype.element_ty), mask=inside_of(y0, x0, H, W, TH, TW))
+    tl.store(activated + start + at, total.to(activated.dtype.element_ty), mask=inside_of(y0, x0, H, W, TH, TW))
 
 
 @triton.jit
-def second_kernel(t, z_t, weight, z_weight, bias, z_bias, x, z, out, z_out, H, W, taps, factor, BOXES: tl.constexpr,
-                  SWAP: tl.constexpr, WIDEN: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
-                  C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
-    """Program i: tile i of ``out`` and ``z_out``; of the last block's z nobody asks, there that is None.
+def second_kernel(activated, z_activated, weight2, z_weight2, bias2, z_bias2, x, z, out, z_out, H, W, taps,
+                  residual_factor, BOXES: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
+                  PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+    """Program i: tile i of ``out`` and ``z_out``; ``z_out`` is None in the last block, whose z is not needed.
 
-    ``t``, ``z_t`` and weights are pointers, or descriptors (BOXES); ``x``, ``z``, ``out`` and ``z_out`` pointers.
+    ``activated``, ``z_activated`` and weights are pointers, or descriptors (BOXES); ``x``, ``z``, ``out`` and
+    ``z_out`` are pointers.
     """
     if EARLY:
         gdc_wait()
@@ -95,16 +102,16 @@ def second_kernel(t, z_t, weight, z_weight, bias, z_bias, x, z, out, z_out, H, W
     for tap in range(taps):
         dy, dx = tap // 3 - 1, tap % 3 - 1
         if BOXES:
-            z_values = z_t.load([image, y0 + dy, x0 + dx, 0]).reshape(TH * TW, C)
-            z_tap = z_weight.load([0, tap * C])
-            values = t.load([image, y0 + dy, x0 + dx, 0]).reshape(TH * TW, C)
-            tap_weight = weight.load([0, tap * C])
+            z_values = z_activated.load([image, y0 + dy, x0 + dx, 0]).reshape(TH * TW, C)
+            z_tap = z_weight2.load([0, tap * C])
+            values = activated.load([image, y0 + dy, x0 + dx, 0]).reshape(TH * TW, C)
+            tap_weight = weight2.load([0, tap * C])
         else:
             inside = inside_of(y0 + dy, x0 + dx, H, W, TH, TW)
-            z_values = tl.load(z_t + start + at + (dy * W + dx) * C, mask=inside, other=0.0)
-            z_tap = tl.load(z_weight + weight_at + tap * C)
-            values = tl.load(t + start + at + (dy * W + dx) * C, mask=inside, other=0.0)
-            tap_weight = tl.load(weight + weight_at + tap * C)
+            z_values = tl.load(z_activated + start + at + (dy * W + dx) * C, mask=inside, other=0.0)
+            z_tap = tl.load(z_weight2 + weight_at + tap * C)
+            values = tl.load(activated + start + at + (dy * W + dx) * C, mask=inside, other=0.0)
+            tap_weight = tl.load(weight2 + weight_at + tap * C)
         f2 = product(z_values, z_tap, f2, False, SWAP, WIDEN, PRECISION)
         total = product(values, tap_weight, total, False, SWAP, WIDEN, PRECISION)
     if EARLY:
@@ -112,38 +119,48 @@ def second_kernel(t, z_t, weight, z_weight, bias, z_bias, x, z, out, z_out, H, W
     if SWAP:
         f2, total = f2.T, total.T
     inside = inside_of(y0, x0, H, W, TH, TW)
-    f2 += tl.load(z_bias + channel).to(tl.float32)[None, :]
+    f2 += tl.load(z_bias2 + channel).to(tl.float32)[None, :]
     if z_out is not None:
         sum = tl.load(z + start + at, mask=inside, other=0.0).to(tl.float32) + f2
         tl.store(z_out + start + at, sum.to(z_out.dtype.element_ty), mask=inside)
-    total += tl.load(bias + channel).to(tl.float32)[None, :]
-    total = (total * f2 + tl.load(x + start + at, mask=inside, other=0.0).to(tl.float32)) * factor
+    total += tl.load(bias2 + channel).to(tl.float32)[None, :]
+    total = (total * f2 + tl.load(x + start + at, mask=inside, other=0.0).to(tl.float32)) * residual_factor
     tl.store(out + start + at, total.to(out.dtype.element_ty), mask=inside)
 
 
-def first(x: Tensor, z: Tensor, weight: Tensor, bias: Tensor, z_weight: Tensor, z_bias: Tensor, slope: float,
+def first(x: Tensor, z: Tensor, weight1: Tensor, bias1: Tensor, z_weight1: Tensor, z_bias1: Tensor, slope: float,
           config: configs.Config | None = None) -> tuple[Tensor, Tensor]:
     """Leaky ReLU of the convolutions of ``x`` and ``z``, channels_last."""
     x, z = aligned(x), aligned(z)
     config = config or conv3x3.chosen(conv3x3.name("dpcg_first"), x, conv3x3.candidates_of(FIRST, x))
-    t, z_t = torch.empty_like(x), torch.empty_like(z)
+    activated, z_activated = torch.empty_like(x), torch.empty_like(z)
+    (load_x, load_z), (load_weight, load_z_weight) = _loads((x, z), (weight1, z_weight1), config)
     with torch.cuda.device_of(x):
         first_kernel[(_tiles(x, config), 2)](
-            *_loads(x, z, weight, z_weight, config), bias.contiguous(), z_bias.contiguous(), t, z_t, x.shape[2],
-            x.shape[3], 9, float(slope), BOXES=config["BOXES"], **conv3x3.options(x, config))
-    return t, z_t
+            x=load_x, z=load_z, weight1=load_weight, z_weight1=load_z_weight, bias1=bias1.contiguous(),
+            z_bias1=z_bias1.contiguous(), activated=activated, z_activated=z_activated, H=x.shape[2], W=x.shape[3],
+            taps=9, slope=float(slope), BOXES=config["BOXES"], **conv3x3.options(x, config))
+    return activated, z_activated
 
 
-def second(t: Tensor, z_t: Tensor, weight: Tensor, bias: Tensor, z_weight: Tensor, z_bias: Tensor, x: Tensor, z: Tensor,
-           factor: float, last: bool, config: configs.Config | None = None) -> tuple[Tensor, Tensor | None]:
-    """``factor * (x + f2 * (conv(t) + bias))`` with ``f2 = conv(z_t) + z_bias``; ``z + f2``, but not if ``last``."""
-    t, z_t, x, z = aligned(t), aligned(z_t), aligned(x), aligned(z)
-    config = config or conv3x3.chosen(conv3x3.name("dpcg_second"), t, conv3x3.candidates_of(SECOND, t))
+def second(activated: Tensor, z_activated: Tensor, weight2: Tensor, bias2: Tensor, z_weight2: Tensor, z_bias2: Tensor,
+           x: Tensor, z: Tensor, residual_factor: float, last: bool, config: configs.Config | None = None
+           ) -> tuple[Tensor, Tensor | None]:
+    """The end of a block, with ``f2 = conv(z_activated) + z_bias2``.
+
+    Returns:
+        ``residual_factor * (x + f2 * (conv(activated) + bias2))``, and ``z + f2``, or None if ``last``.
+    """
+    activated, z_activated, x, z = aligned(activated), aligned(z_activated), aligned(x), aligned(z)
+    config = config or conv3x3.chosen(conv3x3.name("dpcg_second"), activated, conv3x3.candidates_of(SECOND, activated))
     out, z_out = torch.empty_like(x), None if last else torch.empty_like(z)
+    loads, (load_weight, load_z_weight) = _loads((activated, z_activated), (weight2, z_weight2), config)
     with torch.cuda.device_of(x):
-        second_kernel[(_tiles(t, config),)](
-            *_loads(t, z_t, weight, z_weight, config), bias.contiguous(), z_bias.contiguous(), x, z, out, z_out,
-            x.shape[2], x.shape[3], 9, float(factor), BOXES=config["BOXES"], **conv3x3.options(t, config))
+        second_kernel[(_tiles(x, config),)](
+            activated=loads[0], z_activated=loads[1], weight2=load_weight, z_weight2=load_z_weight,
+            bias2=bias2.contiguous(), z_bias2=z_bias2.contiguous(), x=x, z=z, out=out, z_out=z_out, H=x.shape[2],
+            W=x.shape[3], taps=9, residual_factor=float(residual_factor), BOXES=config["BOXES"],
+            **conv3x3.options(activated, config))
     return out, z_out
 
 
@@ -151,9 +168,9 @@ def _tiles(x: Tensor, config: configs.Config) -> int:
     return x.shape[0] * triton.cdiv(x.shape[2], config["TH"]) * triton.cdiv(x.shape[3], config["TW"])
 
 
-def _loads(x: Tensor, z: Tensor, weight: Tensor, z_weight: Tensor, config: configs.Config) -> list[Any]:
-    """Images and weights, as the kernels load them."""
-    images, weights = (x, z), (aligned(weight), aligned(z_weight))
+def _loads(images: Pair, weights: Pair, config: configs.Config) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Images and weights as the GPU kernels load them: pointers or descriptors."""
+    weights = aligned(weights[0]), aligned(weights[1])
     if not config["BOXES"]:
-        return [*images, *weights]
-    return [*(boxes_of(image, (config["TH"], config["TW"])) for image in images), *map(taps_of, weights)]
+        return images, weights
+    return [boxes_of(image, (config["TH"], config["TW"])) for image in images], [taps_of(weight) for weight in weights]

@@ -1,8 +1,8 @@
 """Triton kernels of ``dan_fast.ops.estimator_tail``: from the Estimator's last image to blur kernel and code.
 
-The mean of a 3x3 convolution needs nine sums a channel, one for each tap: the whole image, less the border row and
+The mean of a 3x3 convolution needs nine sums per channel, one for each tap: the whole image, less the border row and
 column that the tap does not reach, plus the corner that both took away. So the image is read once, by many programs
-(first launch); the rest, one program an image, is small (second launch). Arithmetic is float32.
+(first launch); the rest, one program per image, is small (second launch). Arithmetic is float32.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import configs
-from .images import channels_last, parts_of, tiles_of
+from .pixel_tiles import channels_last, parts_of, tiles_of
 
 # PARTS: programs of the first launch over all images. TILE: values of a weight's tile in the second, of TAIL_WARPS.
 CANDIDATES: configs.Candidates = {80: (
@@ -27,9 +27,9 @@ CANDIDATES: configs.Candidates = {80: (
 
 @triton.jit
 def sum_kernel(x, sums, height, width, parts, rows_each, C: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Program (i, image) writes ``sums[image, i]``: of ``rows_each`` pixels in a row.
+    """Program (i, image) writes ``sums[image, i]``: the sum of ``rows_each`` pixels that follow one another.
 
-    The last four programs: of the first and the last row, of the first and the last column.
+    The last four programs write the sums of the first and last row and of the first and last column.
     """
     part, image = tl.program_id(0), tl.program_id(1)
     pixels = height * width
@@ -51,14 +51,14 @@ def sum_kernel(x, sums, height, width, parts, rows_each, C: tl.constexpr, ROWS: 
 
 
 @triton.jit
-def tail_kernel(x, sums, conv_weight, conv_bias, out_weight, out_bias, encoder, kernel, code, windows, features,
-                height, width, parts, of_channel, of_tap,
+def tail_kernel(x, sums, conv_weight, conv_bias, out_weight, out_bias, encoder, kernel, code, windows, mean_out,
+                height, width, parts, channel_step, tap_step,
                 C: tl.constexpr, F: tl.constexpr, TAPS: tl.constexpr, LENGTH: tl.constexpr, ROWS: tl.constexpr,
                 COLUMNS: tl.constexpr, FEATURES: tl.constexpr, CODE: tl.constexpr, CHUNK: tl.constexpr,
                 STAGES: tl.constexpr):
-    """Program b: everything behind the sums of image b.
+    """Program b: everything after the sums of image b.
 
-    ``of_channel`` and ``of_tap`` are strides of ``conv_weight``; TAPS is k * k.
+    ``channel_step`` and ``tap_step`` are strides of ``conv_weight``; TAPS is k * k.
     """
     image = tl.program_id(0)
     row, channel, feature = tl.arange(0, ROWS), tl.arange(0, COLUMNS), tl.arange(0, FEATURES)
@@ -86,15 +86,15 @@ def tail_kernel(x, sums, conv_weight, conv_bias, out_weight, out_bias, encoder, 
                 at = (image.to(tl.int64) * pixels + corner) * C + channel
                 window += tl.load(x + at, mask=known, other=0.0).to(tl.float32)
             tl.store(windows + (image * C + channel) * 9 + down * 3 + right, window, mask=known)
-            at = feature[:, None] * (9 * C) + channel[None, :] * of_channel + (down * 3 + right) * of_tap
+            at = feature[:, None] * (9 * C) + channel[None, :] * channel_step + (down * 3 + right) * tap_step
             tile = tl.load(conv_weight + at, mask=(feature < F)[:, None] & known[None, :], other=0.0)
             product += tile.to(tl.float32) * window[None, :]
     bias = tl.load(conv_bias + feature, mask=feature < F, other=0.0).to(tl.float32)
     mean = tl.sum(product, 1) / pixels + bias
-    tl.store(features + image * F + feature, mean, mask=feature < F)
+    tl.store(mean_out + image * F + feature, mean, mask=feature < F)
 
-    # Softmax and projection as the logits come: ``peak`` is the largest so far, ``total`` and ``projected`` the sums
-    # of exp(logit - peak), of all and of all times their row of the encoder.
+    # Softmax and projection in one pass over the logits: ``peak`` is the largest so far, ``total`` the sum of
+    # exp(logit - peak), ``projected`` the sum of exp(logit - peak) times the logit's row of the encoder.
     length = tl.arange(0, CODE)
     peak = float("-inf")
     total = 0.0
@@ -125,55 +125,59 @@ def tail_kernel(x, sums, conv_weight, conv_bias, out_weight, out_bias, encoder, 
 
 
 class Tail(NamedTuple):
-    """What ``tail_kernel`` takes, the sums launched before it.
+    """The launch of ``tail_kernel`` that follows ``launch_sums``.
 
     Attributes:
-        results: kernel (B, k*k), code (B, c), the sums below each tap (B, C, 3, 3) and the features (B, F), float32.
-        arguments, sizes: of the kernel.
-        warps: it is best launched with.
+        results: kernel (B, k*k), code (B, c), the sums that each tap meets (B, C, 3, 3) and the convolution's mean
+            (B, F), float32.
+        arguments, sizes: the GPU kernel's arguments and constants, by name.
+        warps: its num_warps.
     """
 
     results: tuple[Tensor, Tensor, Tensor, Tensor]
-    arguments: list[Any]
+    arguments: dict[str, Any]
     sizes: dict[str, int]
     warps: int
 
 
 def forward(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor, out_bias: Tensor, encoder: Tensor,
             config: configs.Config | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Kernel (B, k*k), code (B, c), the sums below each tap (B, C, 3, 3) and the features (B, F), all float32."""
+    """Kernel (B, k*k), code (B, c), the sums that each tap meets (B, C, 3, 3) and the mean (B, F), all float32."""
     tail = launch_sums(x, conv_weight, conv_bias, out_weight, out_bias, encoder, config)
     if len(x):
         with torch.cuda.device_of(x):
-            tail_kernel[(len(x),)](*tail.arguments, **tail.sizes, num_warps=tail.warps)
+            tail_kernel[(len(x),)](**tail.arguments, **tail.sizes, num_warps=tail.warps)
     return tail.results
 
 
 def launch_sums(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor, out_bias: Tensor,
                 encoder: Tensor, config: configs.Config | None = None) -> Tail:
-    """Launches the first of the two, and says what the second takes."""
+    """Launch the sums, and return the launch that must follow."""
     x = channels_last(x)
     batch, channels, height, width = x.shape
-    taps, length, wide = len(out_weight), encoder.shape[1], len(conv_weight)
-    results = kernel, code, windows, features = (
+    taps, length, mean_size = len(out_weight), encoder.shape[1], len(conv_weight)
+    results = kernel, code, windows, mean = (
         torch.empty(batch, taps, device=x.device), torch.empty(batch, length, device=x.device),
-        torch.empty(batch, channels, 3, 3, device=x.device), torch.empty(batch, wide, device=x.device))
+        torch.empty(batch, channels, 3, 3, device=x.device), torch.empty(batch, mean_size, device=x.device))
     if not batch:
-        return Tail(results, [], {}, 1)
+        return Tail(results, {}, {}, 1)
     config = config or configs.choose("estimator_tail", configs.shape_class(x), CANDIDATES, x.device)
     _, _, pixels, rows, columns = tiles_of(x, config["BLOCK"])
     parts, rows_each = parts_of(pixels, rows, config["PARTS"] // batch)
     sums = torch.empty(batch, parts + 4, channels, device=x.device, dtype=torch.float32)
     if not conv_weight.is_contiguous(memory_format=torch.channels_last):
         conv_weight = conv_weight.contiguous()
-    weights = (conv_weight, *(tensor.contiguous() for tensor in (conv_bias, out_weight, out_bias, encoder)))
-    wide_columns, code_columns = triton.next_power_of_2(wide), triton.next_power_of_2(length)
-    chunk = max(1, config["TILE"] // max(wide_columns, code_columns))
+    mean_columns, code_columns = triton.next_power_of_2(mean_size), triton.next_power_of_2(length)
+    chunk = max(1, config["TILE"] // max(mean_columns, code_columns))
     with torch.cuda.device_of(x):
         sum_kernel[(parts + 4, batch)](x, sums, height, width, parts, rows_each, C=channels, ROWS=rows,
                                        COLUMNS=columns, num_warps=config["num_warps"])
-    return Tail(results, [x, sums, *weights, kernel, code, windows, features, height, width, parts,
-                          conv_weight.stride(1), conv_weight.stride(3)],
-                {"C": channels, "F": wide, "TAPS": taps, "LENGTH": length, "ROWS": min(rows, 64), "COLUMNS": columns,
-                 "FEATURES": wide_columns, "CODE": code_columns, "CHUNK": min(triton.next_power_of_2(taps), chunk),
-                 "STAGES": config["STAGES"]}, config["TAIL_WARPS"])
+    arguments = {"x": x, "sums": sums, "conv_weight": conv_weight, "conv_bias": conv_bias.contiguous(),
+                 "out_weight": out_weight.contiguous(), "out_bias": out_bias.contiguous(),
+                 "encoder": encoder.contiguous(), "kernel": kernel, "code": code, "windows": windows, "mean_out": mean,
+                 "height": height, "width": width, "parts": parts, "channel_step": conv_weight.stride(1),
+                 "tap_step": conv_weight.stride(3)}
+    sizes = {"C": channels, "F": mean_size, "TAPS": taps, "LENGTH": length, "ROWS": min(rows, 64), "COLUMNS": columns,
+             "FEATURES": mean_columns, "CODE": code_columns, "CHUNK": min(triton.next_power_of_2(taps), chunk),
+             "STAGES": config["STAGES"]}
+    return Tail(results, arguments, sizes, config["TAIL_WARPS"])

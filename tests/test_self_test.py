@@ -11,6 +11,7 @@ import torch
 from dan_fast_kernels.without import PARTS, VARIABLE
 
 from dan_fast import cli, doctor, self_test
+from dan_fast.ops import example_calls
 from dan_fast.self_test import Verdict
 
 # In the place of the process that checks the parts. The part "kills" ends it; "says" gives as its reason the parts that
@@ -69,7 +70,7 @@ def test_whatever_a_part_raises_is_its_verdict(monkeypatch, capsys):
 def test_every_part_has_a_test():
     """GPU kernels of operators are found by name; each other part has a function of its own."""
     names = {call.operator.__name__ for config in self_test.NETWORKS
-             for call in sys.modules[self_test.ops.warmup.__module__].calls(config, 1, 3, 3, torch.float32, "meta")}
+             for call in example_calls.calls(config, 1, 3, 3, torch.float32, "meta")}
     parts = {self_test._PARTS.get(name, name) for name in names}
     assert parts | set(self_test._CHECKS) == set(PARTS) and parts & set(self_test._CHECKS) == {"conv3x3"}
 

@@ -26,14 +26,14 @@ def with_true_kernel(model: DAN, lr: Tensor, kernel: Tensor) -> DANOutput:
     return DANOutput(model.Restorer(lr, code), kernel, code)
 
 
-def learn_with_estimate(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:
-    """Train the Estimator by its kernel alone, and the Restorer with that kernel."""
+def losses_with_estimate(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:
+    """The losses of an Estimator trained by its kernel alone, and of a Restorer that gets this kernel."""
     out = two_steps(model, lr, kernel)
     return Losses(F.l1_loss(out.sr, hr), _kernel_loss(out, kernel))
 
 
-def learn_apart(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:
-    """Train the Estimator by its kernel alone, and the Restorer with the true kernel."""
+def losses_apart(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:
+    """The losses of an Estimator trained by its kernel alone, and of a Restorer that gets the true kernel."""
     sr = with_true_kernel(model, lr, kernel).sr
     return Losses(F.l1_loss(sr, hr), _kernel_loss(two_steps(model, lr, kernel), kernel))
 
@@ -48,9 +48,9 @@ def end_to_end(preset: Preset) -> Experiment:
         "Is training Estimator and Restorer together better than training each on its own?",
         (Variant("joint", preset, (Trial(JOINT),)),
          Variant("two-steps", preset, (Trial("two steps, Restorer trained with estimates", two_steps, JOINT),),
-                 loss=learn_with_estimate),
+                 loss=losses_with_estimate),
          Variant("apart", preset, (Trial("two steps, Restorer trained with true kernels", two_steps, JOINT),
-                                   Trial("bound: the true kernel", with_true_kernel, JOINT)), loss=learn_apart)),
-        "In two steps the Estimator gets only the given image, and neither network is trained with the other one's "
-        "loss. Both are trained in one run with as many steps as the joint network, whose steps take longer as they "
+                                   Trial("bound: the true kernel", with_true_kernel, JOINT)), loss=losses_apart)),
+        "In two steps the Estimator gets only the LR image, and neither network is trained with the other one's loss. "
+        "Both are trained in one run with as many steps as the joint network, whose steps take longer as they "
         "go through several iterations.")

@@ -52,7 +52,7 @@ def recipe(preset: Preset) -> Experiment:
          changed("patches", "patches twice as wide, a quarter of them", patch=2 * settings.patch,
                  batch=max(1, settings.batch // 4)),
          changed("two-iterations", "2 iterations, in the test too", {"iterations": 2}),
-         changed("all-learn", "gradients through all iterations", {"gradient": "all"}),
+         changed("all-gradients", "gradients through all iterations", {"gradient": "all"}),
          changed("wide", "twice as wide, a quarter of the blocks",
                  {"channels": 2 * config.channels, "blocks": max(1, round(config.blocks / 4))}),
          changed("doubled", "doubled group residual", {"group_residual": "doubled"}),

@@ -131,7 +131,7 @@ class Upscaler:
 
         Args:
             image: an array, HxWx3 RGB or HxW grey, uint8, uint16 or floating point in [0, 1]; a PIL image, RGB or L;
-                or a floating point tensor in [0, 1], (3, H, W) or (B, 3, H, W), where every image has its own kernel.
+                or a floating-point tensor in [0, 1], (3, H, W) or (B, 3, H, W), where every image has its own kernel.
                 The result is of the same kind and type; floating point is clamped to [0, 1] and not rounded.
             kernel: the blur, if it is known, (n, n), its middle at ``n // 2``: nothing is estimated. If its centre of
                 mass is not in its middle, it is centred for the network, and the result is moved back by its shift,
@@ -200,8 +200,8 @@ class Upscaler:
         with self._timed():
             centred = None if known is None else torch.from_numpy(known.centred).to(self.device)
 
-            def upscale(canvas: Canvas, known: Tensor | None) -> Tensor | None:
-                estimate = self._engine.upscale(canvas, known, wants_kernel)
+            def upscale(canvas: Canvas, centred: Tensor | None) -> Tensor | None:
+                estimate = self._engine.upscale(canvas, centred, wants_kernel)
                 return None if estimate is None else self._distributions(estimate)
 
             canvas = self._canvas(pixels).with_result()

@@ -1,8 +1,8 @@
-"""Checks of an operator's tensors, with messages that say what to do."""
+"""The one checker of operators' arguments: its messages name the value, what was expected and what to do."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,79 +10,100 @@ from torch import Tensor
 from ..config import GROUP_RESIDUALS
 
 Shape = tuple[int | str, ...]
+Value = Tensor | Sequence[Tensor] | None
+IMAGE: Shape = ("B", "C", "H", "W")
 
 
-def check_tensors(expected: Mapping[str, tuple[Tensor, tuple[int, ...]]], shapes_from: str) -> None:
-    """Raises ``ValueError`` unless every tensor has its shape, is floating point, and all are on one device.
-
-    Args:
-        expected: by name the tensor and its shape; the first tensor's device is what the others must have.
-        shapes_from: where the sizes come from, for the message.
-    """
-    home, (main, _) = next(iter(expected.items()))
-    for name, (tensor, shape) in expected.items():
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}: {shapes_from}")
-        if not tensor.is_floating_point():
-            raise ValueError(f"{name} is {tensor.dtype}, expected floating point: convert it with .float()")
-        if tensor.device != main.device:
-            raise ValueError(f"{name} is on {tensor.device} and {home} on {main.device}, expected the same: "
-                             f"{name}.to({home}.device)")
-
-
-def check_dimensions(name: str, tensor: Tensor, dimensions: str) -> None:
-    """Raises ``ValueError`` unless ``tensor`` has as many dimensions as ``dimensions``, such as ``"(B, C, H, W)"``."""
-    if tensor.dim() != dimensions.count(",") + 1:
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {dimensions}")
-
-
-def check_blocks(op: str, tensors: Mapping[str, tuple[Tensor, Shape]], weights: Mapping[str, tuple[Sequence[Tensor],
-                 Shape]], made_by: str, any_dtype: Sequence[str] = ()) -> dict[str, int]:
-    """Raises ``ValueError`` unless everything fits an operator of N blocks that is for inference.
+def check_tensors(expected: Mapping[str, tuple[Value, Shape]], *, same_dtype: Sequence[str] = (),
+                  may_be_empty: bool = False, advice: str = "reshape or expand it") -> dict[str, int]:
+    """Raises ``ValueError`` unless all tensors fit together; the first one decides about device and dtype.
 
     Args:
-        op: its name; ``<op>_ref`` has a gradient.
-        tensors: by name the tensor and its shape, in which a letter is any size of at least 1, always the same. The
-            first tensor's device and dtype is what all must have.
-        weights: by name a list of N tensors, one for each block, and the shape of each.
-        made_by: the call that makes right weights.
-        any_dtype: names of those that may be of another floating point type.
+        expected: by name a tensor, or a list of one tensor for each block, or None for what was left out; and its
+            shape, in which a letter stands for any size, the same wherever it occurs.
+        same_dtype: names of those that must have the first tensor's dtype; the others may be of any floating point.
+        may_be_empty: sizes may be 0.
+        advice: what to do about a wrong shape.
 
     Returns:
-        The sizes by letter, and ``"N"``.
+        The sizes by letter; ``"N"`` is the number of blocks where there are lists.
     """
-    count = len(next(iter(weights.values()))[0])
-    sizes = {"N": count}
-    home, (main, _) = next(iter(tensors.items()))
-    every = [(name, name, tensor, shape) for name, (tensor, shape) in tensors.items()]
-    for name, (given, shape) in weights.items():
-        if len(given) != count or not count:
-            raise ValueError(f"{name} has {len(given)} tensors for {count} blocks, expected one for each, at least 1")
-        every += [(name, f"{name}[{n}]", tensor, shape) for n, tensor in enumerate(given)]
-    for name, title, tensor, shape in every:
-        if tensor.dim() == len(shape) and 0 not in tensor.shape:
-            for letter, size in zip(shape, tensor.shape, strict=True):
-                if isinstance(letter, str):
-                    sizes.setdefault(letter, size)
-        expected = tuple(sizes.get(size, size) if isinstance(size, str) else size for size in shape)
-        if tuple(tensor.shape) != expected:
-            raise ValueError(f"{title} has shape {tuple(tensor.shape)}, expected ({', '.join(map(str, expected))}"
-                             f"{',' * (len(expected) == 1)}), none of them 0, "
-                             f"with {', '.join(f'{letter}={size}' for letter, size in sizes.items())}; "
-                             f"{made_by} makes weights")
-        if not tensor.is_floating_point() or (tensor.dtype != main.dtype and name not in any_dtype):
-            raise ValueError(f"{title} is {tensor.dtype} and {home} {main.dtype}, expected one floating point type: "
-                             "convert it")
+    sizes: dict[str, int] = {}
+    checked: list[tuple[str, str, Tensor, Shape]] = []
+    for name, (value, shape) in expected.items():
+        if isinstance(value, Tensor):
+            checked.append((name, name, value, shape))
+        elif value is not None:
+            count = sizes.setdefault("N", len(value))
+            if len(value) != count or not count:
+                raise ValueError(f"{name} has {len(value)} tensors for {count} blocks, expected one for each, "
+                                 f"at least 1: {advice}")
+            checked += [(name, f"{name}[{n}]", tensor, shape) for n, tensor in enumerate(value)]
+    first, _, main, _ = checked[0]
+    for name, title, tensor, shape in checked:
+        _check_shape(title, tensor, shape, sizes, may_be_empty, advice)
+        if not tensor.is_floating_point():
+            raise ValueError(f"{title} is {tensor.dtype}, expected floating point: convert it with .float()")
         if tensor.device != main.device:
-            raise ValueError(f"{title} is on {tensor.device} and {home} on {main.device}, expected the same: "
-                             f"move it to {main.device}")
-    if torch.is_grad_enabled() and any(tensor.requires_grad for _, _, tensor, _ in every):
-        raise ValueError(f"{op} has no gradient and an argument requires one: call it under torch.no_grad() or "
-                         f"torch.inference_mode(), or take {op}_ref")
+            raise ValueError(f"{title} is on {tensor.device} and {first} on {main.device}, expected the same: "
+                             f"{title}.to({first}.device)")
+        if name in same_dtype and tensor.dtype != main.dtype:
+            raise ValueError(f"{title} is {tensor.dtype} and {first} {main.dtype}, expected the same: "
+                             f"{title}.to({first}.dtype)")
     return sizes
+
+
+def _check_shape(title: str, tensor: Tensor, shape: Shape, sizes: dict[str, int], may_be_empty: bool, advice: str
+                 ) -> None:
+    """Raises ``ValueError`` unless the tensor has the shape; adds the sizes of letters that are new to ``sizes``."""
+    found = tuple(tensor.shape)
+    fits = len(found) == len(shape) and (may_be_empty or 0 not in found)
+    known = dict(sizes)
+    if fits:
+        for letter, size in zip(shape, found, strict=True):
+            if size != (known.setdefault(letter, size) if isinstance(letter, str) else letter):
+                fits = False
+    if fits:
+        sizes.update(known)
+        return
+    wanted = ", ".join(str(sizes.get(size, size) if isinstance(size, str) else size) for size in shape)
+    given = ", ".join(f"{letter}={sizes[letter]}" for letter in dict.fromkeys(shape)
+                      if isinstance(letter, str) and letter in sizes)
+    if shape[0] == "B" and len(found) == len(shape) - 1:
+        advice = f"add a batch dimension with {title}[None]"
+    raise ValueError(f"{title} has shape {found}, expected ({wanted}{',' * (len(shape) == 1)})"
+                     f"{f' with {given}' if given else ''}{'' if may_be_empty else ', no size 0'}: {advice}")
+
+
+def check_groups(blocks: int, count: int, group_residual: str) -> None:
+    """Raises ``ValueError`` unless groups of ``blocks`` make up all ``count`` and ``group_residual`` is known."""
+    if type(blocks) is not int or blocks < 1 or count % blocks or not count:
+        raise ValueError(f"blocks={blocks!r}: expected a whole number of blocks per group that divides all N={count}")
+    check_group_residual(group_residual)
 
 
 def check_group_residual(value: str) -> None:
     """Raises ``ValueError`` unless it is one that a config may have."""
     if value not in GROUP_RESIDUALS:
         raise ValueError(f"group_residual={value!r}: expected one of {', '.join(map(repr, GROUP_RESIDUALS))}")
+
+
+def refuse_gradient(op: str, tensors: Iterable[Tensor], instead: str = "") -> None:
+    """Raises ``ValueError`` if a gradient would be asked for: ``op`` is for inference.
+
+    Args:
+        instead: what has a gradient; default: the reference.
+    """
+    if needs_gradient(*tensors):
+        raise ValueError(f"{op} has no gradient and an argument requires one: call it under torch.no_grad() or "
+                         f"torch.inference_mode(), or take {instead or f'{op}_ref'}")
+
+
+def needs_gradient(*tensors: Tensor) -> bool:
+    """Whether a gradient will be asked for."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def flattened(lists: Iterable[Sequence[Tensor]]) -> list[Tensor]:
+    """The tensors of all lists, one after the other."""
+    return [tensor for tensors in lists for tensor in tensors]

@@ -11,7 +11,7 @@
 ``DAN_FAST_BACKEND`` holds one of these names or several with commas, ``with backend(…)`` takes them as arguments.
 The first that an operator has by design is the one that computes it, or the call is an error: nothing else is
 used silently. The choice is made at each call, so a function that was compiled or exported follows it too.
-``DAN_FAST_WITHOUT`` leaves out single kernels of a GPU instead (``dan_fast_kernels.without``).
+``DAN_FAST_WITHOUT`` leaves out single parts of the GPU code instead (``dan_fast_kernels.without``).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _ASKED: ContextVar[tuple[str, ...]] = ContextVar("dan_fast backend", default=())
 
 @contextmanager
 def backend(*names: str) -> Iterator[None]:
-    """The operators' backend by name: inside, in this thread, and in the backward passes of what ran there.
+    """Choose the operators' backend by name inside, in this thread, and in the backward passes of what ran there.
 
     The backward pass of a compiled function follows the context that ``backward()`` is called in instead (on a GPU
     only as of torch 2.13).
@@ -61,42 +61,45 @@ def backend(*names: str) -> Iterator[None]:
 
 
 def remember(ctx) -> None:
-    """For ``setup_context``: keeps what the forward pass was asked for."""
+    """Keep the backends that the forward pass was asked for; call it in ``setup_context``."""
     ctx.asked = _ASKED.get()
 
 
 def recalled(ctx) -> AbstractContextManager[None]:
-    """For ``backward``: what ``remember`` kept. On a GPU autograd runs in another thread, which was asked nothing."""
+    """The context for ``backward``: the backends that ``remember`` kept.
+
+    On a GPU autograd runs in another thread, which was asked for none.
+    """
     return backend(*ctx.asked) if ctx.asked else nullcontext()
 
 
 def as_asked() -> AbstractContextManager[None]:
-    """A context for another thread, in which it is asked for what this one is asked for now."""
+    """A context for another thread: in it, operators take the backends that this thread is asked for now."""
     asked = _ASKED.get()
     return backend(*asked) if asked else nullcontext()
 
 
-def choose(op: str, has: Sequence[str], *tensors: Tensor | None, kernel: str = "", triton_refuses: str = "",
+def choose(op: str, has: Sequence[str], *tensors: Tensor | None, part: str = "", triton_refuses: str = "",
            cpp_refuses: str = "") -> str:
     """The backend for one call of ``op``.
 
     Args:
         op: name of the operator; its compiled version is ``torch.ops.dan_fast.<op>_cpp``.
-        kernel: the part of ``dan_fast_kernels.without`` that its code for GPUs is; default: ``op``.
         has: the backends that it has by design; ``torch`` is one of them.
         tensors: its floating point arguments, all on one device.
+        part: the name of its GPU code in ``dan_fast_kernels.without.PARTS``; default: ``op``.
         triton_refuses, cpp_refuses: why its Triton kernel, or the extension, does not take these arguments; empty
-            if it does.
+            where it does.
 
     Raises:
         DanFastError: a backend was asked for by name that the operator does not have or that cannot run here.
     """
     warn_if_forked()
-    given = [tensor for tensor in tensors if tensor is not None]
+    present = [tensor for tensor in tensors if tensor is not None]
     refuses = {"triton": triton_refuses, "cpp": cpp_refuses}
-    if reason := _left_out(kernel or op):
+    if reason := _left_out(part or op):
         refuses["triton"] = reason
-        if given[0].is_cuda:
+        if present[0].is_cuda:
             refuses["cpp"] = reason
     asked = _ASKED.get()
     source = f"backend({', '.join(map(repr, asked))})"
@@ -107,9 +110,9 @@ def choose(op: str, has: Sequence[str], *tensors: Tensor | None, kernel: str = "
 
     for name in asked:
         if name == "auto":
-            return _automatic(op, has, given, refuses)
+            return _automatic(op, has, present, refuses)
         if name in has:
-            if reason := _why_not(name, op, given, refuses):
+            if reason := _why_not(name, op, present, refuses):
                 raise DanFastError(f"{source}: {op} cannot be computed by {name} here: {reason}. "
                                    f"It has {', '.join(has)}; auto takes what can run")
             return name
@@ -117,12 +120,12 @@ def choose(op: str, has: Sequence[str], *tensors: Tensor | None, kernel: str = "
                        f"{','.join((*asked, 'auto'))}")
 
 
-def _left_out(kernel: str) -> str:
-    """Why the kernel is not to be used; empty if it may be."""
-    if not os.environ.get(without.VARIABLE) or kernel not in without.PARTS:
+def _left_out(part: str) -> str:
+    """Why this part of the GPU code is not to be used; empty if it may be."""
+    if not os.environ.get(without.VARIABLE) or part not in without.PARTS:
         return ""
     try:
-        return f"{without.VARIABLE} leaves {kernel} out" if without.without(kernel) else ""
+        return f"{without.VARIABLE} leaves {part} out" if without.without(part) else ""
     except ValueError as error:
         raise DanFastError(str(error)) from None
 
@@ -189,7 +192,7 @@ def _why_no_cpp(op: str, tensors: list[Tensor]) -> str:
 def _why_no_triton_for(tensors: list[Tensor]) -> str:
     if reason := why_no_triton():
         return reason
-    # A body has some two hundred tensors: what depends on their device is asked once per device.
+    # A body has some two hundred tensors: ask once per device, not once per tensor.
     for device in {tensor.device for tensor in tensors}:
         if device.type != "cuda":
             if not interpreting():

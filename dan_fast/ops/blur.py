@@ -1,4 +1,4 @@
-"""Blur: every image with its own kernel."""
+"""Blur every image with its own kernel, in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def blur(image: Tensor, kernel: Tensor) -> Tensor:
         raise ValueError(f"image is {height}x{width}: a {k}x{k} kernel needs more than {k // 2} pixels on each side")
     before, after = k // 2, (k - 1) // 2
     padded = F.pad(image, (before, after, before, after), mode="reflect")
-    # One group an image: channels take the batch's place.
+    # One group per image: channels take the place of the batch.
     out = F.conv2d(padded.transpose(0, 1), kernel[:, None].to(image.dtype), groups=batch)
     return out.transpose(0, 1)

@@ -11,11 +11,12 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from .arguments import IMAGE, check_tensors
 from .backend import choose, recalled, remember
 from .blur import blur
 from .resize import bicubic_resize
 
-NAME = "dan_fast::blur_downsample"
+NAME = "blur_downsample"
 HAS = ("torch", "cpp")
 SCALES = (1, 2, 3, 4)
 
@@ -25,29 +26,31 @@ def blur_downsample_ref(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
     return bicubic_resize(blur(hr, kernel), Fraction(1, scale)).contiguous()
 
 
-@torch.library.custom_op(NAME, mutates_args=())
+@torch.library.custom_op(f"dan_fast::{NAME}", mutates_args=())
 def _op(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
-    if choose("blur_downsample", HAS, hr, kernel) == "cpp":
+    if choose(NAME, HAS, hr, kernel) == "cpp":
         return torch.ops.dan_fast.blur_downsample_cpp(hr, kernel, scale)
     with torch.autocast(hr.device.type, enabled=False):
         return blur_downsample_ref(hr, kernel, scale)
 
 
 @_op.register_fake
-def _fake(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
+def _fake(hr, kernel, scale):
     batch, channels, height, width = hr.shape
     return hr.new_empty(batch, channels, height // scale, width // scale)
 
 
-# An operator of its own, because torch.compile cannot trace into the reference. A gradient that is not
-# needed comes back empty.
-@torch.library.custom_op(f"{NAME}_backward", mutates_args=())
-def _adjoint(grad: Tensor, hr: Tensor, kernel: Tensor, scale: int, for_hr: bool, for_kernel: bool
-             ) -> tuple[Tensor, Tensor]:
-    # The output is linear in hr and in kernel; autograd knows both adjoints from the reference.
+@torch.library.custom_op(f"dan_fast::{NAME}_backward", mutates_args=())
+def blur_downsample_backward(grad: Tensor, hr: Tensor, kernel: Tensor, scale: int, for_hr: bool, for_kernel: bool
+                             ) -> tuple[Tensor, Tensor]:
+    """Gradients of hr and kernel; one that is not needed is empty.
+
+    The output is linear in hr and in kernel, and autograd knows both adjoints from the reference. This is an operator
+    because torch.compile cannot trace into the reference.
+    """
     grad_hr, grad_kernel = grad.new_empty(0), grad.new_empty(0)
     # The extension has an adjoint of its own only for hr, and only in CUDA.
-    if for_hr and grad.is_cuda and choose("blur_downsample", HAS, grad, kernel) == "cpp":
+    if for_hr and grad.is_cuda and choose(NAME, HAS, grad, kernel) == "cpp":
         grad_hr = torch.ops.dan_fast.blur_downsample_backward_hr(grad, kernel, scale, *hr.shape[2:])
     elif for_hr:
         grad_hr = _vjp(lambda hr: blur_downsample_ref(hr, kernel, scale), hr, grad).contiguous()
@@ -61,9 +64,8 @@ def _vjp(function: Callable[[Tensor], Tensor], at: Tensor, grad: Tensor) -> Tens
         return torch.func.vjp(function, at)[1](grad)[0]
 
 
-@_adjoint.register_fake
-def _adjoint_fake(grad: Tensor, hr: Tensor, kernel: Tensor, scale: int, for_hr: bool, for_kernel: bool
-                  ) -> tuple[Tensor, Tensor]:
+@blur_downsample_backward.register_fake
+def _backward_fake(grad, hr, kernel, scale, for_hr, for_kernel):
     return (hr.new_empty(hr.shape if for_hr else 0), kernel.new_empty(kernel.shape if for_kernel else 0))
 
 
@@ -76,7 +78,7 @@ def _setup_context(ctx, inputs, output) -> None:
 def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
     for_hr, for_kernel, _ = ctx.needs_input_grad
     with recalled(ctx):
-        grad_hr, grad_kernel = _adjoint(grad, *ctx.saved_tensors, ctx.scale, for_hr, for_kernel)
+        grad_hr, grad_kernel = blur_downsample_backward(grad, *ctx.saved_tensors, ctx.scale, for_hr, for_kernel)
     return grad_hr if for_hr else None, grad_kernel if for_kernel else None, None
 
 
@@ -101,30 +103,17 @@ def blur_downsample(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
     Raises:
         ValueError: an argument does not fit; the message says what to do.
     """
-    _check(hr, kernel, scale)
-    return _op(hr, kernel.to(hr.dtype), scale)
-
-
-def _check(hr: Tensor, kernel: Tensor, scale: int) -> None:
     if type(scale) is not int or scale not in SCALES:
         raise ValueError(f"scale={scale!r}: expected 1, 2, 3 or 4; bicubic_resize takes any other factor")
-    if hr.dim() != 4:
-        raise ValueError(f"hr has shape {tuple(hr.shape)}, expected (B, C, H, W): add a batch dimension with hr[None]")
-    for name, tensor in (("hr", hr), ("kernel", kernel)):
-        if not tensor.is_floating_point():
-            raise ValueError(f"{name} is {tensor.dtype}, expected floating point: convert it with .float()")
-    if kernel.dim() != 3 or kernel.shape[1] != kernel.shape[2] or 0 in kernel.shape[1:]:
-        raise ValueError(f"kernel has shape {tuple(kernel.shape)}, expected (B, k, k), one square kernel an image")
-    if kernel.shape[0] != hr.shape[0]:
-        raise ValueError(f"kernel holds {kernel.shape[0]} kernels for {hr.shape[0]} images, expected one for each: "
-                         "repeat a common one with kernel.expand(len(hr), -1, -1)")
-    if kernel.device != hr.device:
-        raise ValueError(f"kernel is on {kernel.device} and hr on {hr.device}, expected the same: kernel.to(hr.device)")
-    height, width = hr.shape[2:]
+    sizes = check_tensors({"hr": (hr, IMAGE), "kernel": (kernel, ("B", "k", "k"))}, may_be_empty=True,
+                          advice="one square kernel per image; repeat a common one with kernel.expand(len(hr), -1, -1)")
+    height, width, k = sizes["H"], sizes["W"], sizes["k"]
+    if not k:
+        raise ValueError(f"kernel has shape {tuple(kernel.shape)}, expected at least one pixel: take a larger kernel")
     if height % scale or width % scale:
         raise ValueError(f"hr is {height}x{width}, expected multiples of scale={scale}: crop it to "
                          f"{height - height % scale}x{width - width % scale}")
-    k = kernel.shape[1]
     if min(height, width) <= k // 2:
-        raise ValueError(f"hr is {height}x{width}: a {k}x{k} kernel needs more than {k // 2} pixels a side to reflect: "
-                         "take a larger image or a smaller kernel")
+        raise ValueError(f"hr is {height}x{width}: a {k}x{k} kernel needs more than {k // 2} pixels on each side to "
+                         "reflect: take a larger image or a smaller kernel")
+    return _op(hr, kernel.to(hr.dtype), scale)

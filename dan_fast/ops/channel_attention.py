@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .arguments import check_dimensions, check_tensors
+from .arguments import IMAGE, check_tensors
 from .backend import choose, recalled, remember
-from .layout import laid_out_like, wide_dtype
+from .layout import SLOPE, laid_out_like, wide_dtype
 
-NAME = "dan_fast::channel_attention"
+NAME = "channel_attention"
 HAS = ("torch", "triton")
 
 
 class AttentionWeights(NamedTuple):
-    """What ``channel_attention`` takes between y and the residual: two layers, C -> H -> C, both (out, in)."""
+    """The arguments of ``channel_attention`` between y and the residual: two layers, C -> S -> C, both (out, in)."""
 
     weight1: Tensor
     bias1: Tensor
@@ -42,9 +42,9 @@ def _forward_ref(y: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bia
 
 
 def _gate_ref(means: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> tuple[Tensor, Tensor]:
-    """The hidden layer (B, H) and the gate (B, C)."""
+    """The hidden layer (B, S) and the gate (B, C): ``sigmoid(W2 lrelu(W1 mean(y) + b1) + b2)``."""
     wide = means.dtype
-    hidden = F.leaky_relu(F.linear(means, weight1.to(wide), bias1.to(wide)), 0.2)
+    hidden = F.leaky_relu(F.linear(means, weight1.to(wide), bias1.to(wide)), SLOPE)
     return hidden, F.linear(hidden, weight2.to(wide), bias2.to(wide)).sigmoid()
 
 
@@ -55,16 +55,16 @@ def _backward_ref(grad: Tensor, y: Tensor, weight1: Tensor, bias1: Tensor, weigh
     hidden, gate = _gate_ref(means, weight1, bias1, weight2, bias2)
     outer = (g * y.to(wide)).sum((2, 3)) * gate * (1 - gate)
     inner = outer @ weight2.to(wide)
-    inner = torch.where(hidden > 0, inner, 0.2 * inner)
-    of_pixel = (inner @ weight1.to(wide)) / max(1, y.shape[2] * y.shape[3])
-    return (g * gate[:, :, None, None] + of_pixel[:, :, None, None]).to(y.dtype), outer, inner, hidden
+    inner = torch.where(hidden > 0, inner, SLOPE * inner)
+    by_mean = (inner @ weight1.to(wide)) / max(1, y.shape[2] * y.shape[3])
+    return (g * gate[:, :, None, None] + by_mean[:, :, None, None]).to(y.dtype), outer, inner, hidden
 
 
-@torch.library.custom_op(NAME, mutates_args=())
+@torch.library.custom_op(f"dan_fast::{NAME}", mutates_args=())
 def _op(y: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, residual: Tensor
         ) -> tuple[Tensor, Tensor]:
     arguments = (y, weight1, bias1, weight2, bias2, residual)
-    if choose("channel_attention", HAS, *arguments) == "triton":
+    if choose(NAME, HAS, *arguments) == "triton":
         from dan_fast_kernels import channel_attention as kernels
 
         out, means = kernels.forward(*arguments)
@@ -80,12 +80,12 @@ def _fake(y, weight1, bias1, weight2, bias2, residual):
     return torch.empty_like(residual), y.new_empty(y.shape[:2], dtype=wide)
 
 
-@torch.library.custom_op(f"{NAME}_backward", mutates_args=())
-def _backward_op(grad: Tensor, y: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor,
-                 means: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of y, and of the gate (B, C) and the hidden layer (B, H) before their activations; that layer."""
+@torch.library.custom_op(f"dan_fast::{NAME}_backward", mutates_args=())
+def channel_attention_backward(grad: Tensor, y: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor,
+                               means: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of y, of the gate (B, C) and the hidden layer (B, S) before their activations; and the hidden layer."""
     arguments = (grad, y, weight1, bias1, weight2, bias2, means)
-    if choose("channel_attention", HAS, *arguments) == "triton":
+    if choose(NAME, HAS, *arguments) == "triton":
         from dan_fast_kernels import channel_attention as kernels
 
         grad_y, outer, inner, hidden = kernels.backward(*arguments)
@@ -95,7 +95,7 @@ def _backward_op(grad: Tensor, y: Tensor, weight1: Tensor, bias1: Tensor, weight
     return laid_out_like(grad_y, y), outer, inner, hidden
 
 
-@_backward_op.register_fake
+@channel_attention_backward.register_fake
 def _backward_fake(grad, y, weight1, bias1, weight2, bias2, means):
     hidden = (y.shape[0], weight1.shape[0])
     return torch.empty_like(y), torch.empty_like(means), means.new_empty(hidden), means.new_empty(hidden)
@@ -114,7 +114,7 @@ def _backward(ctx, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]
         return *(None,) * 5, grad
     y, weight1, bias1, weight2, bias2, means = ctx.saved_tensors
     with recalled(ctx):
-        grad_y, outer, inner, hidden = _backward_op(grad, y, weight1, bias1, weight2, bias2, means)
+        grad_y, outer, inner, hidden = channel_attention_backward(grad, y, weight1, bias1, weight2, bias2, means)
     with torch.autocast(grad.device.type, enabled=False):
         makers = (
             lambda: grad_y,
@@ -134,15 +134,15 @@ def channel_attention(y: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor
                       ) -> Tensor:
     """``residual + y * sigmoid(W2 lrelu0.2(W1 mean(y) + b1) + b2)`` (v1: arXiv 2010.02631, section 3.3, fig. 3).
 
-    The mean is over the pixels of an image. Differentiable, once, in every argument; the gradients are the same in
-    every bit each time. Computed in float32 whatever the dtypes are; in float64 where one argument has it.
+    The mean is over the pixels of an image. Differentiable, once, in every argument; the gradients have the same bits
+    each time. Computed in float32 whatever the dtypes are; in float64 where one argument has it.
     ``channel_attention(y, *attention_weights(module), x)`` is the end of a ``CRB``.
 
     Args:
-        y: (B, C, H, W) floating point. Triton works in channels_last and copies what lies otherwise.
-        weight1, bias1: (H, C) [out, in] and (H,), of the layer that squeezes; H is C/16 in the paper.
-        weight2, bias2: (C, H) and (C,), of the one that spreads.
-        residual: like ``y``; its dtype may be another.
+        y: (B, C, H, W) floating point. Triton works in channels_last and copies tensors that lie otherwise.
+        weight1, bias1: (S, C) [out, in] and (S,), of the layer that squeezes; S is C/16 in the paper.
+        weight2, bias2: (C, S) and (C,), of the layer that excites.
+        residual: (B, C, H, W) floating point; its dtype may be another than that of ``y``.
 
     Returns:
         (B, C, H, W), dtype and layout of ``residual``.
@@ -150,11 +150,7 @@ def channel_attention(y: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor
     Raises:
         ValueError: an argument does not fit; the message says what to do.
     """
-    check_dimensions("y", y, "(B, C, H, W)")
-    check_dimensions("weight1", weight1, "(H, C)")
-    channels, hidden = y.shape[1], weight1.shape[0]
-    check_tensors({"y": (y, tuple(y.shape)), "weight1": (weight1, (hidden, channels)), "bias1": (bias1, (hidden,)),
-                   "weight2": (weight2, (channels, hidden)), "bias2": (bias2, (channels,)),
-                   "residual": (residual, tuple(y.shape))},
-                  f"C={channels} from y and H={hidden} from weight1; attention_weights(module) makes the weights")
+    check_tensors({"y": (y, IMAGE), "weight1": (weight1, ("S", "C")), "bias1": (bias1, ("S",)),
+                   "weight2": (weight2, ("C", "S")), "bias2": (bias2, ("C",)), "residual": (residual, IMAGE)},
+                  may_be_empty=True, advice="attention_weights(module) makes the weights")
     return _op(y, weight1, bias1, weight2, bias2, residual)[0]

@@ -1,6 +1,6 @@
 """A convolution alone, of any odd size and any numbers of channels: the heads of a network, for inference.
 
-On a GPU it reads images of any strides and type, and adds the bias, in one launch.
+On a GPU one launch reads images of any strides and dtype, convolves them and adds the bias.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .arguments import check_blocks
+from .arguments import IMAGE, check_tensors, refuse_gradient
 from .backend import choose
+from .layout import channels_last
 
-NAME = "dan_fast::convolution"
+NAME = "convolution"
 HAS = ("torch", "triton")
-MOST_CHANNELS = 64  # of image and result, in the kernel
+MOST_CHANNELS = 64  # of image and of result, for the GPU kernel
 
 
 def convolution_ref(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -23,22 +24,21 @@ def convolution_ref(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def channels_refusal(channels: int, outputs: int) -> str:
-    """Why the kernel does not take these numbers of channels; empty if it does."""
+    """Why the GPU kernel does not take these numbers of channels; empty if it does."""
     if max(channels, outputs) <= MOST_CHANNELS:
         return ""
     return f"the convolution is {channels} -> {outputs} and the kernel takes up to {MOST_CHANNELS} channels"
 
 
-@torch.library.custom_op(NAME, mutates_args=())
+@torch.library.custom_op(f"dan_fast::{NAME}", mutates_args=())
 def _op(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     refusal = channels_refusal(x.shape[1], weight.shape[0])
-    if choose("convolution", HAS, x, weight, bias, triton_refuses=refusal) == "triton":
+    if choose(NAME, HAS, x, weight, bias, triton_refuses=refusal) == "triton":
         from dan_fast_kernels import convolution as kernels
 
         return kernels.convolution(x, weight, bias)
     with torch.autocast(x.device.type, enabled=False):
-        x = x.contiguous(memory_format=torch.channels_last)
-        return convolution_ref(x, weight, bias).contiguous(memory_format=torch.channels_last)
+        return channels_last(convolution_ref(channels_last(x), weight, bias))
 
 
 @_op.register_fake
@@ -48,7 +48,7 @@ def _fake(x, weight, bias):
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A convolution of stride 1 with zero padding that keeps the grid, and its bias. For inference.
+    """``conv2d(x, weight, bias, padding=k // 2)``, for k x k of an odd k. For inference.
 
     ``x`` is rounded to the dtype of ``weight`` first; sums and bias are in float32. Float32 products: as
     ``conv3x3_bias_lrelu``. Triton takes up to 64 channels in and out.
@@ -64,9 +64,9 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Raises:
         ValueError: an argument does not fit, or a gradient would be needed; the message says what to do.
     """
-    sizes = check_blocks("convolution", {"x": (x, ("B", "C", "H", "W"))},
-                         {"weight": ([weight], ("O", "C", "K", "K")), "bias": ([bias], ("O",))},
-                         "a convolution", any_dtype=("weight", "bias"))
-    if sizes["K"] % 2 == 0:
-        raise ValueError(f"weight has shape {tuple(weight.shape)}, expected an odd size: an even one has no middle")
+    sizes = check_tensors({"x": (x, IMAGE), "weight": (weight, ("O", "C", "k", "k")), "bias": (bias, ("O",))})
+    if sizes["k"] % 2 == 0:
+        raise ValueError(f"weight has shape {tuple(weight.shape)}, expected an odd size, as an even one has no middle: "
+                         "pad it with zeros")
+    refuse_gradient(NAME, (x, weight, bias))
     return _op(x, weight, bias)

@@ -1,4 +1,4 @@
-"""The image path of a dual-path block: ``x + scale * (conv(lrelu(conv(x) + bias1)) + bias2)`` in two kernels.
+"""The image path of a dual-path block: ``x + f2 * (conv(lrelu(conv(x) + bias1)) + bias2)`` in two GPU kernels.
 
 The extension computes it in one call, and all its gradients in another.
 """
@@ -11,99 +11,94 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .arguments import IMAGE, check_tensors, needs_gradient
 from .backend import recalled, remember
-from .conv3x3 import (
-    activation_gradient,
-    check,
-    chosen_for,
-    conv3x3_bias_lrelu_ref,
-    conv3x3_scale_residual_ref,
-    in_autocast_dtype,
-    input_gradient,
-    learning,
-    run_bias_lrelu,
-    run_scale_residual,
-    weight_gradient,
-)
-from .layout import laid_out_like
-from .modulate import _backward_op as modulate_backward
-from .packing import images, pixels
+from .conv3x3 import chosen_for, in_autocast_dtype
+from .conv3x3_bias_lrelu import compute_bias_lrelu, conv3x3_bias_lrelu_ref
+from .conv3x3_gradients import activation_gradient, input_gradient, weight_gradient
+from .conv3x3_scale_residual import compute_scale_residual, conv3x3_scale_residual_ref
+from .layout import SLOPE, laid_out_like, to_nchw, to_nhwc
+from .modulate import modulate_backward
 
-SLOPE = 0.2
+NAME = "dpcb"
+Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-def dpcb_ref(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, scale: Tensor) -> Tensor:
+def dpcb_ref(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, modulation: Tensor) -> Tensor:
     """What the operator computes, in plain PyTorch; same arguments as ``dpcb``."""
-    return conv3x3_scale_residual_ref(conv3x3_bias_lrelu_ref(x, weight1, bias1, SLOPE), weight2, bias2, scale, x)
+    return conv3x3_scale_residual_ref(conv3x3_bias_lrelu_ref(x, weight1, bias1), weight2, bias2, modulation, x)
 
 
-@torch.library.custom_op("dan_fast::dpcb", mutates_args=())
-def _op(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, scale: Tensor, store: bool
+@torch.library.custom_op(f"dan_fast::{NAME}", mutates_args=())
+def _op(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, modulation: Tensor, store: bool
         ) -> tuple[Tensor, Tensor, Tensor]:
-    """The result; and with ``store`` what its gradient needs, else empty: both convolutions', activated and bare."""
-    if chosen_for("dpcb", x, weight1, bias1, weight2, bias2, scale) == "cpp":
-        found = torch.ops.dan_fast.dpcb_cpp(pixels(x), weight1, bias1.contiguous(), weight2, bias2.contiguous(),
-                                            scale.contiguous(), SLOPE, store)
-        out, t, f1 = (laid_out_like(images(part), x) if part.dim() == 4 else part for part in found)
-        return out, t, f1
-    t = run_bias_lrelu("dpcb", x, weight1, bias1, SLOPE)
-    out, f1 = run_scale_residual("dpcb", t, weight2, bias2, scale, x, store)
-    return out, t if store else x.new_empty(0), f1
+    """The result; with ``store`` also the activated first convolution and f1, the second without its bias.
+
+    These two are what the gradient needs; they are empty without ``store``.
+    """
+    if chosen_for(NAME, x, weight1, bias1, weight2, bias2, modulation) == "cpp":
+        found = torch.ops.dan_fast.dpcb_cpp(to_nhwc(x), weight1, bias1.contiguous(), weight2, bias2.contiguous(),
+                                            modulation.contiguous(), SLOPE, store)
+        out, activated, f1 = (laid_out_like(to_nchw(part), x) if part.dim() == 4 else part for part in found)
+        return out, activated, f1
+    activated = compute_bias_lrelu(NAME, x, weight1, bias1, SLOPE)
+    out, f1 = compute_scale_residual(NAME, activated, weight2, bias2, modulation, x, store)
+    return out, activated if store else x.new_empty(0), f1
 
 
 @_op.register_fake
-def _fake(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, scale: Tensor, store: bool
-          ) -> tuple[Tensor, Tensor, Tensor]:
+def _fake(x, weight1, bias1, weight2, bias2, modulation, store):
     def stored() -> Tensor:
         return torch.empty_like(x) if store else x.new_empty(0)
     return torch.empty_like(x), stored(), stored()
 
 
-def _gradients(needed: tuple[bool, ...], grad: Tensor, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor,
-               bias2: Tensor, scale: Tensor, t: Tensor, f1: Tensor) -> tuple[Tensor | None, ...]:
-    """Of ``_op``'s tensors; those that are cheap even if they are not needed."""
-    grad_f1, grad_scale, grad_bias2 = modulate_backward(grad, f1, scale, bias2)
-    grad_weight2 = weight_gradient(grad_f1, t, weight2) if needed[3] else None
+def dpcb_gradients(needed: tuple[bool, ...], grad: Tensor, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor,
+                   bias2: Tensor, modulation: Tensor, activated: Tensor, f1: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients of x, both weights and biases and modulation that are needed, and those that cost nothing more."""
+    grad_f1, grad_modulation, grad_bias2 = modulate_backward(grad, f1, modulation, bias2)
+    grad_weight2 = weight_gradient(grad_f1, activated, weight2) if needed[3] else None
     if not any(needed[:3]):
-        return None, None, None, grad_weight2, grad_bias2, grad_scale
-    inner, grad_bias1 = activation_gradient(grad_f1, weight2, t, SLOPE)
-    grad_x = input_gradient(inner, weight1, add=grad) if needed[0] else None
-    grad_weight1 = weight_gradient(inner, x, weight1) if needed[1] else None
-    return grad_x, grad_weight1, grad_bias1.to(bias1.dtype), grad_weight2, grad_bias2, grad_scale
+        return None, None, None, grad_weight2, grad_bias2, grad_modulation
+    grad_linear, grad_bias1 = activation_gradient(grad_f1, weight2, activated, SLOPE)
+    grad_x = input_gradient(grad_linear, weight1, add=grad) if needed[0] else None
+    grad_weight1 = weight_gradient(grad_linear, x, weight1) if needed[1] else None
+    return grad_x, grad_weight1, grad_bias1.to(bias1.dtype), grad_weight2, grad_bias2, grad_modulation
 
 
-@torch.library.custom_op("dan_fast::dpcb_backward", mutates_args=())
-def _backward_op(grad: Tensor, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, scale: Tensor,
-                 t: Tensor, f1: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """``_gradients``, all of them: by the extension in one call, which costs less than six."""
+@torch.library.custom_op(f"dan_fast::{NAME}_backward", mutates_args=())
+def dpcb_backward(grad: Tensor, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor,
+                  modulation: Tensor, activated: Tensor, f1: Tensor
+                  ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """All of ``dpcb_gradients``: by the extension in one call, which costs less than six."""
     found: Iterable[Any]
-    if chosen_for("dpcb_backward", grad, x, weight1, bias1, weight2, bias2, scale, t, f1) == "cpp":
-        found = map(images, torch.ops.dan_fast.dpcb_backward_cpp(
-            pixels(grad), pixels(x), weight1, weight2, bias2.contiguous(), scale.contiguous(), pixels(t), pixels(f1),
-            SLOPE))
+    if chosen_for(f"{NAME}_backward", grad, x, weight1, bias1, weight2, bias2, modulation, activated, f1) == "cpp":
+        found = map(to_nchw, torch.ops.dan_fast.dpcb_backward_cpp(
+            to_nhwc(grad), to_nhwc(x), weight1, weight2, bias2.contiguous(), modulation.contiguous(),
+            to_nhwc(activated), to_nhwc(f1), SLOPE))
     else:
-        found = _gradients((True,) * 6, grad, x, weight1, bias1, weight2, bias2, scale, t, f1)
-    return _six(map(laid_out_like, found, (x, weight1, bias1, weight2, bias2, scale)))
+        found = dpcb_gradients((True,) * 6, grad, x, weight1, bias1, weight2, bias2, modulation, activated, f1)
+    return _as_six(map(laid_out_like, found, (x, weight1, bias1, weight2, bias2, modulation)))
 
 
-@_backward_op.register_fake
-def _backward_fake(grad: Tensor, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor,
-                   scale: Tensor, t: Tensor, f1: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return _six(map(torch.empty_like, (x, weight1, bias1, weight2, bias2, scale)))
+@dpcb_backward.register_fake
+def _backward_fake(grad, x, weight1, bias1, weight2, bias2, modulation, activated, f1):
+    return _as_six(map(torch.empty_like, (x, weight1, bias1, weight2, bias2, modulation)))
 
 
-def _six(tensors: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _as_six(tensors: Iterable[Tensor]) -> Six:
+    """The six tensors as a tuple of the type that ``custom_op`` asks for."""
     a, b, c, d, e, f = tensors
     return a, b, c, d, e, f
 
 
 def _setup_context(ctx, inputs, output) -> None:
     remember(ctx)
-    x, weight1, bias1, weight2, bias2, scale, _ = inputs
-    _, t, f1 = output
-    ctx.save_for_backward(x, weight1, bias1, weight2, bias2, scale, t, f1)
-    ctx.mark_non_differentiable(t, f1)
-    ctx.set_materialize_grads(False)  # zeros for what has no gradient
+    x, weight1, bias1, weight2, bias2, modulation, _ = inputs
+    _, activated, f1 = output
+    ctx.save_for_backward(x, weight1, bias1, weight2, bias2, modulation, activated, f1)
+    ctx.mark_non_differentiable(activated, f1)
+    ctx.set_materialize_grads(False)  # else zeros are made for the two, which have no gradient
 
 
 def _backward(ctx, grad: Tensor | None, *_) -> tuple[Tensor | None, ...]:
@@ -112,25 +107,25 @@ def _backward(ctx, grad: Tensor | None, *_) -> tuple[Tensor | None, ...]:
     needed = ctx.needs_input_grad[:6]
     with recalled(ctx):
         if all(needed):
-            return *_backward_op(grad, *ctx.saved_tensors), None
-        return *_gradients(needed, grad, *ctx.saved_tensors), None
+            return *dpcb_backward(grad, *ctx.saved_tensors), None
+        return *dpcb_gradients(needed, grad, *ctx.saved_tensors), None
 
 
 _op.register_autograd(_backward, setup_context=_setup_context)
 
 
-def dpcb(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, scale: Tensor) -> Tensor:
-    """``x + scale * (conv(lrelu(conv(x) + bias1)) + bias2)``, slope 0.2 (v2: arXiv 2105.06878, section 3.3, fig. 4).
+def dpcb(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, modulation: Tensor) -> Tensor:
+    """``x + f2 * (conv(lrelu(conv(x) + bias1)) + bias2)``, slope 0.2 (v2: arXiv 2105.06878, section 3.3, fig. 4).
 
     The same as ``conv3x3_bias_lrelu`` and ``conv3x3_scale_residual`` after one another, but the gradients take fewer
-    passes over the images. Differentiable, once, in every argument. Precision and autocast: as
-    ``conv3x3_bias_lrelu``.
+    passes over the images. ``modulation`` is the paper's f2. Differentiable, once, in every argument. Precision and
+    autocast: as ``conv3x3_bias_lrelu``.
 
     Args:
-        x: (B, C, H, W) floating point. Kernels work in channels_last and copies what lies otherwise.
+        x: (B, C, H, W) floating point. Compiled code works in channels_last and copies tensors that lie otherwise.
         weight1, weight2: (C, C, 3, 3), dtype and device of ``x``; best in channels_last too.
         bias1, bias2: (C,) floating point.
-        scale: (B, C) floating point, one value an image and channel: what the condition makes of the block.
+        modulation: (B, C) floating point, one value per image and channel.
 
     Returns:
         (B, C, H, W), dtype and layout of ``x``.
@@ -139,8 +134,9 @@ def dpcb(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tens
         ValueError: an argument does not fit; the message says what to do.
     """
     x, weight1, weight2 = in_autocast_dtype(x, weight1, weight2)
-    check(x, {"weight1": weight1, "weight2": weight2}, {"bias1": bias1, "bias2": bias2}, scale)
-    if scale.dim() != 2:
-        raise ValueError(f"scale has shape {tuple(scale.shape)}, expected (B, C): one value a pixel is for "
-                         "conv3x3_scale_residual")
-    return _op(x, weight1, bias1, weight2, bias2, scale, learning(x, weight1, bias1, weight2, bias2, scale))[0]
+    check_tensors({"x": (x, IMAGE), "weight1": (weight1, ("C", "C", 3, 3)), "bias1": (bias1, ("C",)),
+                   "weight2": (weight2, ("C", "C", 3, 3)), "bias2": (bias2, ("C",)),
+                   "modulation": (modulation, ("B", "C"))}, same_dtype=("weight1", "weight2"), may_be_empty=True,
+                  advice="reshape or expand it; conv3x3_scale_residual takes a modulation with one value per pixel")
+    return _op(x, weight1, bias1, weight2, bias2, modulation,
+               needs_gradient(x, weight1, bias1, weight2, bias2, modulation))[0]

@@ -1,4 +1,8 @@
-"""Runs every operator once for a network's shapes, so that nothing is compiled later: not in a CUDA graph's capture."""
+"""The registry of example calls: operators with arguments of the shapes that a network gives them.
+
+The tests of operators on a GPU, the self-test, the tuning of GPU kernels and the benchmarks take their cases from here:
+an operator that is added to ``calls`` has a part in all of them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,8 @@ from torch import Tensor
 from ..config import DANConfig
 from .channel_attention import channel_attention
 from .condition_path import condition_path
-from .conv3x3 import conv3x3_bias_lrelu, conv3x3_scale_residual
+from .conv3x3_bias_lrelu import conv3x3_bias_lrelu
+from .conv3x3_scale_residual import conv3x3_scale_residual
 from .convolution import convolution
 from .dpcb import dpcb
 from .estimator_tail import estimator_tail
@@ -28,16 +33,16 @@ class Network(Protocol):
 
 
 class Call(NamedTuple):
-    """An operator and arguments that a network would give it, all tensors zero. ``learns``: it has gradients."""
+    """An operator, its arguments by name, all tensors zero, and whether it has gradients."""
 
     operator: Callable
     arguments: dict[str, Any]
-    learns: bool = True
+    differentiable: bool = True
 
 
 def calls(config: DANConfig, batch: int, height: int, width: int, dtype: torch.dtype, device: torch.device | str
           ) -> Iterator[Call]:
-    """Every operator with the shapes that ``config`` gives it for LR images (batch, channels, height, width)."""
+    """Calls with the shapes that ``config`` gives operators for LR images (batch, channels, height, width)."""
     def zeros(*shape: int, like: torch.dtype = dtype) -> Tensor:
         tensor = torch.zeros(shape, dtype=like, device=device)
         return tensor.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else tensor
@@ -49,17 +54,19 @@ def calls(config: DANConfig, batch: int, height: int, width: int, dtype: torch.d
         image, hidden = (batch, channels, height, width), channels // 16
         first, second = (layer(count, channels, channels, 3, 3) for count in ("1", "2"))
         once = {"weight": first["weight1"], "bias": first["bias1"]}
-        # In the Restorer the condition is one value a channel, computed in float32; in the Estimator an image.
-        scale = zeros(batch, channels, like=torch.float32)
+        # The Restorer modulates with one value per image and channel, in float32; the Estimator with an image.
+        modulation = zeros(batch, channels, like=torch.float32)
         if config.version == "v1":
             yield Call(channel_attention, {"y": zeros(*image), **layer("1", hidden, channels),
                                            **layer("2", channels, hidden), "residual": zeros(*image)})
             continue
         yield Call(conv3x3_bias_lrelu, {"x": zeros(*image), **once})
-        for factor in (scale, zeros(*image)):
-            yield Call(conv3x3_scale_residual, {"x": zeros(*image), **once, "scale": factor, "residual": zeros(*image)})
-        yield Call(dpcb, {"x": zeros(*image), **first, **second, "scale": scale})
-        yield Call(modulate, {"x": zeros(*image), "f1": zeros(*image), "f2": scale, "bias": zeros(channels)})
+        for either in (modulation, zeros(*image)):
+            yield Call(conv3x3_scale_residual, {"x": zeros(*image), **once, "modulation": either,
+                                                "residual": zeros(*image)})
+        yield Call(dpcb, {"x": zeros(*image), **first, **second, "modulation": modulation})
+        yield Call(modulate, {"x": zeros(*image), "f1": zeros(*image), "modulation": modulation,
+                              "bias": zeros(channels)})
     yield from _convolutions(config, (batch, height, width), zeros)
     if config.version == "v2":
         path = _condition_path(config, batch, zeros)
@@ -79,7 +86,7 @@ def _convolutions(config: DANConfig, grid: tuple[int, int, int], zeros: Callable
         return Call(convolution, {"x": image(into), "weight": zeros(out, into, size, size), "bias": zeros(out)}, False)
 
     cells, width = config.image_channels * config.scale**2, config.estimator_channels
-    # The Estimator's convolution of the result has that stride: on cells it reaches so far.
+    # The Estimator's head of the result has the stride of the scale; on cells it has no stride and this reach.
     reach = -(-(4 if config.version == "v1" else 2 * config.scale) // config.scale)
     yield head(config.image_channels, config.channels, 3)
     yield head(config.image_channels, width, 1 if config.version == "v1" else 5)
@@ -105,35 +112,9 @@ def _estimator_tail(config: DANConfig, image: tuple[int, ...], zeros: Callable[.
         "out_weight": zeros(taps, 2 * channels), "out_bias": zeros(taps), "encoder": zeros(taps, config.code_length)})
 
 
-def warmup(network: Network | DANConfig, batch: int, height: int, width: int, *, dtype: torch.dtype = torch.float32,
-           device: torch.device | str = "cuda", gradients: bool = False) -> None:
-    """Compiles what the network's operators need for one shape, by running each once.
-
-    Call it before a CUDA graph is captured, in the context of the calls to come: their ``backend``, their autocast.
-    Random numbers and the network stay as they are. A shape that was warmed up costs a few launches.
-
-    Args:
-        network: a network or what it looks like; only its shape matters.
-        batch, height, width: of the LR images, each at least 1.
-        dtype: of images and weights.
-        device: where they will be.
-        gradients: warm up the backward passes too.
-
-    Raises:
-        ValueError: a size is not a whole number of at least 1.
-    """
-    for name, size in (("batch", batch), ("height", height), ("width", width)):
-        if type(size) is not int or size < 1:
-            raise ValueError(f"{name}={size!r}: expected a whole number of at least 1")
-    config = network if isinstance(network, DANConfig) else network.config
-    with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
-        for call in calls(config, batch, height, width, dtype, device):
-            run(call, gradients)
-
-
 @torch.no_grad()
 def fill(call: Call) -> None:
-    """Random values in all of the call's tensors, weights as large as trained ones, so that results stay near 1.
+    """Fill the call's tensors with random values, weights as large as trained ones, so that results stay near 1.
 
     On zeros a GPU is faster than on data.
     """
@@ -144,13 +125,13 @@ def fill(call: Call) -> None:
                 value /= math.sqrt(value.shape[-1] if value.dim() == 3 else value[0].numel())
 
 
-def run(call: Call, gradients: bool) -> tuple[Tensor, ...]:
-    """The operator once; with ``gradients`` those of everything that can learn, too: all results.
+def compute(call: Call, gradients: bool) -> tuple[Tensor, ...]:
+    """All results of the call; with ``gradients`` also the gradients of its tensors, where it has any.
 
-    Gradients are of half the sum of the outputs' squares, so that the values that flow back are like those that came.
+    Gradients are of half the sum of the outputs' squares, so that the gradient of an output is the output itself.
     """
-    operator, arguments, learns = call
-    if not learns:
+    operator, arguments, differentiable = call
+    if not differentiable:
         with torch.inference_mode():
             output = operator(**arguments)
         return (output,) if isinstance(output, Tensor) else output

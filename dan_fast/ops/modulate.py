@@ -1,88 +1,93 @@
-"""The modulation of a dual-path block: ``x + (f1 + bias) * f2`` with one ``f2`` an image and channel."""
+"""The modulation of a dual-path block: ``x + (f1 + bias) * f2``, one value f2 per image and channel."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from .arguments import IMAGE, check_tensors
 from .backend import choose, recalled, remember
-from .layout import laid_out_like, wide_dtype
-from .packing import float32_refusal, images, pixels
+from .layout import laid_out_like, to_nchw, to_nhwc, wide_dtype
+from .packing import float32_refusal
 
-NAME = "dan_fast::modulate"
+NAME = "modulate"
 HAS = ("torch", "cpp", "triton")
 
 
-def modulate_ref(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None = None) -> Tensor:
+def modulate_ref(x: Tensor, f1: Tensor, modulation: Tensor, bias: Tensor | None = None) -> Tensor:
     """What the operator computes, in plain PyTorch; same arguments as ``modulate``."""
-    wide = wide_dtype(x, f1, f2)
+    wide = wide_dtype(x, f1, modulation)
     value = f1.to(wide)
     if bias is not None:
         value = value + bias.to(wide)[:, None, None]
-    return (x.to(wide) + value * f2.to(wide)[:, :, None, None]).to(x.dtype)
+    return (x.to(wide) + value * modulation.to(wide)[:, :, None, None]).to(x.dtype)
 
 
 def _chosen(*tensors: Tensor | None) -> str:
     refusal = float32_refusal([tensor for tensor in tensors if tensor is not None])
-    return choose("modulate", HAS, *tensors, cpp_refuses=refusal)
+    return choose(NAME, HAS, *tensors, cpp_refuses=refusal)
 
 
-def _some(bias: Tensor | None, f2: Tensor) -> Tensor:
-    """The extension takes no bias as zeros."""
-    return f2.new_zeros(f2.shape[1]) if bias is None else bias.contiguous()
+def _bias_or_zeros(bias: Tensor | None, modulation: Tensor) -> Tensor:
+    """The bias as the extension needs it, which always takes one."""
+    return modulation.new_zeros(modulation.shape[1]) if bias is None else bias.contiguous()
 
 
-@torch.library.custom_op(NAME, mutates_args=())
-def _op(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None) -> Tensor:
-    chosen = _chosen(x, f1, f2, bias)
+@torch.library.custom_op(f"dan_fast::{NAME}", mutates_args=())
+def _op(x: Tensor, f1: Tensor, modulation: Tensor, bias: Tensor | None) -> Tensor:
+    chosen = _chosen(x, f1, modulation, bias)
     if chosen == "triton":
         from dan_fast_kernels import modulate as kernels
 
-        return laid_out_like(kernels.forward(x, f1, f2, bias), x)
+        return laid_out_like(kernels.forward(x, f1, modulation, bias), x)
     if chosen == "cpp":
-        out = torch.ops.dan_fast.modulate_cpp(pixels(x), pixels(f1), f2.contiguous(), _some(bias, f2))
-        return laid_out_like(images(out), x)
-    return laid_out_like(modulate_ref(x, f1, f2, bias), x)
+        out = torch.ops.dan_fast.modulate_cpp(to_nhwc(x), to_nhwc(f1), modulation.contiguous(),
+                                              _bias_or_zeros(bias, modulation))
+        return laid_out_like(to_nchw(out), x)
+    return laid_out_like(modulate_ref(x, f1, modulation, bias), x)
 
 
 @_op.register_fake
-def _fake(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None) -> Tensor:
+def _fake(x, f1, modulation, bias):
     return torch.empty_like(x)
 
 
-@torch.library.custom_op(f"{NAME}_backward", mutates_args=())
-def _backward_op(grad: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of f1, f2 and bias; the last is empty without a bias."""
+@torch.library.custom_op(f"dan_fast::{NAME}_backward", mutates_args=())
+def modulate_backward(grad: Tensor, f1: Tensor, modulation: Tensor, bias: Tensor | None
+                      ) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of f1, modulation and bias; the last is empty without a bias. That of x is ``grad`` itself."""
     grad_bias: Tensor | None
-    chosen = _chosen(grad, f1, f2, bias)
+    chosen = _chosen(grad, f1, modulation, bias)
     if chosen == "triton":
         from dan_fast_kernels import modulate as kernels
 
-        grad_f1, grad_f2, grad_bias = kernels.backward(grad, f1, f2, bias)
+        grad_f1, grad_modulation, grad_bias = kernels.backward(grad, f1, modulation, bias)
     elif chosen == "cpp":
-        found, grad_f2, grad_bias = torch.ops.dan_fast.modulate_backward_cpp(pixels(grad), pixels(f1), f2.contiguous(),
-                                                                             _some(bias, f2))
-        grad_f1, grad_bias = images(found), None if bias is None else grad_bias
+        found, grad_modulation, grad_bias = torch.ops.dan_fast.modulate_backward_cpp(
+            to_nhwc(grad), to_nhwc(f1), modulation.contiguous(), _bias_or_zeros(bias, modulation))
+        grad_f1, grad_bias = to_nchw(found), None if bias is None else grad_bias
     else:
-        grad_f1, grad_f2, grad_bias = _backward_ref(grad, f1, f2, bias)
-    return laid_out_like(grad_f1, f1), grad_f2, f2.new_empty(0) if grad_bias is None else grad_bias
+        grad_f1, grad_modulation, grad_bias = _backward_ref(grad, f1, modulation, bias)
+    return (laid_out_like(grad_f1, f1), grad_modulation,
+            modulation.new_empty(0) if grad_bias is None else grad_bias)
 
 
-def _backward_ref(grad: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    wide = wide_dtype(grad, f1, f2)
-    g, scale = grad.to(wide), f2.to(wide)
-    grad_f1 = (g * scale[:, :, None, None]).to(f1.dtype)
+def _backward_ref(grad: Tensor, f1: Tensor, modulation: Tensor, bias: Tensor | None
+                  ) -> tuple[Tensor, Tensor, Tensor | None]:
+    wide = wide_dtype(grad, f1, modulation)
+    g, f2 = grad.to(wide), modulation.to(wide)
+    grad_f1 = (g * f2[:, :, None, None]).to(f1.dtype)
     grad_f2 = (g * f1.to(wide)).sum((2, 3))
     if bias is None:
-        return grad_f1, grad_f2.to(f2.dtype), None
-    plain = g.sum((2, 3))
-    return grad_f1, (grad_f2 + plain * bias.to(wide)).to(f2.dtype), (plain * scale).sum(0).to(bias.dtype)
+        return grad_f1, grad_f2.to(modulation.dtype), None
+    summed = g.sum((2, 3))
+    return grad_f1, (grad_f2 + summed * bias.to(wide)).to(modulation.dtype), (summed * f2).sum(0).to(bias.dtype)
 
 
-@_backward_op.register_fake
-def _backward_fake(grad: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    return (torch.empty_like(f1), f2.new_empty(f2.shape),
-            f2.new_empty(0) if bias is None else bias.new_empty(bias.shape))
+@modulate_backward.register_fake
+def _backward_fake(grad, f1, modulation, bias):
+    return (torch.empty_like(f1), modulation.new_empty(modulation.shape),
+            modulation.new_empty(0) if bias is None else bias.new_empty(bias.shape))
 
 
 def _setup_context(ctx, inputs, output) -> None:
@@ -91,28 +96,28 @@ def _setup_context(ctx, inputs, output) -> None:
 
 
 def _backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    f1, f2, bias = ctx.saved_tensors
+    f1, modulation, bias = ctx.saved_tensors
     if not any(ctx.needs_input_grad[1:]):
         return grad, None, None, None
     with recalled(ctx):
-        grad_f1, grad_f2, grad_bias = _backward_op(grad, f1, f2, bias)
-    return grad, grad_f1, grad_f2, None if bias is None else grad_bias
+        grad_f1, grad_modulation, grad_bias = modulate_backward(grad, f1, modulation, bias)
+    return grad, grad_f1, grad_modulation, None if bias is None else grad_bias
 
 
 _op.register_autograd(_backward, setup_context=_setup_context)
 
 
-def modulate(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x + (f1 + bias) * f2``: how the condition acts on the image (v2: arXiv 2105.06878, section 3.3, fig. 4).
+def modulate(x: Tensor, f1: Tensor, modulation: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x + (f1 + bias[:, None, None]) * modulation[:, :, None, None]`` (v2: arXiv 2105.06878, section 3.3, fig. 4).
 
-    Differentiable, once, in every argument; the gradients come from one pass over the image, and are the same
-    in every bit each time. Computed in float32 whatever the dtypes are; in float64 where one argument has it. The
-    extension takes float32 alone.
+    This is how the condition acts on the image; ``modulation`` is the paper's f2. Differentiable, once, in every
+    argument; the gradients come from one pass over the image, and have the same bits each time. Computed in float32
+    whatever the dtypes are; in float64 where one argument has it. The extension takes float32 alone.
 
     Args:
-        x: (B, C, H, W) floating point. Kernels work in channels_last and copies what lies otherwise.
-        f1: the same shape and device; its dtype may be another.
-        f2: (B, C) floating point, one value an image and channel.
+        x: (B, C, H, W) floating point. Compiled code works in channels_last and copies tensors that lie otherwise.
+        f1: (B, C, H, W) floating point, the output of a block's second convolution; its dtype may be another.
+        modulation: (B, C) floating point, one value per image and channel.
         bias: (C,) floating point, for instance that of the convolution that made ``f1``.
 
     Returns:
@@ -121,23 +126,6 @@ def modulate(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None = None) -> T
     Raises:
         ValueError: an argument does not fit; the message says what to do.
     """
-    _check(x, f1, f2, bias)
-    return _op(x, f1, f2, bias)
-
-
-def _check(x: Tensor, f1: Tensor, f2: Tensor, bias: Tensor | None) -> None:
-    if x.dim() != 4:
-        raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, C, H, W): add a batch dimension with x[None]")
-    batch, channels = x.shape[:2]
-    for name, tensor, shape in (("f1", f1, tuple(x.shape)), ("f2", f2, (batch, channels)), ("bias", bias, (channels,))):
-        if tensor is None:
-            continue
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape} to go with x "
-                             f"{tuple(x.shape)}: reshape or expand it")
-        if tensor.device != x.device:
-            raise ValueError(f"{name} is on {tensor.device} and x on {x.device}, expected the same: "
-                             f"{name}.to(x.device)")
-    for name, tensor in (("x", x), ("f1", f1), ("f2", f2), ("bias", bias)):
-        if tensor is not None and not tensor.is_floating_point():
-            raise ValueError(f"{name} is {tensor.dtype}, expected floating point: convert it with .float()")
+    check_tensors({"x": (x, IMAGE), "f1": (f1, IMAGE), "modulation": (modulation, ("B", "C")), "bias": (bias, ("C",))},
+                  may_be_empty=True)
+    return _op(x, f1, modulation, bias)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary
 
-PANEL = 16  # the extension takes channels in multiples of it
+PANEL = 16  # the extension takes numbers of channels that are multiples of it
 MOST_CHANNELS = 80
 
 
@@ -59,9 +59,11 @@ def packed(pack: Callable[..., Any], *lists: Sequence[Tensor]) -> Any:
 
 
 def pack_convolutions(*lists: Sequence[Tensor]) -> Tensor:
-    """Weights (O, I, 3, 3) and biases (O,), a list of each in turn, N tensors a list, to (N * convolutions, …).
+    """The extension's form of the 3x3 convolutions of N blocks, (N * convolutions, …), one block after the other.
 
-    In the order that a block after the other takes them; channels are filled up to multiples of 16.
+    Args:
+        lists: weights (O, I, 3, 3) and biases (O,) in turn, a list of N tensors for each convolution of a block;
+            channels are filled up with zeros to multiples of 16.
     """
     weights, biases = (torch.stack([torch.stack(list(tensors)) for tensors in lists[kind::2]], 1).flatten(0, 1)
                        for kind in (0, 1))
@@ -75,25 +77,15 @@ def fill_up(x: Tensor, dim: int) -> Tensor:
 
 
 def cpp_refusal(channels: int, tensors: Sequence[Tensor]) -> str:
-    """Why the extension does not take images of so many channels, or these tensors; empty if it does."""
+    """Why the extension does not take images of ``channels`` channels, or these tensors; empty if it does."""
     if channels % PANEL or channels > MOST_CHANNELS:
         return f"C is {channels} and the extension takes multiples of {PANEL} up to {MOST_CHANNELS}"
     return float32_refusal(tensors)
 
 
 def float32_refusal(tensors: Sequence[Tensor]) -> str:
-    """Why the extension does not take these tensors, of any number of channels; empty if it does."""
+    """Why the extension does not take tensors of these dtypes; empty if it does."""
     for tensor in tensors:
         if tensor.dtype != torch.float32:
             return f"an argument is {tensor.dtype} and the extension computes in float32"
     return ""
-
-
-def pixels(x: Tensor) -> Tensor:
-    """(B, C, H, W) as (B, H, W, C), contiguous: a view if ``x`` is channels_last."""
-    return x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-
-
-def images(x: Tensor) -> Tensor:
-    """The view that takes back what ``pixels`` did; what has not four dimensions stays as it is."""
-    return x.permute(0, 3, 1, 2) if x.dim() == 4 else x

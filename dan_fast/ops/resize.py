@@ -54,7 +54,7 @@ def _resize_along(image: Tensor, dim: int, factor: Fraction) -> Tensor:
 def _taps_on(length: int, factor: Fraction, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """``resize_taps`` on ``device``, the weights in ``dtype``.
 
-    Kept: a CUDA graph can be captured only where nothing comes from the host, and what it reads must stay.
+    They are cached: a CUDA graph can be captured only where nothing comes from the host, and what it reads must stay.
     """
     with torch.inference_mode(False):  # else autograd could not use them afterwards
         weights, indices = resize_taps(length, factor)

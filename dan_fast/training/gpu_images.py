@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .data import PatchDataset
 
-# Of the GPU's memory that is free before training; the rest is for the network.
+# The share of the GPU's free memory that the images may take before training; the rest is for the network.
 SHARE = 0.5
 
 

@@ -24,7 +24,7 @@ from ..image_files.encoders import encode
 
 COMMENT = b"dan_fast pack of JPEGs"
 SUFFIX = ".zip"
-# Of the free memory, for the decoded pixels.
+# The share of the free memory that the decoded pixels may take.
 SHARE = 0.8
 
 

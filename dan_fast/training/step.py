@@ -237,7 +237,7 @@ class TrainingStep:
         return optimizer
 
     def release(self) -> None:
-        """Drop the CUDA graph. This must happen before the processes that it communicates with are separated."""
+        """Drop the CUDA graph, which must happen while the processes that it communicates with are still joined."""
         self._captured = None
 
     def state_dict(self) -> dict:

@@ -64,7 +64,7 @@ class FolderValidation:
             DanFastError: no image can be used, or a process is gone.
         """
         upscaler = Upscaler(model)
-        # They are spread over the set, each with another kernel.
+        # The samples are spread over the set, each with another kernel.
         own = self.degraded.images[processes.rank::processes.count]
         stride = max(1, len(own) // SAMPLES)
         samples = {(name, i % self.degraded.kernels_per_image) for i, (_, name) in enumerate(own[::stride][:SAMPLES])}

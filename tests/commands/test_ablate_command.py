@@ -41,7 +41,7 @@ def test_every_question(question, photo, tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
     if question == "recipe":  # only some of its many trainings
         whole = EXPERIMENTS["recipe"](replace(TINY, training=replace(TINY.training, steps=2)))
-        few = tuple(v for v in whole.variants if v.name in ("recipe", "l2", "all-learn", "wide"))
+        few = tuple(v for v in whole.variants if v.name in ("recipe", "l2", "all-gradients", "wide"))
         monkeypatch.setitem(EXPERIMENTS, "recipe", lambda preset: replace(whole, variants=few))
     assert ablate(question, photo, tmp_path / "out") == 0
     table = (tmp_path / "out" / "table.md").read_text()

@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from support.image_sets import write_random
+from support.image_sets import write_random, write_set
 
 from dan_fast.degradation import gaussian_kernels
 from dan_fast.errors import DanFastError, ImageError
 from dan_fast.evaluation.degraded_set import PROTOCOLS, DegradedSet, image_sets, images_below
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_set(tmp_path / "set")
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -4,13 +4,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from support.image_sets import bicubic_upscaler, write_random
+from support.image_sets import bicubic_upscaler, write_random, write_set
 
 from dan_fast.errors import DanFastError
 from dan_fast.evaluation.degraded_set import DegradedSet, fixed_kernels
 from dan_fast.evaluation.measure import bicubic, mean, measure
 from dan_fast.files import SAMPLES
 from dan_fast.image_files import read_image, write_image
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_set(tmp_path / "set")
 
 
 def test_rows(folder):

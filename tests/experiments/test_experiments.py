@@ -7,9 +7,9 @@ import torch
 
 from dan_fast.experiments import EXPERIMENTS
 from dan_fast.experiments.block import Concatenating
-from dan_fast.experiments.end_to_end import learn_apart, learn_with_estimate
+from dan_fast.experiments.end_to_end import losses_apart, losses_with_estimate
 from dan_fast.experiments.experiment import TINY, blind
-from dan_fast.experiments.inputs import GivenImageOnly
+from dan_fast.experiments.inputs import LowResolutionOnly
 from dan_fast.experiments.recipe import charbonnier, work
 from dan_fast.experiments.runner import multiply_adds
 from dan_fast.experiments.supervision import CodeOnly
@@ -27,17 +27,17 @@ def images():
 
 def test_the_estimator_of_inputs_does_not_see_the_restored_image():
     lr, _, _ = images()
-    for build, sees in ((DAN, True), (GivenImageOnly, False)):
+    for build, sees in ((DAN, True), (LowResolutionOnly, False)):
         model = build(CONFIG)
         before = model(lr, 1).kernel
         with torch.no_grad():
             model.Restorer.fusion.weight.mul_(3)
         assert torch.equal(before, model(lr, 1).kernel) is not sees
     assert {n: t.shape for n, t in DAN(CONFIG).state_dict().items()} == {
-        n: t.shape for n, t in GivenImageOnly(CONFIG).state_dict().items()}
+        n: t.shape for n, t in LowResolutionOnly(CONFIG).state_dict().items()}
 
 
-@pytest.mark.parametrize(("loss", "of_kernel"), [(learn_with_estimate, False), (learn_apart, True)])
+@pytest.mark.parametrize(("loss", "of_kernel"), [(losses_with_estimate, False), (losses_apart, True)])
 def test_two_steps_learn_from_their_own_loss_alone(loss, of_kernel):
     model = DAN(CONFIG)
     lr, hr, kernel = images()

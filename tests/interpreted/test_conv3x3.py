@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from support.rounding import RoundedTo, coarsest
 
 from dan_fast.ops import conv3x3_bias_lrelu, conv3x3_scale_residual, dpcb
-from dan_fast.ops.conv3x3 import conv3x3_bias_lrelu_ref, conv3x3_scale_residual_ref
+from dan_fast.ops.conv3x3_bias_lrelu import conv3x3_bias_lrelu_ref
+from dan_fast.ops.conv3x3_scale_residual import conv3x3_scale_residual_ref
 from dan_fast.ops.dpcb import dpcb_ref
 
 LRELU = (conv3x3_bias_lrelu, conv3x3_bias_lrelu_ref)

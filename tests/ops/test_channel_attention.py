@@ -124,9 +124,9 @@ def test_autocast_changes_nothing():
 @pytest.mark.parametrize("position, value, says", [
     (0, torch.rand(8, 3, 5), r"y has shape \(8, 3, 5\), expected \(B, C, H, W\)"),
     (0, torch.ones(2, 8, 3, 5).int(), "y is torch.int32"),
-    (1, torch.rand(2, 8, 1, 1), r"weight1 has shape \(2, 8, 1, 1\), expected \(H, C\)"),
+    (1, torch.rand(2, 8, 1, 1), r"weight1 has shape \(2, 8, 1, 1\), expected \(S, 8\)"),
     (1, torch.rand(2, 9), r"weight1 has shape \(2, 9\), expected \(2, 8\)"),
-    (3, torch.rand(2, 8), r"weight2 has shape \(2, 8\), expected \(8, 2\): C=8 from y and H=2 from weight1"),
+    (3, torch.rand(2, 8), r"weight2 has shape \(2, 8\), expected \(8, 2\): with C=8, S=2"),
     (5, torch.rand(2, 8, 3, 4), r"residual has shape \(2, 8, 3, 4\)"),
     (4, torch.rand(8, device="meta"), r"bias2 is on meta and y on cpu.*bias2\.to\(y\.device\)"),
 ])

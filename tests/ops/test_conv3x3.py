@@ -13,7 +13,9 @@ from dan_fast import ops
 from dan_fast.errors import DanFastError
 from dan_fast.model.blocks import DPCB
 from dan_fast.ops import conv3x3_bias_lrelu, conv3x3_scale_residual, dpcb
-from dan_fast.ops.conv3x3 import activation_gradient, conv3x3_bias_lrelu_ref, conv3x3_scale_residual_ref, input_gradient
+from dan_fast.ops.conv3x3_bias_lrelu import conv3x3_bias_lrelu_ref
+from dan_fast.ops.conv3x3_gradients import activation_gradient, input_gradient
+from dan_fast.ops.conv3x3_scale_residual import conv3x3_scale_residual_ref
 from dan_fast.ops.dpcb import dpcb_ref
 
 
@@ -22,15 +24,15 @@ def case(dtype=torch.float32, channels=4, shape=(2, 3, 5), per_pixel=False):
     batch, height, width = shape
     image, weight = (batch, channels, height, width), (channels, channels, 3, 3)
     shapes = {"x": image, "weight": weight, "bias": channels, "weight1": weight, "bias1": channels, "weight2": weight,
-              "bias2": channels, "scale": image if per_pixel else (batch, channels), "residual": image}
+              "bias2": channels, "modulation": image if per_pixel else (batch, channels), "residual": image}
     return {name: torch.randn(shape, dtype=dtype) for name, shape in shapes.items()}
 
 
 FUNCTIONS = {
     "bias_lrelu": (conv3x3_bias_lrelu, conv3x3_bias_lrelu_ref, ("x", "weight", "bias")),
     "scale_residual": (conv3x3_scale_residual, conv3x3_scale_residual_ref,
-                       ("x", "weight", "bias", "scale", "residual")),
-    "dpcb": (dpcb, dpcb_ref, ("x", "weight1", "bias1", "weight2", "bias2", "scale")),
+                       ("x", "weight", "bias", "modulation", "residual")),
+    "dpcb": (dpcb, dpcb_ref, ("x", "weight1", "bias1", "weight2", "bias2", "modulation")),
 }
 every_function = pytest.mark.parametrize("function, reference, names", FUNCTIONS.values(), ids=FUNCTIONS)
 
@@ -173,7 +175,7 @@ def test_inference_mode(function, reference, names):
 @every_function
 def test_autocast_computes_as_it_would(function, reference, names):
     arguments = arguments_of(names, learning=True, channels=16)
-    images = [name in ("x", "residual", "scale") for name in names]
+    images = [name in ("x", "residual", "modulation") for name in names]
     arguments = [a.detach().bfloat16().requires_grad_() if image else a
                  for a, image in zip(arguments, images, strict=True)]
     with torch.autocast("cpu", torch.bfloat16):
@@ -187,11 +189,11 @@ def test_autocast_computes_as_it_would(function, reference, names):
 
 
 def test_dtypes_may_differ_outside_the_convolution():
-    x, weight, bias, scale, residual = arguments_of(FUNCTIONS["scale_residual"][2], channels=16)
-    out = conv3x3_scale_residual(x.bfloat16(), weight.bfloat16(), bias, scale, residual)
+    x, weight, bias, modulation, residual = arguments_of(FUNCTIONS["scale_residual"][2], channels=16)
+    out = conv3x3_scale_residual(x.bfloat16(), weight.bfloat16(), bias, modulation, residual)
     assert out.dtype == torch.float32
     f1 = torch.nn.functional.conv2d(x.bfloat16(), weight.bfloat16(), padding=1).float()
-    torch.testing.assert_close(out, residual + scale[:, :, None, None] * (f1 + bias[:, None, None]))
+    torch.testing.assert_close(out, residual + modulation[:, :, None, None] * (f1 + bias[:, None, None]))
 
 
 @every_function
@@ -209,9 +211,9 @@ def test_other_channels_are_pytorchs(function, reference, names):
     ("weight", torch.rand(8, 4, 3, 3), r"weight has shape \(8, 4, 3, 3\), expected \(4, 4, 3, 3\)"),
     ("weight", torch.rand(4, 4, 3, 3).half(), r"weight is torch.float16 and x torch.float32.*weight\.to\(x\.dtype\)"),
     ("bias", torch.rand(5), r"bias has shape \(5,\), expected \(4,\)"),
-    ("scale", torch.rand(2, 4, 1, 1), r"expected \(2, 4\) or \(2, 4, 3, 5\)"),
+    ("modulation", torch.rand(2, 4, 1, 1), r"expected \(2, 4, 3, 5\)"),
     ("residual", torch.rand(2, 4, 3, 4), r"residual has shape \(2, 4, 3, 4\)"),
-    ("scale", torch.rand(2, 4, device="meta"), "scale is on meta"),
+    ("modulation", torch.rand(2, 4, device="meta"), "modulation is on meta"),
 ])
 def test_wrong_arguments_are_named(name, value, says):
     names = FUNCTIONS["scale_residual"][2]
@@ -223,5 +225,5 @@ def test_wrong_arguments_are_named(name, value, says):
 def test_more_wrong_arguments():
     with pytest.raises(ValueError, match=r"slope=-0\.1"):
         conv3x3_bias_lrelu(*arguments_of(FUNCTIONS["bias_lrelu"][2]), -0.1)
-    with pytest.raises(ValueError, match=r"expected \(B, C\).*conv3x3_scale_residual"):
+    with pytest.raises(ValueError, match=r"expected \(2, 4\) with B=2, C=4.*conv3x3_scale_residual takes a modulation"):
         dpcb(*arguments_of(FUNCTIONS["dpcb"][2], per_pixel=True))

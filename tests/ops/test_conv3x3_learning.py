@@ -16,16 +16,11 @@ from torch import Tensor
 
 from dan_fast.errors import DanFastError
 from dan_fast.ops import backend, conv3x3_bias_lrelu, conv3x3_scale_residual, dpcb
-from dan_fast.ops.conv3x3 import (
-    _lrelu_backward_op,
-    _residual_backward_op,
-    conv3x3_bias_lrelu_ref,
-    conv3x3_scale_residual_ref,
-    input_gradient,
-    weight_gradient,
-)
-from dan_fast.ops.dpcb import _backward_op as dpcb_backward
-from dan_fast.ops.packing import pixels
+from dan_fast.ops.conv3x3_bias_lrelu import conv3x3_bias_lrelu_backward, conv3x3_bias_lrelu_ref
+from dan_fast.ops.conv3x3_gradients import input_gradient, weight_gradient
+from dan_fast.ops.conv3x3_scale_residual import conv3x3_scale_residual_backward, conv3x3_scale_residual_ref
+from dan_fast.ops.dpcb import dpcb_backward
+from dan_fast.ops.layout import to_nhwc
 
 pytestmark = pytest.mark.usefixtures("native")
 registered = torch.ops.dan_fast
@@ -36,29 +31,29 @@ BOUND = 2e-6  # of the root mean square of the error, relative to the result; a 
 def case(batch, channels, height, width) -> dict[str, Tensor]:
     """Arguments of every operator by name."""
     image, weight = (batch, channels, height, width), (channels, channels, 3, 3)
-    return {**{name: torch.randn(image) for name in ("x", "residual", "by", "grad", "activated")},
+    return {**{name: torch.randn(image) for name in ("x", "residual", "per pixel", "grad", "activated")},
             **{name: draw(*weight) for name in ("weight", "weight2")},
-            **{name: draw(channels) for name in ("bias", "bias2")}, "scale": torch.randn(batch, channels)}
+            **{name: draw(channels) for name in ("bias", "bias2")}, "modulation": torch.randn(batch, channels)}
 
 
 # By name the registered operator, and its arguments as numbers or by name.
 OPERATORS = {
     **{f"bias_lrelu {slope}": (registered.conv3x3_bias_lrelu, ("x", "weight", "bias", slope))
        for slope in (0.0, 0.2, 1.0, 1.5)},
-    **{f"scale_residual by {scale}, {store}": (registered.conv3x3_scale_residual,
-                                               ("x", "weight", "bias", scale, "residual", store))
-       for scale in ("scale", "by") for store in (True, False)},
-    "dpcb": (registered.dpcb, ("x", "weight", "bias", "weight2", "bias2", "scale", True)),
-    "dpcb, nothing stored": (registered.dpcb, ("x", "weight", "bias", "weight2", "bias2", "scale", False)),
+    **{f"scale_residual by {modulation}, {store}": (registered.conv3x3_scale_residual,
+                                               ("x", "weight", "bias", modulation, "residual", store))
+       for modulation in ("modulation", "per pixel") for store in (True, False)},
+    "dpcb": (registered.dpcb, ("x", "weight", "bias", "weight2", "bias2", "modulation", True)),
+    "dpcb, nothing stored": (registered.dpcb, ("x", "weight", "bias", "weight2", "bias2", "modulation", False)),
     "input_gradient": (input_gradient, ("grad", "weight")),
     "input_gradient, activated": (input_gradient, ("grad", "weight", "activated", 0.2)),
     "input_gradient, add": (input_gradient, ("grad", "weight", None, 0.0, "residual")),
     "weight_gradient": (weight_gradient, ("grad", "x", "weight")),
-    "bias_lrelu_backward": (_lrelu_backward_op, ("grad", "x", "weight", "bias", "activated", 0.2)),
-    **{f"scale_residual_backward by {scale}": (_residual_backward_op,
-                                               ("grad", "x", "weight", "bias", scale, "residual"))
-       for scale in ("scale", "by")},
-    "dpcb_backward": (dpcb_backward, ("grad", "x", "weight", "bias", "weight2", "bias2", "scale", "activated",
+    "bias_lrelu_backward": (conv3x3_bias_lrelu_backward, ("grad", "x", "weight", "bias", "activated", 0.2)),
+    **{f"scale_residual_backward by {modulation}": (conv3x3_scale_residual_backward,
+                                               ("grad", "x", "weight", "bias", modulation, "residual"))
+       for modulation in ("modulation", "per pixel")},
+    "dpcb_backward": (dpcb_backward, ("grad", "x", "weight", "bias", "weight2", "bias2", "modulation", "activated",
                                       "residual")),
 }
 every_operator = pytest.mark.parametrize("name", OPERATORS)
@@ -111,7 +106,7 @@ def test_weight_gradient_errs_as_winograd_does(sizes):
 
 
 @pytest.mark.parametrize("name, reference", [
-    ("bias_lrelu 0.2", conv3x3_bias_lrelu_ref), ("scale_residual by by, False", conv3x3_scale_residual_ref)])
+    ("bias_lrelu 0.2", conv3x3_bias_lrelu_ref), ("scale_residual by per pixel, False", conv3x3_scale_residual_ref)])
 @pytest.mark.parametrize("sizes", [(1, 64, 21, 18), (2, 48, 17, 13), (1, 80, 12, 15)], ids=str)
 def test_errs_as_winograd_does(name, reference, sizes):
     arguments = arguments_of(name, *sizes)
@@ -186,9 +181,9 @@ def test_no_image(name):
 
 DIFFERENTIABLE = {
     "bias_lrelu": (conv3x3_bias_lrelu, ("x", "weight", "bias")),
-    "scale_residual": (conv3x3_scale_residual, ("x", "weight", "bias", "scale", "residual")),
-    "scale_residual by pixel": (conv3x3_scale_residual, ("x", "weight", "bias", "by", "residual")),
-    "dpcb": (dpcb, ("x", "weight", "bias", "weight2", "bias2", "scale")),
+    "scale_residual": (conv3x3_scale_residual, ("x", "weight", "bias", "modulation", "residual")),
+    "scale_residual by pixel": (conv3x3_scale_residual, ("x", "weight", "bias", "per pixel", "residual")),
+    "dpcb": (dpcb, ("x", "weight", "bias", "weight2", "bias2", "modulation")),
 }
 every_function = pytest.mark.parametrize("function, names", DIFFERENTIABLE.values(), ids=DIFFERENTIABLE)
 
@@ -251,7 +246,7 @@ def test_compiles_as_one_graph(function, names):
 
 
 @every_operator
-@pytest.mark.parametrize("by", ["torch", "cpp"])
+@pytest.mark.parametrize("per pixel", ["torch", "cpp"])
 def test_opcheck(name, by):
     operator = OPERATORS[name][0]
     with backend(by):
@@ -289,7 +284,7 @@ def test_autocast_is_pytorchs(function, names):
 def test_wrong_arguments_of_the_compiled_code():
     values = case(1, 16, 5, 5)
     x, weight, bias = (values[name] for name in ("x", "weight", "bias"))
-    x, grad = pixels(x), pixels(values["grad"])
+    x, grad = to_nhwc(x), to_nhwc(values["grad"])
     with pytest.raises(RuntimeError, match=r"expected weight \(16, 16, 3, 3\)"):
         registered.conv3x3_bias_lrelu_cpp(x, weight[:8], bias, 0.2)
     with pytest.raises(RuntimeError, match="bias has a wrong shape"):

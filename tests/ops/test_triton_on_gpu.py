@@ -11,10 +11,11 @@ import sys
 import pytest
 import torch
 from support.accuracy import assert_accurate
-from support.operator_cases import NETWORKS, SHAPES
+from support.operator_cases import NETWORKS, SHAPES, compute_all
 from torch import Tensor
 
 from dan_fast import ops
+from dan_fast.ops import example_calls
 from dan_fast.ops.backend import why_no_triton
 
 if not torch.cuda.is_available():
@@ -22,15 +23,13 @@ if not torch.cuda.is_available():
 if why_no_triton():
     pytest.skip(why_no_triton(), allow_module_level=True)
 
-warmup_module = sys.modules[ops.warmup.__module__]
-calls = warmup_module.calls
 
 
 def cases() -> list:
     """Every call of every network once; the networks share some."""
     found = {}
     for network, config in NETWORKS.items():
-        for index, (operator, arguments, _) in enumerate(calls(config, 1, 3, 3, torch.float32, "meta")):
+        for index, (operator, arguments, _) in enumerate(example_calls.calls(config, 1, 3, 3, torch.float32, "meta")):
             same = operator.__name__, *(getattr(value, "shape", value) for value in arguments.values())
             found.setdefault(same, pytest.param(network, index, id=f"{network}-{index}-{operator.__name__}"))
     return list(found.values())
@@ -50,11 +49,11 @@ def exact_convolutions():
 
 def drawn(network: str, index: int, shape: tuple[int, int, int], dtype: torch.dtype):
     """Operator, reference, names and random values of its tensors, and a function that completes these to a call."""
-    call = list(calls(NETWORKS[network], *shape, dtype, "cuda"))[index]
-    operator, arguments, learns = call
+    call = list(example_calls.calls(NETWORKS[network], *shape, dtype, "cuda"))[index]
+    operator, arguments, differentiable = call
     reference = getattr(sys.modules[operator.__module__], f"{operator.__name__}_ref")
-    warmup_module.fill(call)
-    tensors = {name: value.clone().requires_grad_(learns and name != "encoder") for name, value in arguments.items()
+    example_calls.fill(call)
+    tensors = {name: value.clone().requires_grad_(differentiable and name != "encoder") for name, value in arguments.items()
                if isinstance(value, Tensor)}
     others = {name: value for name, value in arguments.items() if name not in tensors}
 
@@ -74,7 +73,7 @@ def test_matches_reference(network, index, shape, dtype):
 
 @pytest.mark.parametrize("network, index", CASES)
 def test_in_a_captured_graph(network, index, monkeypatch):
-    """Forward and backward after a warmup; the replay computes from new values, the same bits as outside."""
+    """Forward and backward, with everything compiled; the replay computes from new values, the same bits as outside."""
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # its weight gradients may add in any order
     shape, dtype = SHAPES[2]
     operator, _, tensors = drawn(network, index, shape, dtype)
@@ -88,7 +87,7 @@ def test_in_a_captured_graph(network, index, monkeypatch):
         return [*outputs, *gradients]
 
     with ops.backend("triton"):
-        ops.warmup(NETWORKS[network], *shape, dtype=dtype, gradients=True)
+        compute_all(NETWORKS[network], shape, dtype, "cuda")
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # cuBLAS and cuDNN choose their algorithms

@@ -20,6 +20,13 @@ def write_random(path: Path, height: int = 50, width: int = 46, seed: int = 0) -
     write_image(path, np.kron(image, np.ones((4, 4, 1), np.uint8))[:height, :width])
 
 
+def write_set(folder: Path) -> Path:
+    """Write two small images to ``folder`` and return it."""
+    for number in range(2):
+        write_random(folder / f"{number}.png", seed=number)
+    return folder
+
+
 def bicubic_upscaler(scale: int) -> Callable[[np.ndarray], SimpleNamespace]:
     """An upscaler that returns bicubic and always the same kernel."""
     return lambda lr: SimpleNamespace(image=bicubic(lr, scale), kernel=FLAT_KERNEL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from dan_fast import DANConfig
+from dan_fast.ops import example_calls
 
 _TINY = {"groups": 2, "blocks": 2, "estimator_blocks": 2}
 NETWORKS = {
@@ -16,3 +17,9 @@ NETWORKS = {
 # Batch, height and width. Few, as each is compiled anew. The upsampler takes no image below 3x3.
 SHAPES = [((1, 3, 3), torch.float32), ((3, 13, 17), torch.float32), ((2, 64, 48), torch.bfloat16),
           ((2, 3, 5), torch.float16)]
+
+
+def compute_all(config: DANConfig, shape: tuple[int, int, int], dtype: torch.dtype, device: str) -> None:
+    """Compute every example call of a network once, with gradients, so that nothing is compiled later."""
+    for call in example_calls.calls(config, *shape, dtype, device):
+        example_calls.compute(call, True)
