@@ -1,11 +1,13 @@
 """``Upscaler`` on whole images, 8 bits in and out, against the plain model with the same work around it.
 
+Neither side computes the last kernel.
+
     pytest benchmarks/bench_inference.py --benchmark-json=out.json
     pytest benchmarks/bench_inference.py -k "v2-small and 510x340"
 
-In turn with eager PyTorch (channels_last; float32, and bfloat16 where the device computes in it) and torch.compile
-(``max-autotune`` on a GPU). ``extra_info`` has the seconds of each stage, the share of the engine itself (images,
-copies, Python) and on a GPU the peak of the memory. On a CPU the published networks leave out 1920x1080: minutes.
+Timed in turn with eager PyTorch and torch.compile (``max-autotune`` on a GPU), channels_last; float32, on a GPU
+bfloat16 too. ``extra_info`` has the share of each stage in our time, the share of the engine itself (images, copies,
+Python) and on a GPU the peak memory. What would take minutes on a CPU is skipped there.
 """
 
 from __future__ import annotations
@@ -16,35 +18,24 @@ import timeit
 import numpy as np
 import pytest
 import torch
-from bench_cpu import network
+from bench_network import network
 
 import dan_fast
-from dan_fast.runtime.devices import computes_in_bf16
+from dan_fast.evaluation.plain_model import upscale_plainly
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIZES = [(64, 64), (180, 270), (340, 510), (1080, 1920)]
 
 
-def plainly(model: dan_fast.DAN, images: np.ndarray) -> np.ndarray:
-    """(N, H, W, 3) uint8 -> (N, H*s, W*s, 3) uint8."""
-    like = model.encoder
-    lr = torch.from_numpy(images).to(like.device).permute(0, 3, 1, 2).to(like.dtype) / 255
-    sr = model(lr.contiguous(memory_format=torch.channels_last)).sr
-    return sr.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-
-
 def references(name: str) -> dict[str, dan_fast.DAN]:
-    eager = copy.deepcopy(network(name)).to(DEVICE)
-    compiled = copy.deepcopy(eager)
-    mode = "max-autotune" if DEVICE.type == "cuda" else None
-    compiled.Restorer.compile(dynamic=False, mode=mode)
-    compiled.Estimator.compile(dynamic=False, mode=mode)
-    models = {"eager float32": eager, "torch.compile float32": compiled}
-    if computes_in_bf16(DEVICE):
-        models["eager bfloat16"] = copy.deepcopy(eager).bfloat16()
-        low = models["torch.compile bfloat16"] = copy.deepcopy(eager).bfloat16()
-        low.Restorer.compile(dynamic=False, mode=mode)
-        low.Estimator.compile(dynamic=False, mode=mode)
+    """The plain model by how it runs: eager or compiled, in float32 and on a GPU in bfloat16 too."""
+    models = {}
+    for dtype in (torch.float32, torch.bfloat16)[:1 + (DEVICE.type == "cuda")]:
+        kind = str(dtype).removeprefix("torch.")
+        models[f"eager {kind}"] = copy.deepcopy(network(name)).to(DEVICE, dtype)
+        compiled = models[f"torch.compile {kind}"] = copy.deepcopy(network(name)).to(DEVICE, dtype)
+        for module in (compiled.Restorer, compiled.Estimator):
+            module.compile(dynamic=False, mode="max-autotune" if DEVICE.type == "cuda" else None)
     return models
 
 
@@ -78,7 +69,7 @@ def test_upscaler(compare, benchmark, capsys, name, size, batch, kernel_from):
     with capsys.disabled():
         print(f"{name} {images.shape}: {1000 * own:.2f} ms", flush=True)
     models = references(name)
-    work = {label: lambda model=model: plainly(model, images) for label, model in models.items()}
+    work = {label: lambda model=model: upscale_plainly(model, images) for label, model in models.items()}
     compare(fast, work, rounds=3 if pixels * (1 if name == "v2-small" else 14) > 500_000 else 9, device=DEVICE.type,
             network=name, shape=list(images.shape), kernel_from=kernel_from, dtype=str(dtype), **facts)
     spent = {stage: seconds - before.get(stage, 0) for stage, seconds in upscaler.stats().seconds.items()}

@@ -1,7 +1,7 @@
-"""Where the figures of gpu-check go, and how long things take on the device: what its sections share.
+"""Writing figures down and timing functions on the GPU, for the sections of gpu-check and for ``tune.py``.
 
-Each figure is a line of JSON in ``results.jsonl``, there as soon as it is known. In a dry run, on a CPU, functions are
-called once and take no time.
+Each figure is a line of JSON in ``results.jsonl``, written as soon as it is known. In a dry run, on a CPU, functions
+are called once and their time is 0.
 """
 
 from __future__ import annotations
@@ -26,14 +26,19 @@ RESULTS = "results.jsonl"
 
 
 class Timing(NamedTuple):
-    """``us``: median microseconds of a call; ``spread``: by how much two halves of the rounds differ, of that."""
+    """Times of several rounds.
+
+    Attributes:
+        us: the median, in microseconds per call.
+        spread: how much the medians of the even and the odd rounds differ, as a share of the larger.
+    """
 
     us: float
     spread: float
 
 
 def note(**figure: Any) -> None:
-    """Write the figure down, with the section and the device that it is of."""
+    """Write a figure down, with its section and device."""
     line = json.dumps({"section": os.environ.get("DAN_FAST_SECTION", ""), **figure, "device": device_name()},
                       default=str)
     print(line, flush=True)
@@ -47,7 +52,7 @@ def device_name() -> str:
 
 
 def tried(measure: Callable[[], None], **about: Any) -> None:
-    """``measure()``; if it fails, that is a figure, and the section goes on as long as the device does."""
+    """Call ``measure()``; if it fails, note that as a figure, and end the section only if the device is lost too."""
     try:
         measure()
     except Exception as error:
@@ -57,7 +62,7 @@ def tried(measure: Callable[[], None], **about: Any) -> None:
 
 
 def alive() -> bool:
-    """Whether the device does anything more for this process: after an illegal access it does not."""
+    """Whether the device still works for this process: after an illegal access it does not."""
     try:
         synchronize()
     except RuntimeError:
@@ -66,17 +71,17 @@ def alive() -> bool:
 
 
 def under_load(load: Callable[[], object], query: str) -> dict[str, str]:
-    """What nvidia-smi says of ``query``'s fields, while ``load`` is called."""
+    """Return what nvidia-smi reports for the fields of ``query``, while ``load`` is called."""
     command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]
     end = time.monotonic() + 5
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as asked:
-        while asked.poll() is None and time.monotonic() < end:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and time.monotonic() < end:
             load()
             synchronize()
-        asked.kill()
-        assert asked.stdout is not None
-        said = asked.stdout.readline().strip().split(", ")
-    return dict(zip(query.split(","), said, strict=False))
+        process.kill()
+        assert process.stdout is not None
+        answer = process.stdout.readline().strip().split(", ")
+    return dict(zip(query.split(","), answer, strict=False))
 
 
 def synchronize() -> None:
@@ -85,12 +90,12 @@ def synchronize() -> None:
 
 
 def peak_gib() -> float:
-    """Most memory of the device that this process held at once."""
+    """Return the peak of the device's memory that this process held, in GiB."""
     return 0.0 if DRY else torch.cuda.max_memory_allocated() / 2**30
 
 
 def graph_time(function: Callable[[], object], calls: int = 20, rounds: int = 10) -> Timing:
-    """What a call takes, from a CUDA graph of ``calls`` of them: without the CPU's part."""
+    """Time one call of ``function`` from a CUDA graph of ``calls`` of them: without the CPU's part."""
     if DRY:
         with torch.inference_mode():
             function()
@@ -100,7 +105,7 @@ def graph_time(function: Callable[[], object], calls: int = 20, rounds: int = 10
 
 
 def replay_time(replay: Callable[[], object], rounds: int = 10) -> Timing:
-    """What one replay of a graph takes."""
+    """Time one replay of a CUDA graph."""
     if DRY:
         return Timing(0.0, 0.0)
     for _ in range(2):
@@ -118,6 +123,6 @@ def replay_time(replay: Callable[[], object], rounds: int = 10) -> Timing:
 
 
 def error(found: torch.Tensor, exact: torch.Tensor) -> float:
-    """How far off a result is, as a share of the exact one's norm; NaN where something was not written."""
+    """Return the norm of a result's error as a share of the exact one's norm; NaN if a value was not written."""
     exact = exact.double()
     return ((found.double() - exact).norm() / exact.norm().clamp(min=1e-30)).item()

@@ -1,39 +1,28 @@
-"""What the benchmarks of GPU operators share: the device, and timing without the CPU's part."""
+"""CUDA graphs of what is timed on a GPU: without the CPU's part."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-import pytest
 import torch
-from torch import Tensor
 
-
-def require_gpu() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU")
+from dan_fast.runtime.cuda_graphs import GraphStream, replay
 
 
 def captured(function: Callable[[], object], calls: int) -> Callable[[], None]:
-    """Computes ``function`` ``calls`` times on the GPU when called, as one CUDA graph.
+    """Returns a function that replays one CUDA graph of ``calls`` calls of ``function``.
 
-    As in use: the network runs from graphs, and a launch from Python takes longer than a small kernel does.
+    As in use: the network runs from graphs, and a launch from Python takes longer than a small GPU kernel does.
     """
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.inference_mode(), torch.cuda.stream(side):
-        for _ in range(3):  # whatever compiles, compiles here
-            function()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.inference_mode(), torch.cuda.graph(graph):
+    def repeated() -> None:
         for _ in range(calls):
             function()
-    return graph.replay
 
-
-def copy_of(size: int) -> Callable[[], Tensor]:
-    """Moves ``size`` bytes, half of them read and half written, as fast as this GPU does."""
-    source = torch.empty(max(1, size // 2), dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    return lambda: target.copy_(source)
+    stream = GraphStream(torch.device("cuda"))
+    with torch.inference_mode():
+        with stream.warm_up():
+            for _ in range(3):  # whatever compiles, compiles here
+                function()
+        graph, _ = stream.captured(repeated)
+    return partial(replay, graph)

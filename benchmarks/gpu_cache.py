@@ -1,9 +1,9 @@
 """Fills Triton's cache for an H100 or H200 on a machine without a GPU; ``gpu_carry.py`` calls it.
 
-Kernels are compiled where they would be launched, on CPU tensors, by Triton's own launchers with a driver that stands
-for a GPU of capability 9.0; nothing runs. What is launched: the calls of the GPU tests and of the self-test, every
-configuration of the convolutions and of what else inference runs, whole passes and training steps of the networks. A
-section of gpu-check that has to compile all the same takes longer, no more.
+Triton kernels are compiled where they would be launched, on CPU tensors, by Triton's own launchers with a driver that
+stands for a GPU of capability 9.0; nothing runs. Compiled are the calls of the GPU tests and of the self-test, every
+configuration of the convolutions and of the other operators of inference, whole passes and training steps of the
+networks. A section of gpu-check that still has to compile takes longer, no more.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STUB = "DAN_FAST_STUB"
 
 
 def _with_a_stub_of_the_driver() -> None:
-    """Starts this program again where launchers find a libcuda, which they only name functions of."""
+    """Restarts this program with a stub of libcuda, whose functions the launchers name but do not call."""
     if os.environ.get(STUB):
         return
     folder = tempfile.mkdtemp()
@@ -34,7 +34,7 @@ def _with_a_stub_of_the_driver() -> None:
 
 
 if __name__ == "__main__":
-    sys.setdlopenflags(os.RTLD_LAZY)  # as the stub has none of the functions
+    sys.setdlopenflags(os.RTLD_LAZY)  # the stub has none of the functions
     _with_a_stub_of_the_driver()
 
 import torch  # noqa: E402
@@ -51,9 +51,8 @@ from triton.runtime import driver  # noqa: E402
 from triton.runtime.jit import JITFunction  # noqa: E402
 
 import dan_fast  # noqa: E402
-import dan_fast.fast_model.learning as iteration  # noqa: E402
+import dan_fast.fast_model.learning as learning  # noqa: E402
 import dan_fast.fast_model.unroll as unroll  # noqa: E402
-import dan_fast.training.step as step  # noqa: E402
 from dan_fast import self_test  # noqa: E402
 from dan_fast.degradation.pipeline import Degradation  # noqa: E402
 from dan_fast.errors import DanFastError  # noqa: E402
@@ -61,13 +60,14 @@ from dan_fast.fast_model.alternation import Whole, alternate  # noqa: E402
 from dan_fast.ops import example_calls  # noqa: E402
 from dan_fast.training.presets import get_preset  # noqa: E402
 from dan_fast.training.settings import TrainingSettings  # noqa: E402
+from dan_fast.training.step import TrainingStep  # noqa: E402
 
 CAPABILITY = 90
 CPU = torch.device("cpu")
 
 
 class Hopper:
-    """As much of a driver as compiling takes."""
+    """The part of a Triton driver that compiling needs."""
 
     binary_ext = "cubin"
     utils: object
@@ -78,12 +78,12 @@ class Hopper:
 
 
 class Compiler:
-    """Replaces launches by compilations, and the choices that depend on a device by an H100's."""
+    """Replaces launches by compilations, and choices that depend on the device by those for an H100."""
 
     def __init__(self) -> None:
         self.kernels: dict[str, object] = {}
         self.launches: collections.Counter[str] = collections.Counter()
-        self.size = ""  # of images, for the shape's class; empty: as they are
+        self.size = ""  # of images in shape classes; empty: their own
         self._start = time.monotonic()
 
     def install(self) -> None:
@@ -110,16 +110,16 @@ class Compiler:
         for module in modules_that_choose():
             module.choose = choose_triton
 
-    def said(self, what: str) -> None:
-        print(f"{what}: {len(self.kernels)} kernels, {time.monotonic() - self._start:.0f} s", flush=True)
+    def report(self, what: str) -> None:
+        print(f"{what}: {len(self.kernels)} Triton kernels, {time.monotonic() - self._start:.0f} s", flush=True)
 
 
 def _self_test(compiler: Compiler) -> None:
-    """Nothing runs, so all would be off at the first comparison."""
+    """Launches the parts of the self-test; since nothing runs, every comparison is made to succeed."""
     def same(what: str, found: object, exact: object) -> str:
         return ""
 
-    before, self_test._far = self_test._far, same
+    before, self_test._difference = self_test._difference, same
     shape, self_test.SHAPE_ON_CPU = self_test.SHAPE_ON_CPU, self_test.SHAPE
     try:
         for part in PARTS:
@@ -128,7 +128,7 @@ def _self_test(compiler: Compiler) -> None:
             with suppress(DanFastError):  # numbers that are not finite
                 self_test.check(part, CPU)
     finally:
-        self_test._far, self_test.SHAPE_ON_CPU = before, shape
+        self_test._difference, self_test.SHAPE_ON_CPU = before, shape
     chain, _ = self_test.convolutions(CPU)
     chain()
     with self_test.left_out("programmatic_launch"):
@@ -165,10 +165,10 @@ def _passes(name: str, dtype: torch.dtype, *sizes: tuple[int, int]) -> None:
 
 def _step(config: dan_fast.DANConfig, bf16: bool, patch: int) -> None:
     model = dan_fast.DAN(config, torch.rand(config.kernel_size**2, config.code_length) / 100)
-    take = step.TrainingStep(model, copy.deepcopy(model).requires_grad_(False), Degradation.setting1(config.scale),
-                             TrainingSettings(batch=4, patch=patch), bf16=bf16)
+    training_step = TrainingStep(model, copy.deepcopy(model).requires_grad_(False), Degradation.setting1(config.scale),
+                                 TrainingSettings(batch=4, patch=patch), bf16=bf16)
     hr = torch.zeros(4, 3, patch * config.scale, patch * config.scale, dtype=torch.uint8)
-    take(hr, seed=0, learning_rate=1e-3, average_weight=0.1, iterations=2)
+    training_step(hr, seed=0, learning_rate=1e-3, average_weight=0.1, iterations=2)
 
 
 def _configurations(compiler: Compiler) -> None:
@@ -178,27 +178,27 @@ def _configurations(compiler: Compiler) -> None:
 
     for channels in (64, 32, 16):
         for size in ((340, 510), (64, 64), (180, 270)):
-            x, bias, scale = image(channels, *size), torch.zeros(channels), torch.zeros(1, channels)
+            x, bias, modulation = image(channels, *size), torch.zeros(channels), torch.zeros(1, channels)
             weight = image(channels * channels, 3, 3).view(channels, channels, 3, 3).contiguous(
                 memory_format=torch.channels_last)
             tiles = conv3x3.candidates(x)
             for config in (*configs.candidates_for(tiles, CAPABILITY), *configs.candidates_for(tiles, 80)[:2]):
                 conv3x3.bias_lrelu(x, weight, bias, 0.2, config=config)
-                conv3x3.scale_residual(x, weight, bias, scale, x, config=config)
+                conv3x3.scale_residual(x, weight, bias, modulation, x, config=config)
             for config in configs.candidates_for(convolution.candidates(x, weight), CAPABILITY):
                 convolution.upsampler(x, image(48 * channels, 11, 11).view(48, channels, 11, 11), torch.zeros(3, 3, 48),
                                       config)
 
 
 def _candidates(compiler: Compiler) -> None:
-    """Launches every candidate of the kernels of inference, in bfloat16, as tune.py tries them."""
+    """Launches every candidate of the Triton kernels of inference, in bfloat16, as tune.py tries them."""
     choose = configs.choose
     tuner, tune.DEVICE, tune.DTYPES = tune.Tuner(CAPABILITY), CPU, (torch.bfloat16,)
     tune.SHAPES = tuple(shape for shape in tune.SHAPES if not shape[-1])
     configs.choose = tuner.choose
     try:
         for step in tune.steps():
-            with redirect_stdout(io.StringIO()):  # that it computes nothing
+            with redirect_stdout(io.StringIO()):  # it would complain that nothing was computed
                 tuner.tune(step, lambda step: 0.0)
     finally:
         configs.choose = choose
@@ -232,11 +232,11 @@ def main() -> None:
     compiler = Compiler()
     compiler.install()
     unroll._plan_pays = lambda model, lr: True  # as on a GPU
-    iteration.COLLAPSE_FROM = 10**9  # no Triton kernel is in it
+    learning.COLLAPSE_FROM = 10**9  # no Triton kernel is in it
     for what, fill in (("configurations", _configurations), ("inference", _inference), ("training", _training),
                        ("self-test", _self_test), ("tests", _tests), ("tuning", _candidates)):
         fill(compiler)
-        compiler.said(what)
+        compiler.report(what)
     folder = Path(os.environ.get("TRITON_CACHE_DIR", "~/.triton/cache"))
     print(f"{folder}: {dict(compiler.launches)}")
 

@@ -1,16 +1,16 @@
-"""Makes ready, without a GPU, all that a machine with one would else have to compile: ``make gpu-carry PYTHON=…``.
+"""Compiles, without a GPU, all that gpu-check would compile on a machine with one: ``make gpu-carry PYTHON=…``.
 
     python benchmarks/gpu_carry.py [--probe FILE.cu]
 
-For a machine that is lent for minutes and reaches no network. ``python`` is of an environment with the CUDA build of
-torch and the Triton that it has. The folder ``.carry``, which git ignores, gets the extension, built with CUDA and
-stripped (that in ``kernels/`` stays as it is), Triton's cache, filled for sm_90 by Triton's own launchers, a compiled
-probe if one is named, and the revision. There, with this folder in its place:
+For a machine that is lent for minutes and reaches no network. ``python`` must belong to an environment with the same
+CUDA build of torch and the same Triton as there. The folder ``.carry``, which git ignores, gets the extension, built
+with CUDA and stripped (the one in ``kernels/`` stays as it is), Triton's cache, filled for sm_90 by Triton's own
+launchers, a compiled probe if one is named, and the revision. On the other machine, with this folder in its place:
 
     python3 benchmarks/gpu_check.py --prebuilt --seconds 430 --out FOLDER
 
-Triton keeps absolute paths, so its cache lies in the same place here and there. A kernel that changed since, or
-another Triton, is compiled there after all.
+Triton keeps absolute paths, so its cache lies in the same place on both machines. A Triton kernel that changed since is
+compiled there after all, and with another Triton all of them are.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ CARRY = ROOT / ".carry"
 ARCHIVE = CARRY / "triton.txz"
 PROBE = CARRY / "probe"
 REVISION = CARRY / "revision"
-EXTENSION = "dan_fast_kernels/_C*.so"  # within it
-# Not the user's temporary folder: that may lie elsewhere there.
+EXTENSION = "dan_fast_kernels/_C*.so"  # in CARRY
+# Not the user's temporary folder, which may lie elsewhere on the other machine.
 CACHE = Path("/tmp/dan-fast-triton")
 
 
@@ -73,7 +73,7 @@ def main() -> int:
 
 
 def link_kernels(site: Path) -> None:
-    """Makes ``dan_fast_kernels`` of the folder ``site``: the checkout's kernels, and the extension that was carried."""
+    """Makes the package ``dan_fast_kernels`` in the folder ``site``, from the checkout's and the carried extension."""
     package = site / "dan_fast_kernels"
     package.mkdir()
     files = [*ROOT.glob("kernels/*.py"), *ROOT.glob("kernels/*.json")]

@@ -1,18 +1,18 @@
-"""All that only a GPU can show, in sections of which none can cost the others: ``make gpu-check``.
+"""Tests and measures everything that needs a GPU, in sections that cannot disturb each other: ``make gpu-check``.
 
-    python benchmarks/gpu_check.py                      every section, at most nine minutes
+    python benchmarks/gpu_check.py                      every section, in at most nine minutes
     python benchmarks/gpu_check.py infer train          only these
-    python benchmarks/gpu_check.py --prebuilt --seconds 430 --out FOLDER      nothing is built: gpu_carry.py did that
-    python benchmarks/gpu_check.py --dry                every line that needs no GPU, on a CPU, tiny
+    python benchmarks/gpu_check.py --prebuilt --seconds 430 --out FOLDER      use what gpu_carry.py built
+    python benchmarks/gpu_check.py --dry                run every line that needs no GPU, on a CPU, with tiny images
 
-A section is a process with a limit of its own; when its time is up it is asked to stop, then ended with all its
-children. The limits add up to less than the time there is, but for the last two, which get what is left. Figures are
-in ``results.jsonl`` in the folder as soon as they are known, all output in ``log.txt``, tuned choices in
-``tuned.json``. Parts that the section ``fit`` finds unfit are left out in ``infer``, ``train``, ``profile`` and
-``tune``, and so are those that ``DAN_FAST_WITHOUT`` names. What failed, the figures that matter and one line on each
-section are printed last, in at most 12,000 characters.
+Each section is a process with its own time limit; when that is up, the process is asked to stop, then killed with all
+its children. The limits add up to less than the whole time, except for the last two sections, which get the rest. The
+folder gets figures in ``results.jsonl`` as soon as they are known, all output in ``log.txt``, and tuned choices in
+``tuned.json``. ``infer``, ``train``, ``profile`` and ``tune`` leave out the parts that the section ``fit`` finds unfit
+and those that ``DAN_FAST_WITHOUT`` names. The last 12,000 characters of output are the ends of failed sections, the
+figures that matter, and one line about all sections.
 
-Needs a CUDA build of torch and what ``pip install '.[test]'`` brings. Exit code: 0, or 1 if a section failed, or 2
+Needs a CUDA build of torch and the packages of ``pip install '.[test]'``. Exit code: 0, or 1 if a section failed, or 2
 without a GPU.
 """
 
@@ -41,15 +41,23 @@ ROOT = Path(__file__).parents[1]
 RESULTS = "results.jsonl"
 WITHOUT = "DAN_FAST_WITHOUT"  # kernels/without.py
 SECONDS = 540.0
-GRACE = 4.0  # for a section to stop when it is asked to
-LEAST = 8.0  # seconds that a section is begun with
-OUTPUT = 12_000  # characters that are printed last
-LOG = 1_000_000  # bytes of a section's output that are kept
+GRACE = 4.0  # seconds that a section has to stop when it is asked to
+LEAST = 8.0  # with fewer seconds left no section is begun
+OUTPUT = 12_000  # characters of the summary
+LOG = 1_000_000  # bytes of each section's output that are kept
 
 
 @dataclass(frozen=True)
 class Section:
-    """``command``: of ``benchmarks/sections/<name>.py`` if empty; ``leaves_out``: what ``fit`` found unfit."""
+    """One process of the check.
+
+    Attributes:
+        limit: seconds.
+        command: without one, ``benchmarks/sections/<name>.py`` measures.
+        leaves_out: it leaves out the parts that ``fit`` found unfit.
+        dry: it is part of ``--dry``.
+        environment: variables that it gets in addition.
+    """
 
     name: str
     limit: float
@@ -61,7 +69,7 @@ class Section:
 
 @dataclass
 class Outcome:
-    """How a section went; ``failure`` is empty if it went well."""
+    """The end of a section; ``failure`` is empty if it went well."""
 
     name: str
     seconds: float
@@ -70,7 +78,7 @@ class Outcome:
 
 
 def sections(*, prebuilt: bool, out: Path) -> list[Section]:
-    """In the order that they run in."""
+    """The sections that run by default, in order."""
     python, bench = sys.executable, str(ROOT / "benchmarks")
     optional = [flag for module, *flags in (("pytest_timeout", "--timeout=60"), ("xdist", "-n", "6"))
                 if importlib.util.find_spec(module) for flag in flags]
@@ -87,7 +95,7 @@ def sections(*, prebuilt: bool, out: Path) -> list[Section]:
         Section("ops", 45, dry=True),
         tests("t_triton", 55, "ops/test_triton_on_gpu", "interpreted/test_dpcg", "interpreted/test_dpcb_stack"),
         tests("t_inference", 30, "inference/test_inference_on_gpu"), Section("infer", 45, leaves_out=True, dry=True),
-        # One of them lasts half a minute by itself: t_clock.
+        # The test of the clock lasts half a minute: it is in t_clock.
         tests("t_training", 30, "training/test_training_on_gpu", but="clock"),
         Section("train", 55, leaves_out=True, dry=True),
         Section("profile", 20, leaves_out=True, dry=True), tests("t_blur", 25, "ops/test_blur_downsample_cuda"),
@@ -97,13 +105,15 @@ def sections(*, prebuilt: bool, out: Path) -> list[Section]:
     ]
 
 
-# Only when they are named.
 def further() -> list[Section]:
-    """Sections that take long, or need tools: training by the clock, sanitizers, counters of the convolution."""
+    """The sections that run only when they are named: they take long or need tools of the CUDA toolkit.
+
+    They are training by the clock, two sanitizers, and the hardware's counters of the convolution.
+    """
     python = sys.executable
     sanitize = (tool("compute-sanitizer"), "--error-exitcode", "3", "--tool")
     pytest = (python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
-    # Else a kernel may leave its tensor without leaving the allocator's memory.
+    # With torch's cache a GPU kernel could leave its tensor and still be in memory that torch owns.
     alone = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     return [
         Section("t_clock", 75, (*pytest, "-k", "clock", "tests/training/test_training_on_gpu.py")),
@@ -111,7 +121,7 @@ def further() -> list[Section]:
                                  "tests/ops/test_triton_on_gpu.py"), environment=alone),
         Section("racecheck", 40, (*sanitize, "racecheck", *pytest, "-k", "small or strides",
                                   "tests/ops/test_blur_downsample_cuda.py"), environment=alone),
-        # Ends after them: PyTorch's profiler, which comes next, cannot count beside it.
+        # ncu ends after two GPU kernels, before the section starts PyTorch's profiler: both cannot count at once.
         Section("ncu", 40, (tool("ncu"), "--clock-control", "none", "--set", "full", "-k",
                             "regex:(descriptor|rows)_kernel", "-s", "20", "-c", "2", "--kill", "yes", python,
                             str(Path(__file__)), "--section", "profile")),
@@ -126,8 +136,8 @@ def tool(name: str) -> str:
     return found or name
 
 
-def run(section: Section, limit: float, environment: dict[str, str], log: Path) -> Outcome:
-    """The section, ended with all its processes after ``limit`` seconds; ``log`` gets its output while it runs."""
+def execute(section: Section, limit: float, environment: dict[str, str], log: Path) -> Outcome:
+    """Run the section, and end it with all its processes after ``limit`` seconds; ``log`` gets its output at once."""
     begin, failure = time.monotonic(), ""
     command = section.command or (sys.executable, str(Path(__file__)), "--section", section.name)
     with log.open("ab") as file:
@@ -135,7 +145,7 @@ def run(section: Section, limit: float, environment: dict[str, str], log: Path) 
         file.flush()
         start = file.tell()
         try:
-            # In the background of a script interrupts are ignored, which processes would inherit.
+            # A script in the background ignores interrupts, and its children inherit that: SIG_DFL undoes it.
             process = subprocess.Popen(
                 command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "DAN_FAST_SECTION": section.name, **environment,
@@ -156,7 +166,7 @@ def run(section: Section, limit: float, environment: dict[str, str], log: Path) 
 
 
 def _shortened(log: Path, start: int) -> str:
-    """What the log has from ``start`` on: at most ``LOG`` bytes, the last ones, in the file too."""
+    """Cut what the log has from byte ``start`` on to its last ``LOG`` bytes, and return these."""
     with log.open("r+b") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(start, end - LOG))
@@ -169,17 +179,17 @@ def _shortened(log: Path, start: int) -> str:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Asks first: pytest and tune.py then write down what they have."""
+    """Interrupt the process, so that pytest and tune.py write down what they have; then kill its whole session."""
     process.send_signal(signal.SIGINT)
     with suppress(subprocess.TimeoutExpired):
         process.wait(GRACE)
-    with suppress(ProcessLookupError):  # what is left of its session
+    with suppress(ProcessLookupError):  # nothing of it is left
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def run_all(every: Sequence[Section], seconds: float, out: Path, environment: dict[str, str]) -> list[Outcome]:
-    """One after the other, each with its limit or what is left."""
+def execute_all(every: Sequence[Section], seconds: float, out: Path, environment: dict[str, str]) -> list[Outcome]:
+    """Run the sections one after the other, each within its limit or the time that is left."""
     end = time.monotonic() + seconds
     outcomes = []
     for section in every:
@@ -189,14 +199,14 @@ def run_all(every: Sequence[Section], seconds: float, out: Path, environment: di
             continue
         print(f"{section.name} … ", end="", flush=True)
         unfit = {WITHOUT: ",".join(left_out(out))} if section.leaves_out else {}
-        outcomes.append(run(section, min(section.limit, left), {"OUT": str(out), **environment, **unfit},
-                            out / "log.txt"))
+        outcomes.append(execute(section, min(section.limit, left), {"OUT": str(out), **environment, **unfit},
+                                out / "log.txt"))
         print(f"{outcomes[-1].seconds:.0f} s, {outcomes[-1].failure or 'done'}", flush=True)
     return outcomes
 
 
 def figures(out: Path) -> list[dict]:
-    """What is in the folder; a line that was cut off is passed over."""
+    """Read the figures in the folder; a line that was cut off is skipped."""
     rows = []
     path = out / RESULTS
     for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
@@ -206,18 +216,18 @@ def figures(out: Path) -> list[dict]:
 
 
 def left_out(out: Path) -> list[str]:
-    """The parts that the caller leaves out, and those that the section ``fit`` found unfit."""
+    """Name the parts that the caller leaves out and those that the section ``fit`` found unfit."""
     asked = [name.strip() for name in os.environ.get(WITHOUT, "").split(",")]
     unfit = [row["part"] for row in figures(out) if row["section"] == "fit" and not row["fit"]]
     return list(dict.fromkeys(filter(None, (*asked, *unfit))))
 
 
-# What is printed first if there is not room for all; of ops only the best, and what is wrong.
+# The sections whose figures are printed first, as there may not be room for all.
 ORDER = ("fit", "infer", "train", "env", "ops", "compile", "profile", "probe")
 
 
 def summary(rows: Sequence[dict], outcomes: Sequence[Outcome], out: Path, room: int = OUTPUT) -> str:
-    """Ends of what failed, the figures that matter, and one line on all sections, in at most ``room`` characters."""
+    """Return the ends of failed sections, the figures that matter, and a line on all, in ``room`` characters."""
     failed = [outcome for outcome in outcomes if outcome.failure]
     last = "; ".join(f"{outcome.name} {outcome.seconds:.0f} s {outcome.failure or 'done'}" for outcome in outcomes)
     last += f"\n{out / RESULTS}; {'failed: ' + ', '.join(outcome.name for outcome in failed) if failed else 'all done'}"
@@ -239,7 +249,7 @@ def summary(rows: Sequence[dict], outcomes: Sequence[Outcome], out: Path, room: 
 
 
 def _that_matter(rows: Sequence[dict]) -> list[dict]:
-    """All but the slower configurations of the convolution."""
+    """Leave out the slower configurations of the convolution, but for wrong and failed ones."""
     best: dict[tuple, dict] = {}
     others = []
     for row in rows:
@@ -259,7 +269,10 @@ def _line(row: dict) -> str:
 
 
 def prebuilt(out: Path) -> dict[str, str]:
-    """The environment in which the checkout runs as it is, with its compiled extension and Triton's filled cache."""
+    """Return the environment variables with which the checkout runs without an installation.
+
+    It then uses the compiled extension and the filled cache of Triton that ``gpu_carry.py`` made.
+    """
     if ARCHIVE.is_file():
         with tarfile.open(ARCHIVE) as archive:
             archive.extractall(CACHE.parent, filter="data")
@@ -271,7 +284,7 @@ def prebuilt(out: Path) -> dict[str, str]:
 
 
 def revision() -> str:
-    """Names the state of the source, where git is at hand; else what ``DAN_FAST_REVISION`` says."""
+    """Name the state of the source: ``DAN_FAST_REVISION`` if it is set, else what git says."""
     if known := os.environ.get("DAN_FAST_REVISION"):
         return known
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
@@ -281,7 +294,10 @@ def revision() -> str:
 
 
 def why_no_gpu() -> str:
-    """Why torch can use no NVIDIA GPU here; empty if it can."""
+    """Say why torch can use no NVIDIA GPU here; empty if it can.
+
+    ``doctor.why_no_gpu`` says the same, but this must work before dan_fast is installed, and without torch.
+    """
     try:
         import torch
     except ImportError as error:
@@ -297,13 +313,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="default: all but t_clock, memcheck, racecheck and ncu")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "gpu",
                         help="folder for the figures (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="in all (default: %(default)s)")
-    parser.add_argument("--prebuilt", action="store_true", help="use what gpu_carry.py made; build and install nothing")
-    parser.add_argument("--dry", action="store_true", help="on a CPU, tiny: do the lines themselves run?")
+    parser.add_argument("--seconds", type=float, default=SECONDS,
+                        help="limit for all sections together (default: %(default)s)")
+    parser.add_argument("--prebuilt", action="store_true",
+                        help="use the files of gpu_carry.py; build and install nothing")
+    parser.add_argument("--dry", action="store_true", help="run the same lines on a CPU, with tiny images")
     parser.add_argument("--section", help=argparse.SUPPRESS)
     args, begin = parser.parse_args(argv), time.monotonic()
     if args.section:
-        importlib.import_module(f"sections.{args.section}").run()
+        importlib.import_module(f"sections.{args.section}").measure()
         return 0
     out = args.out.resolve()
     every = sections(prebuilt=args.prebuilt or args.dry, out=out)
@@ -317,7 +335,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"gpu-check needs an NVIDIA GPU: {reason}", file=sys.stderr)
         return 2
     out.mkdir(parents=True, exist_ok=True)
-    for name in (RESULTS, "log.txt"):  # of another run
+    for name in (RESULTS, "log.txt"):  # those of an earlier check
         if (out / name).is_file():
             shutil.move(out / name, out / f"{name}.before")
     environment = {"DAN_FAST_DRY": "1"} if args.dry else {}
@@ -325,7 +343,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with (out / RESULTS).open("a") as file:
         file.write(json.dumps({"section": "env", "what": "run", "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
                                "revision": environment.get("DAN_FAST_REVISION") or revision()}) + "\n")
-    outcomes = run_all(chosen, args.seconds - (time.monotonic() - begin), out, environment)
+    outcomes = execute_all(chosen, args.seconds - (time.monotonic() - begin), out, environment)
     print(summary(figures(out), outcomes, out))
     return 1 if any(outcome.failure for outcome in outcomes) else 0
 

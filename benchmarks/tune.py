@@ -1,11 +1,11 @@
-"""Times every kernel's candidates on this GPU, for the shapes that the networks meet, and writes the best down.
+"""Times the candidate configurations of every Triton kernel on this GPU, and writes the best ones down.
 
     python benchmarks/tune.py --seconds 120
 
-What the kernels ship is their ``Candidates``; a choice is noted in ``tuned.json`` only if it beats the default by 3 %.
-The shapes come first that matter most, and the time limit stops between kernels; a choice is written down as soon as it
-is made. Values are random: on zeros a GPU is faster than on data. A candidate that computes something else than the
-default is not chosen; whether the default is right is for the tests to say.
+A Triton kernel ships with ``Candidates``; ``tuned.json`` gets a choice only if it beats the default, which is the first
+candidate, by 3 %. The shapes are those of the networks, the most important first; the time limit stops between GPU
+kernels, and a choice is written down as soon as it is made. Values are random: on zeros a GPU is faster than on data.
+A candidate whose results differ from the default's is not chosen; tests check that the default is right.
 """
 
 from __future__ import annotations
@@ -15,26 +15,28 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from dan_fast_kernels import configs
 from figures import DEVICE, DRY, alive, error, graph_time
+from operators import once, stack_calls
 
-from dan_fast import DAN, DANConfig, ops
+from dan_fast import DANConfig, ops
 from dan_fast.errors import DanFastError
-from dan_fast.fast_model.v2 import dpcg_weights
 from dan_fast.files import atomic_path
 from dan_fast.ops import example_calls
 from dan_fast.self_test import BOUND, poisoned
 from dan_fast.training.presets import PRESETS
 
-# Beside the kernels that are installed, and in the source tree, where it is committed.
+# Beside the installed kernels, where it is read, and in the source tree, where it is committed.
 PLACES = {configs.TUNED, Path(__file__).parents[1] / "kernels" / "tuned.json"}
 GAIN = 1.03
 
-# Networks, batch and size of LR images, whether they learn: one photo, a large one, training.
+# The shapes are batch, height and width of LR images, and whether the network learns: a large photo, training, a small
+# photo.
 NETWORKS = ("v2-x4", "v2-0.3M-x4", "v1-x4")
 SHAPES = ((1, 510, 340, False), (64, 64, 64, True), (1, 64, 64, False))
 if DRY:
@@ -42,13 +44,13 @@ if DRY:
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 Key = tuple[str, str]
-"""Kernel and shape class."""
+"""Name of a Triton kernel, and shape class."""
 Step = Callable[[], Sequence[torch.Tensor]]
-"""Runs kernels, and returns all that they computed."""
+"""Launches GPU kernels and returns all their results."""
 
 
 class Tuner:
-    """Stands in for ``configs.choose``: remembers what kernels ask for, and gives them what is being tried."""
+    """Replaces ``configs.choose``: notes which Triton kernels ask for a configuration, and returns the one on trial."""
 
     def __init__(self, capability: int) -> None:
         self.capability = capability
@@ -65,7 +67,7 @@ class Tuner:
         return self.current[key]
 
     def tune(self, step: Step, seconds_of: Callable[[Step], float]) -> None:
-        """Finds the best candidate of every kernel that ``step`` runs and that was not tuned before."""
+        """Finds the best candidate of every Triton kernel that ``step`` launches and that was not tuned before."""
         before = set(self.options)
         with poisoned():
             expected = step()
@@ -98,47 +100,32 @@ class Tuner:
 
 
 def steps() -> Iterator[Step]:
-    """One run of each operator, most important first: forward; then forward and backward, where a network learns."""
+    """Yields one call of each operator, most important first: forward, and backward where the network learns."""
     for dtype in DTYPES:
         for batch, height, width, learns in SHAPES:
             for network in NETWORKS:
                 config: DANConfig = PRESETS[network].config
-                if config.version == "v2" and not learns:
-                    yield partial(estimator_body, config, batch, height, width, dtype)
+                shape = batch, height, width, dtype, DEVICE
+                if config.version == "v2" and not learns:  # two GPU kernels have configurations of their own there
+                    yield partial(once, estimator_body(config, *shape), False)
                 for gradients in (False, True)[:1 + learns]:
-                    for call in example_calls.calls(config, batch, height, width, dtype, DEVICE):
+                    for call in example_calls.calls(config, *shape):
                         if call.differentiable or not gradients:
                             example_calls.fill(call)
-                            yield partial(one, call, gradients)
+                            yield partial(once, call, gradients)
 
 
-def estimator_body(config: DANConfig, batch: int, height: int, width: int, dtype: torch.dtype
-                   ) -> tuple[torch.Tensor, ...]:
-    """Whose two kernels have configurations of their own; it is for inference."""
-    with torch.inference_mode():
-        return ops.dpcg(*_estimator_body(config, batch, height, width, dtype)),
-
-
-@cache
-def _estimator_body(config: DANConfig, batch: int, height: int, width: int, dtype: torch.dtype) -> tuple:
-    estimator = DAN(config).Estimator.requires_grad_(False).to(DEVICE, dtype).to(memory_format=torch.channels_last)
-    x, z = (torch.randn(batch, config.estimator_channels, height, width, device=DEVICE).to(dtype) for _ in range(2))
-    return x, z, dpcg_weights(estimator)
-
-
-def one(call, gradients: bool) -> tuple[torch.Tensor, ...]:
-    # Tensors that learn must not be made in inference mode, which the timing is in.
-    with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
-        return example_calls.compute(call, gradients)
+def estimator_body(config: DANConfig, *shape: Any) -> example_calls.Call:
+    return next(call for call in stack_calls(config, *shape) if call.operator is ops.dpcg)
 
 
 def seconds_of(step: Step) -> float:
-    """Median of a call, from a CUDA graph."""
+    """Returns the median time of a step, from a CUDA graph."""
     return graph_time(step, calls=5, rounds=5).us / 1e6
 
 
 def write(path: Path, device: str, better: dict[Key, configs.Config], tuned: set[Key]) -> None:
-    """Puts the choices for ``device`` into the file: those of the ``tuned`` kernels are replaced, others stay."""
+    """Writes the choices for ``device`` into the file; those for other devices and other GPU kernels stay."""
     content = json.loads(path.read_text()) if path.is_file() else {}
     kernels = content.setdefault(device, {})
     for kernel, shape_class in tuned:
@@ -169,19 +156,19 @@ def main() -> int:
                 known = len(tuner.options)
                 try:
                     tuner.tune(step, seconds_of)
-                except DanFastError as reason:  # it is left out, or does not take this
+                except DanFastError as reason:  # the operator is left out, or does not take these arguments
                     print(reason)
                 except Exception as reason:  # as with candidates
                     failed += 1
                     print(f"an operator does not run: {' '.join(str(reason).split())[:200]}")
                     if not alive():
                         break
-                if len(tuner.options) > known:  # at once: the machine may be gone before the end
+                if len(tuner.options) > known:  # now, as the machine may be gone before the end
                     for path in places:
                         write(path, torch.cuda.get_device_name(), tuner.better, set(tuner.options))
             else:
                 complete = True
-    except KeyboardInterrupt:  # gpu-check ends it so, when there is no more time
+    except KeyboardInterrupt:  # from gpu-check, when the section's time is up
         pass
     finally:
         configs.choose = original

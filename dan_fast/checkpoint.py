@@ -1,7 +1,7 @@
-"""Weights in and out: published ``.pth`` files, our ``.safetensors``, and the ones that ship.
+"""Loads and saves weights: published ``.pth`` files, our ``.safetensors``, and the weights that ship.
 
-A network's shape follows from the names and shapes of its tensors alone. Files are never
-unpickled beyond plain tensors, and nothing is allocated that the file does not hold.
+A network's shape follows from the names and shapes of its tensors alone. Files are never unpickled beyond plain
+tensors, and no more memory is allocated than the file holds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .runtime.silence import quiet_warnings
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT = "v2-0.3M-x4"
 METADATA_KEY = "dan_fast.config"
-# Fields that no tensor's name or shape tells.
+# Fields of the config that do not follow from names and shapes of tensors.
 FREE_FIELDS = ("iterations", "gradient", "group_residual")
 MOST_ITERATIONS = 1000  # that a file may ask for
 
@@ -71,13 +71,13 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch
 
     Args:
         source: a published ``.pth``, our ``.safetensors``, or a name that ``available()`` lists.
-        device, dtype: where and as what its parameters shall be.
-        iterations: how often it alternates; ``None``: as often as the file says, 4 if it does not, as published
-            files do not.
+        device, dtype: of its parameters.
+        iterations: how often Restorer and Estimator alternate; ``None``: the number in the file, or 4 if it has none,
+            like published files.
 
     Raises:
-        CheckpointError: there is no such file or name, or the file is not a whole DAN network;
-            the message says what is wrong.
+        CheckpointError: there is no such file or name, or the file is not a whole DAN network; the message says what
+            is wrong.
     """
     path = _find(source)
     state, metadata = _read(path)
@@ -93,28 +93,30 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch
 
 
 def save(model: DAN, path: str | Path) -> None:
-    """Write ``model`` as ``.safetensors``, with its config in the metadata; whole or not at all."""
+    """Write ``model`` as ``.safetensors``, with its config, iterations included, in the metadata; whole or not at all.
+
+    Raises:
+        CheckpointError: ``path`` does not end in ``.safetensors``.
+    """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{path}: expected a name that ends in .safetensors")
     metadata = {"format": "pt", METADATA_KEY: json.dumps(asdict(model.config))}
-    # Not save_file, whose files only their owner can read.
+    # safetensors' save_file would write a file that only its owner can read.
     write_atomically(path, safetensors.torch.save(to_published(model), metadata))
 
 
 def to_published(model: DAN) -> dict[str, Tensor]:
-    """The tensors under the names that the published implementation gives them.
-
-    Our modules carry those names, so that this is the state dict, detached, contiguous, on the CPU.
-    """
+    """The tensors under the names that the published implementation gives them, contiguous, on the CPU."""
+    # Our modules have those names.
     return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
 
 
 def infer_config(state: Mapping[str, Tensor]) -> DANConfig:
     """The config of the network that ``state`` belongs to, from names and shapes alone.
 
-    What no shape tells keeps its default, except ``group_residual``: ``"doubled"`` for the
-    published upsampler, as in all published weights, ``"plain"`` for the direct one.
+    Fields that do not follow from them keep their defaults, except ``group_residual``: ``"doubled"`` for the published
+    upsampler, as in all published weights, ``"plain"`` for the direct one.
 
     Raises:
         ValueError: the names are not DAN's, or the shapes fit no DAN.
@@ -163,14 +165,14 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     found = [int(m[1]) for name in state if (m := re.match(pattern, name))]
     if not found:
         raise ValueError(f"not a whole DAN network: no tensor is named like {pattern}")
-    # A stray huge number must not make us build that many blocks.
+    # One stray tensor with a huge number must not make us build that many blocks.
     if max(found) >= len(state):
         raise ValueError(f"block number {max(found)} in a file of {len(state)} tensors: blocks are missing")
     return max(found) + 1
 
 
 def _agree_with_metadata(config: DANConfig, metadata: Mapping[str, str]) -> DANConfig:
-    """``config`` with the free fields that our own files note down; the rest must agree."""
+    """``config`` with the ``FREE_FIELDS`` of the metadata, where our own files have some; the others must agree."""
     if METADATA_KEY not in metadata:
         return config
     try:
@@ -226,12 +228,12 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 state = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
                 return _without_prefix(state), archive.metadata() or {}
         _refuse_compression(path)
-        with quiet_warnings:  # of oddities that only damaged files have
+        with quiet_warnings:  # damaged files cause some
             content = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except Exception as error:  # readers raise anything at all on damaged files
-        # PyTorch's own text advises how to run what is in the pickle.
+        # PyTorch's own message explains how to run the code in the pickle.
         reason = "more than plain tensors" if isinstance(error, pickle.UnpicklingError) else _first_line(error)
         raise CheckpointError(f"{path}: cannot be read as weights, it is damaged, truncated or of another kind "
                               f"({reason})") from None
@@ -239,7 +241,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _refuse_compression(path: Path) -> None:
-    """Refuse a zip whose parts are together larger than it is: PyTorch compresses nothing, but would unpack it all."""
+    """Refuse a zip whose parts are larger than the file: PyTorch writes no compressed ones, but would unpack them."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(part.file_size for part in archive.infolist())
@@ -249,7 +251,7 @@ def _refuse_compression(path: Path) -> None:
 
 
 def _plain_state(path: Path, content: Any) -> dict[str, Tensor]:
-    """The state dict in what a ``.pth`` holds, without the wrappers that trainers put around it."""
+    """The state dict in the content of a ``.pth``, without the wrappers that trainers put around it."""
     for wrapper in ("params_ema", "params", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -264,7 +266,7 @@ def _plain_state(path: Path, content: Any) -> dict[str, Tensor]:
 
 
 def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the ``module.`` that DataParallel puts before every name."""
+    """``state`` without the ``module.`` that DataParallel puts before every name."""
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 

@@ -32,6 +32,14 @@ COMMANDS = {
 }
 
 
+class HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds to each help text the option's default, unless the text names it or it is None."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        named = action.default is None or "(default: " in (action.help or "")
+        return action.help if named else super()._get_help_string(action)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``dan-fast`` and return the exit code: 0 done, 1 partly done, 2 bad input, 130 interrupted.
 
@@ -46,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Only the module of the command that is run is imported.
         asked = name in argv[:1]
         sub = commands.add_parser(name, help=text, description=_sentence(text), add_help=asked,
-                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                  formatter_class=HelpWithDefaults)
         if asked:
             module = importlib.import_module(f"dan_fast.commands.{name}")
             module.add_arguments(sub)

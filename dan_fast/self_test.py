@@ -1,9 +1,9 @@
-"""Whether the parts of the GPU code compute what they should on this machine: what ``dan-fast doctor --gpu`` prints.
+"""Checks that the parts of the GPU code compute what they should on this machine, for ``dan-fast doctor --gpu``.
 
-Each part of ``dan_fast_kernels.without`` is compared with what takes its place when it is left out: kernels with their
-references in float64, on random values; graphs and plans with the same work without them. A part is tried without those
-that were found unfit before it. The tests run in a process of their own, as a kernel that reads where it must not ends
-every later call of its process: the parts that are left then go on in another one.
+Each part of ``dan_fast_kernels.without`` is compared with what takes its place when it is left out: GPU kernels with
+their references in float64, on random values; graphs and plans with the same work without them. Parts that were found
+unfit are left out while the later ones are checked. The checks run in a process of their own: after a GPU kernel that
+reads where it must not, every later call of the process fails. The remaining parts are then checked in another one.
 """
 
 from __future__ import annotations
@@ -39,39 +39,44 @@ from .ops.dpcg import dpcg_ref
 from .training.settings import TrainingSettings
 from .training.step import TrainingStep
 
-# Batch, height and width of the images that kernels are tried on. On a CPU Triton interprets, which takes its time.
+# Batch, height and width of the images that GPU kernels are checked on; on a CPU they are interpreted, which is slow.
 SHAPE, SHAPE_ON_CPU = (2, 37, 19), (2, 3, 5)
 # Largest error, as a share of a result's norm: bfloat16 (2^-9 in each rounding) and TensorFloat-32 stay well below.
 BOUND = 2e-2
 SECONDS = 60  # for one part, most of it compiling
 NETWORKS = (DANConfig(groups=1, blocks=1, estimator_blocks=1), DANConfig(version="v1", blocks=1, estimator_blocks=1))
-# The part that an operator's kernel is, where it is not called so.
-_KERNELS = {"conv3x3_bias_lrelu": "conv3x3", "conv3x3_scale_residual": "conv3x3", "dpcb": "conv3x3",
-            "next_condition": "estimator_tail"}
-
-
+# The part that an operator's GPU kernel belongs to, where it has another name.
+_PARTS = {"conv3x3_bias_lrelu": "conv3x3", "conv3x3_scale_residual": "conv3x3", "dpcb": "conv3x3",
+          "next_condition": "estimator_tail"}
 _COMMAND = (sys.executable, "-m", "dan_fast.self_test")
 
 
 class Verdict(NamedTuple):
-    """``reason``: why the part is not fit; empty if it is."""
+    """The result of a part's check.
+
+    Attributes:
+        part: one of ``dan_fast_kernels.without.PARTS``.
+        reason: why it is not fit; empty if it is.
+    """
 
     part: str
     reason: str
 
 
 def self_test(parts: Sequence[str] = tuple(PARTS), seconds: float = SECONDS) -> Iterator[Verdict]:
-    """Yields a verdict on each part, in this order, as soon as it is known; one that takes longer than ``seconds`` is
-    not fit."""
+    """Yield the verdicts on ``parts``, in this order, each as soon as it is known.
+
+    A part whose check takes longer than ``seconds`` is not fit.
+    """
     left = list(parts)
     unfit: list[str] = []
     while left:
         with subprocess.Popen([*_COMMAND, *left], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               errors="replace", env={**os.environ, VARIABLE: ",".join(unfit)}) as child:
-            said = ""
+            message = ""
             for line in _lines(child, seconds):
                 if not line.startswith("{"):
-                    said = line.strip() or said
+                    message = line.strip() or message
                     continue
                 verdict = Verdict(**json.loads(line))
                 left.remove(verdict.part)
@@ -79,11 +84,11 @@ def self_test(parts: Sequence[str] = tuple(PARTS), seconds: float = SECONDS) -> 
                 yield verdict
         if left and child.returncode:  # it ended in the next part
             unfit.append(left.pop(0))
-            yield Verdict(unfit[-1], f"its process ended with exit code {child.returncode} ({said[:200]})")
+            yield Verdict(unfit[-1], f"its process ended with exit code {child.returncode} ({message[:200]})")
 
 
 def _lines(child: subprocess.Popen, seconds: float) -> Iterator[str]:
-    """What it prints, until it is silent for too long, and is ended."""
+    """The lines that ``child`` prints; it is ended when it prints none for ``seconds``."""
     assert child.stdout is not None
     while True:
         timer = threading.Timer(seconds, child.kill)
@@ -100,42 +105,43 @@ def _lines(child: subprocess.Popen, seconds: float) -> Iterator[str]:
 def check(part: str, device: torch.device) -> str:
     """Why the part is not fit on ``device``; empty if it is. May raise anything."""
     torch.manual_seed(0)
-    return _OTHERS[part](device) if part in _OTHERS else _kernel(part, device)
+    return _CHECKS[part](device) if part in _CHECKS else _gpu_kernel(part, device)
 
 
-# --- kernels ------------------------------------------------------------------------------------------------
+# --- GPU kernels ------------------------------------------------------------------------------------------------
 
 
-def _kernel(part: str, device: torch.device) -> str:
-    """Values and gradients of every operator that the kernel computes, in bfloat16, against float64."""
+def _gpu_kernel(part: str, device: torch.device) -> str:
+    """Compare values and gradients of every operator that uses the GPU kernel, in bfloat16, with float64."""
     shape = SHAPE if device.type == "cuda" else SHAPE_ON_CPU
-    known = set()
+    checked = set()
     for config in NETWORKS:
         for call in example_calls.calls(config, *shape, torch.bfloat16, device):
             name = call.operator.__name__
             shapes = (name, *(value.shape for value in call.arguments.values() if isinstance(value, Tensor)))
-            if _KERNELS.get(name, name) != part or shapes in known:
+            if _PARTS.get(name, name) != part or shapes in checked:
                 continue
-            known.add(shapes)
+            checked.add(shapes)
             example_calls.fill(call)
             reference = getattr(importlib.import_module(call.operator.__module__), f"{name}_ref")
-            # These have a test of their own, which may fail.
+            # These two have checks of their own.
             with left_out("descriptors", "programmatic_launch"), ops.backend("triton"), poisoned():
                 found = _results(call.operator, call.arguments, call.differentiable)
             exact = _results(reference, {key: value.double() if isinstance(value, Tensor) else value
                                          for key, value in call.arguments.items()}, call.differentiable)
-            if reason := _far(name, found, exact):
+            if reason := _difference(name, found, exact):
                 return reason
-    assert known, f"no operator runs the kernel {part}"
+    assert checked, f"no operator uses the GPU kernel {part}"
     return ""
 
 
 def _conv3x3(device: torch.device) -> str:
-    return _kernel("conv3x3", device) or _bodies(device)
+    """Check the operators of single convolutions, then those of whole bodies."""
+    return _gpu_kernel("conv3x3", device) or _bodies(device)
 
 
 def _bodies(device: torch.device) -> str:
-    """Compares the bodies of v2's Restorer and Estimator, which have kernels of the convolution's family."""
+    """Compare the bodies of v2's Restorer and Estimator, whose GPU kernels are of the same family, with float64."""
     _, height, width = SHAPE if device.type == "cuda" else SHAPE_ON_CPU
     # Parts of torch modules are declared as anything.
     model: Any = DAN(NETWORKS[0]).requires_grad_(False).to(device, torch.bfloat16)
@@ -146,31 +152,32 @@ def _bodies(device: torch.device) -> str:
     with torch.no_grad(), left_out("descriptors", "programmatic_launch"), ops.backend("triton"), poisoned():
         found = {"dpcg": ops.dpcg(x, z, dpcg_weights(model.Estimator)),
                  "dpcb_stack": ops.dpcb_stack(image, dpcb_weights(model.Restorer), modulation)}
-    right = {"dpcg": dpcg_ref(x.double(), z.double(), dpcg_weights(exact.Estimator)),
-             "dpcb_stack": dpcb_stack_ref(image.double(), dpcb_weights(exact.Restorer), modulation.double())}
-    return _far("a body", found, right)
+    expected = {"dpcg": dpcg_ref(x.double(), z.double(), dpcg_weights(exact.Estimator)),
+                "dpcb_stack": dpcb_stack_ref(image.double(), dpcb_weights(exact.Restorer), modulation.double())}
+    return _difference("a body", found, expected)
 
 
 def _results(operator: Callable, arguments: dict[str, Any], learns: bool) -> dict[str, Tensor]:
-    """By what they are: the outputs, and gradients of the sum of their squares."""
-    given = {name: value.detach().clone().requires_grad_(learns and name != "encoder")
+    """The outputs of ``operator``, and with ``learns`` the gradients of the sum of their squares, by name."""
+    values = {name: value.detach().clone().requires_grad_(learns and name != "encoder")
              if isinstance(value, Tensor) else value for name, value in arguments.items()}
     with torch.set_grad_enabled(learns):
-        outputs = operator(**given)
+        outputs = operator(**values)
     outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
     results = {f"output {number}": output.detach() for number, output in enumerate(outputs)}
-    learn = {name: value for name, value in given.items() if isinstance(value, Tensor) and value.requires_grad}
-    if learn:
+    wanted = {name: value for name, value in values.items() if isinstance(value, Tensor) and value.requires_grad}
+    if wanted:
         loss = torch.stack([output.double().square().sum() for output in outputs]).sum()
-        results |= zip((f"gradient of {name}" for name in learn), torch.autograd.grad(loss, list(learn.values())),
+        results |= zip((f"gradient of {name}" for name in wanted), torch.autograd.grad(loss, list(wanted.values())),
                        strict=True)
     return results
 
 
-def _far(what: str, found: dict[str, Tensor], exact: dict[str, Tensor]) -> str:
-    for name, truth in exact.items():
-        error = (found[name].double() - truth.double()).norm() / truth.double().norm().clamp(min=1e-30)
-        if not error <= BOUND:  # nor NaN
+def _difference(what: str, found: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
+    """The first result that differs by more than ``BOUND``, and by how much; empty if there is none."""
+    for name, exact in expected.items():
+        error = (found[name].double() - exact.double()).norm() / exact.double().norm().clamp(min=1e-30)
+        if not error <= BOUND:  # NaN is not
             return f"{what}, {name}: off by {error:.2g} of its norm, expected at most {BOUND}"
     return ""
 
@@ -183,13 +190,13 @@ def _blur_downsample(device: torch.device) -> str:
         with ops.backend("cpp"), poisoned():
             found = _results(ops.blur_downsample, arguments, True)
         exact = _results(blur_downsample_ref, {**arguments, "hr": hr.double(), "kernel": kernel.double()}, True)
-        if reason := _far("blur_downsample", found, exact):
+        if reason := _difference("blur_downsample", found, exact):
             return reason
     return ""
 
 
 def _descriptors(device: torch.device) -> str:
-    """Every configuration of this GPU that loads boxes."""
+    """Check every configuration of the convolution that loads boxes by descriptors on this GPU."""
     from dan_fast_kernels import configs, conv3x3
 
     for channels in (64, 32):
@@ -203,13 +210,14 @@ def _descriptors(device: torch.device) -> str:
             if config["BOXES"]:
                 with left_out("programmatic_launch"), poisoned():
                     found, _ = conv3x3.scale_residual(x, weight, bias, scale, residual, config=config)
-                if reason := _far(f"conv3x3 {config}", {"output": found}, {"output": exact}):
+                if reason := _difference(f"conv3x3 {config}", {"output": found}, {"output": exact}):
                     return reason
     return ""
 
 
 def _programmatic_launch(device: torch.device) -> str:
-    """Many small kernels in a row, from a graph, as in use: the bits of one after the other."""
+    """Compare many small GPU kernels that overlap, replayed from a graph, with the same ones after each other, to the
+    bit."""
     from .runtime.cuda_graphs import GraphStream, replay
 
     chain, image = convolutions(device)
@@ -228,7 +236,7 @@ def _programmatic_launch(device: torch.device) -> str:
 
 
 def convolutions(device: torch.device) -> tuple[Callable[[], Tensor], Tensor]:
-    """A chain of convolutions, and the image that it starts with."""
+    """A function that computes a chain of convolutions, and the image that it starts with."""
     image = torch.randn(1, 64, 32, 32, device=device).bfloat16().contiguous(memory_format=torch.channels_last)
     weights = [torch.randn(64, 64, 3, 3, device=device).bfloat16().div(24).contiguous(memory_format=torch.channels_last)
                for _ in range(8)]
@@ -247,8 +255,9 @@ def convolutions(device: torch.device) -> tuple[Callable[[], Tensor], Tensor]:
 
 
 def _inference_graphs(device: torch.device) -> str:
+    """Compare replayed passes with passes without a graph."""
     upscaler = Upscaler(load("default"), device=device, dtype=torch.bfloat16)
-    for _ in range(4):  # the second captures
+    for _ in range(4):  # the second one is captured
         image = torch.randint(0, 256, (40, 56, 3), dtype=torch.uint8).numpy()
         found = upscaler(image)
         with left_out("inference_graphs"):
@@ -261,6 +270,7 @@ def _inference_graphs(device: torch.device) -> str:
 
 
 def _step(device: torch.device) -> tuple[TrainingStep, Tensor]:
+    """A training step of a small network, and a batch for it."""
     torch.manual_seed(0)
     config = DANConfig(channels=32, groups=1, blocks=2, estimator_channels=16, estimator_blocks=1, kernel_size=21)
     model = DAN(config, torch.rand(21**2, config.code_length) / 100).to(device)
@@ -270,27 +280,28 @@ def _step(device: torch.device) -> tuple[TrainingStep, Tensor]:
 
 
 def _training_graphs(device: torch.device) -> str:
+    """Compare losses and the gradients' norm of replayed steps with steps without a graph."""
     def reports(*without: str) -> Tensor:
         step, hr = _step(device)
         with left_out(*without):
             return torch.stack([step(hr, seed=n, learning_rate=1e-4, average_weight=0.1, iterations=2).clone()
                                 for n in range(6)]).cpu()
     found, expected = reports(), reports("training_graphs")
-    # Losses and the gradients' norm.
-    return _far("six steps, the last of them replayed", {"losses": found[:, :3]}, {"losses": expected[:, :3]})
+    return _difference("six steps, the last of them replayed", {"losses": found[:, :3]}, {"losses": expected[:, :3]})
 
 
 def _training_plan(device: torch.device) -> str:
+    """Compare the code that a plan finds within a training step with the model's."""
     step, _ = _step(device)
     lr = torch.rand(2, 3, 24, 28, device=device)
 
     def code(*without: str) -> Tensor:
         with left_out(*without), torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             return unroll(step.model, lr, 3).code
-    return _far("three iterations", {"code": code()}, {"code": code("training_plan")})
+    return _difference("three iterations", {"code": code()}, {"code": code("training_plan")})
 
 
-_OTHERS: dict[str, Callable[[torch.device], str]] = {
+_CHECKS: dict[str, Callable[[torch.device], str]] = {
     "conv3x3": _conv3x3, "blur_downsample": _blur_downsample, "descriptors": _descriptors,
     "programmatic_launch": _programmatic_launch, "inference_graphs": _inference_graphs,
     "training_graphs": _training_graphs, "training_plan": _training_plan}
@@ -298,7 +309,7 @@ _OTHERS: dict[str, Callable[[torch.device], str]] = {
 
 @contextmanager
 def left_out(*parts: str) -> Iterator[None]:
-    """Without these parts too."""
+    """Leave out ``parts`` within the block, besides those that already are."""
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = ",".join(filter(None, (before, *parts)))
     try:
@@ -312,7 +323,7 @@ def left_out(*parts: str) -> Iterator[None]:
 
 @contextmanager
 def poisoned() -> Iterator[None]:
-    """New tensors are NaN until something is written: the memory of a right result before would hide what is not."""
+    """Fill new tensors with NaN within the block: memory of an earlier right result would hide what is not written."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
@@ -322,11 +333,11 @@ def poisoned() -> Iterator[None]:
 
 
 def _main(parts: Sequence[str], device: torch.device) -> int:
-    """Prints a line of JSON per part; stops where this process can compute no more."""
+    """Print a verdict per part as a line of JSON; stop when this process can compute no more."""
     for part in parts:
         try:
             reason = check(part, device)
-        except Exception as error:  # whatever it is, it is the verdict
+        except Exception as error:  # whatever a part raises is its verdict
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         print(json.dumps(Verdict(part, reason)._asdict()), flush=True)
         if not reason:
@@ -335,12 +346,12 @@ def _main(parts: Sequence[str], device: torch.device) -> int:
         try:
             torch.cuda.synchronize(device)
         except RuntimeError:
-            return 0  # the next parts in another process
+            return 0  # the next parts are checked in another process
     return 0
 
 
 if __name__ == "__main__":
     exit_code = _main(sys.argv[1:], torch.device("cuda", torch.cuda.current_device()))
     sys.stdout.flush()
-    # At once: to take down a GPU that failed may end the process otherwise, which would count against the next part.
+    # At once: taking down a GPU that failed can kill the process, which would count against the next part.
     os._exit(exit_code)

@@ -1,4 +1,4 @@
-"""What several tests share: the data outside the repository, a tiny network, fresh random numbers."""
+"""Settings of all tests, and fixtures: data outside the repository, a tiny network, fresh random numbers."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 from dan_fast.runtime.threads import wait_passively
 
-# What follows is read when torch is imported.
+# These settings are read when torch is imported.
 wait_passively()  # tests run beside other programs too
-# As many threads on every machine: enough to go wrong, not so many that tiny networks wait for each other.
+# The same number of threads on every machine: enough for threads to matter, few enough for tiny networks.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
-# What torch.compile makes around an operator is plain code on every machine, and no time is spent on trying out which
-# vector instructions there are.
+# torch.compile generates code without vector instructions, the same on every machine, and takes no time to try out
+# which there are.
 os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
 
 import dan_fast_kernels  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from support.networks import tiny_config  # noqa: E402
+from support import networks  # noqa: E402
 from support.slow import is_slow  # noqa: E402
 
 import dan_fast  # noqa: E402
@@ -27,7 +27,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """``make quick`` leaves out what is slow."""
+    """Mark slow tests, which ``make quick`` leaves out."""
     for item in items:
         if is_slow(item.nodeid):
             item.add_marker("slow")
@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def shared() -> Path:
     """Large parity files and test images, which are not in the repository.
 
-    Skips without them, or fails where they are required (DAN_FAST_REQUIRE_SHARED=1).
+    Skip without them, or fail where they are required (DAN_FAST_REQUIRE_SHARED=1).
     """
     if not (SHARED / "parity").is_dir():
         message = "no ../shared folder with parity files and test images beside the checkout"
@@ -49,9 +49,9 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def fresh_compiler_cache(tmp_path_factory) -> None:
-    """torch.compile's cache of another version of the operators must not serve this one.
+    """Give torch.compile an empty cache: that of another version of the operators must not be used.
 
-    The processes of pytest-xdist share one.
+    The processes of pytest-xdist share it.
     """
     folder = tmp_path_factory.getbasetemp()
     folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
@@ -60,13 +60,13 @@ def fresh_compiler_cache(tmp_path_factory) -> None:
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """The same random numbers for each test, whatever ran before it."""
+    """Seed torch before each test, so that it does not depend on the tests before it."""
     torch.manual_seed(0)
 
 
 @pytest.fixture
 def one_thread():
-    """Tiny networks gain nothing from more, and lose much where other work shares the cores."""
+    """Use one thread: tiny networks gain nothing from more, and lose much where other programs share the cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -75,7 +75,7 @@ def one_thread():
 
 @pytest.fixture
 def native():
-    """Skips without the compiled operator, or fails where it is required (DAN_FAST_REQUIRE_EXTENSION=1)."""
+    """Skip without the compiled operators, or fail where they are required (DAN_FAST_REQUIRE_EXTENSION=1)."""
     if dan_fast_kernels.EXTENSION is None:
         message = f"the extension is not built: {dan_fast_kernels.WHY_NOT}"
         if os.environ.get("DAN_FAST_REQUIRE_EXTENSION") == "1":
@@ -85,7 +85,7 @@ def native():
 
 @pytest.fixture
 def tiny_model() -> dan_fast.DAN:
-    return dan_fast.DAN(tiny_config()).eval()
+    return dan_fast.DAN(networks.tiny_config()).eval()
 
 
 @pytest.fixture

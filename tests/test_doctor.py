@@ -1,4 +1,4 @@
-"""``dan-fast doctor``: the truth about this machine, and advice that fits it."""
+"""``dan-fast doctor`` reports the machine as it is, with advice that fits it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A few of the broken files that ``make fuzz`` reads thousands of, and whether it would notice."""
+"""A few broken files, of which ``make fuzz`` reads thousands; and whether fuzzing notices failures."""
 
 import pytest
 from fuzz.run import fuzz

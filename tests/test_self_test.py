@@ -14,8 +14,8 @@ from dan_fast import cli, doctor, self_test
 from dan_fast.ops import example_calls
 from dan_fast.self_test import Verdict
 
-# Stands for the process that tries the parts: it is sent to death by the one called "kills", and "says" what it is
-# asked to leave out.
+# In the place of the process that checks the parts. The part "kills" ends it; "says" gives as its reason the parts that
+# are left out.
 CHILD = """
 import json, os, sys, time
 for part in sys.argv[1:]:
@@ -68,11 +68,11 @@ def test_whatever_a_part_raises_is_its_verdict(monkeypatch, capsys):
 
 
 def test_every_part_has_a_test():
-    """Operators' kernels are found by name; the others have a function each."""
+    """GPU kernels of operators are found by name; each other part has a function of its own."""
     names = {call.operator.__name__ for config in self_test.NETWORKS
              for call in example_calls.calls(config, 1, 3, 3, torch.float32, "meta")}
-    kernels = {self_test._KERNELS.get(name, name) for name in names}
-    assert kernels | set(self_test._OTHERS) == set(PARTS) and kernels & set(self_test._OTHERS) == {"conv3x3"}
+    parts = {self_test._PARTS.get(name, name) for name in names}
+    assert parts | set(self_test._CHECKS) == set(PARTS) and parts & set(self_test._CHECKS) == {"conv3x3"}
 
 
 def test_plans_and_graphs_where_there_is_no_gpu():
@@ -103,7 +103,7 @@ def test_without_a_gpu_there_is_nothing_to_try(capsys):
     if not doctor.why_no_gpu():
         pytest.skip("there is a GPU")
     assert cli.main(["doctor", "--gpu"]) == 2
-    assert capsys.readouterr().err.startswith("dan-fast doctor: error: --gpu: there is nothing to try: torch ")
+    assert capsys.readouterr().err.startswith("dan-fast doctor: error: --gpu: there is no GPU to try: torch ")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -1,1 +1,1 @@
-"""The sections of gpu-check, one a file: ``run()`` notes its figures. Which run, and for how long: ``gpu_check.py``."""
+"""The sections of gpu-check, one per file: ``measure()`` notes its figures. ``gpu_check.py`` has their time limits."""

@@ -1,4 +1,7 @@
-"""The best that PyTorch does by itself, last as it takes its time: the plain Restorer, eager from a graph, compiled."""
+"""The best that PyTorch does by itself: the plain Restorer from CUDA graphs, eager and compiled.
+
+It is the last section, as compiling takes long.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import dan_fast
 from sections.infer import network
 
 
-def run() -> None:
+def measure() -> None:
     dtype = torch.float32 if DRY else torch.bfloat16
     model = network("v2").to(DEVICE, dtype).to(memory_format=torch.channels_last)
     for height, width in ((12, 16),) if DRY else ((64, 64), (340, 510)):

@@ -1,4 +1,4 @@
-"""The machine: versions, what is active, and the ceilings that every other figure is compared with."""
+"""The machine: versions, active parts, and the speeds of copies and matrix products that bound all other figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CARD = "name,driver_version,memory.total,power.limit,clocks.max.sm,clocks.max.me
 STATE = "clocks.sm,clocks.mem,power.draw,temperature.gpu,pstate"
 
 
-def run() -> None:
+def measure() -> None:
     note(what="versions", **doctor.versions(), cpu=doctor.cpu()["name"])
     note(what="parts", **{part.name: str(part) for part in doctor.parts()})
     if DRY:
@@ -31,7 +31,7 @@ def run() -> None:
     us, spread = graph_time(lambda: target.copy_(source), 3)
     note(what="copy of 1 GiB, read and written", tb_per_second=2 * source.numel() / us / 1e6, spread=spread)
     small = torch.randn(64, device=DEVICE)
-    note(what="one small kernel in a graph", us=graph_time(lambda: small.mul_(1), 1000).us)
+    note(what="one small GPU kernel in a graph", us=graph_time(lambda: small.mul_(1), 1000).us)
     start = time.perf_counter()
     for _ in range(50):
         torch.cuda.mem_get_info()
@@ -42,7 +42,7 @@ def run() -> None:
 
 
 def _milliseconds(result: torch.Tensor, pinned: bool) -> float:
-    """With the allocation, as in use."""
+    """Time the copy of ``result`` to the host, with the allocation of its memory, as in use."""
     times = []
     for _ in range(9):
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""The self-test: which parts of the GPU code are fit. Later sections leave out what is not."""
+"""The self-test of every part of the GPU code. Later sections leave out the parts that fail it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from figures import DEVICE, DRY, note
 
 from dan_fast import self_test
 
-SECONDS = 15  # for one part: one that hangs must leave time for the others
+SECONDS = 15  # limit for one part: one that hangs must leave time for the others
 
 
-def run() -> None:
+def measure() -> None:
     for part, reason in _without_a_gpu() if DRY else self_test.self_test(seconds=SECONDS):
         note(part=part, fit=not reason, **({"reason": reason} if reason else {}))
 

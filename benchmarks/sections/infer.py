@@ -1,4 +1,4 @@
-"""Whole images: our own time first, then how far the result is off, then eager PyTorch."""
+"""Whole images: the time of ``Upscaler``, the error of its result, and the time of eager PyTorch, in this order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LARGE = 1_000_000  # LR pixels
 
 
 def network(name: str) -> dan_fast.DAN:
-    """``default``: trained weights; ``v1``, ``v2``: the published shapes, random."""
+    """Return the trained network ``default``, or ``v1`` or ``v2`` in their published shapes with random weights."""
     torch.manual_seed(0)
     if name == "default":
         return dan_fast.load(name)
@@ -30,7 +30,7 @@ def network(name: str) -> dan_fast.DAN:
     return dan_fast.DAN(config, torch.rand(config.kernel_size**2, config.code_length) / 100).eval()
 
 
-def run() -> None:
+def measure() -> None:
     for name in NETWORKS:
         model = network(name)
         start = time.perf_counter()
@@ -52,7 +52,7 @@ def _image(name: str, model: dan_fast.DAN, upscaler: dan_fast.Upscaler, size: tu
     note(what="whole call", ms=1000 * statistics.median(calls), graph_ms=graph,
          first_calls_s=[round(seconds, 3) for seconds in firsts], peak_gib=peak_gib(),
          **about)
-    note(what="stages in ms, kernels launched one by one", **_stages(upscaler, pixels), **about)
+    note(what="stages in ms, GPU kernels launched one by one", **_stages(upscaler, pixels), **about)
     if large:
         return
     lr = torch.from_numpy(pixels).to(DEVICE).permute(2, 0, 1)[None].float() / 255
@@ -69,7 +69,10 @@ def _image(name: str, model: dan_fast.DAN, upscaler: dan_fast.Upscaler, size: tu
 
 
 def _stages(upscaler: dan_fast.Upscaler, pixels: np.ndarray) -> dict[str, float]:
-    """Times each stage in one call without a graph, which hides them; small images show the time of the launches."""
+    """Time each stage of one call without a CUDA graph, which would hide them.
+
+    With small images these are the times of the launches.
+    """
     with left_out("inference_graphs"):
         before = upscaler.stats().seconds
         upscaler(pixels, wants_kernel=False)

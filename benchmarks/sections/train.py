@@ -1,4 +1,4 @@
-"""Training steps of 64 patches of 64x64 in bfloat16: eager, captured, replayed; and where a step's time goes."""
+"""Training steps of 64 patches of 64x64 in bfloat16: eager, captured, replayed; and their longest GPU kernels."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from figures import DEVICE, DRY, note, peak_gib, replay_time, synchronize, tried
 from dan_fast.model import DAN
 from dan_fast.training.presets import get_preset
 from dan_fast.training.step import TrainingStep
-from sections.profile import kernels_of
+from sections.profile import gpu_kernels_of
 
 PRESETS = ("v2-x4", "v2-0.3M-x4")
 BATCH, PATCH, STEPS = 64, 64, 8
 
 
-def run() -> None:
+def measure() -> None:
     for name in ("v2-0.3M-x4",) if DRY else PRESETS:
         tried(partial(_steps, name), preset=name)
         gc.collect()
@@ -51,4 +51,4 @@ def _steps(name: str) -> None:
     note(what="a step", graph_ms=timing and timing.us / 1000, spread=timing and timing.spread,
          call_ms=1000 * min(seconds), peak_gib=peak_gib(), **about)
     if graph:
-        kernels_of(graph.replay, f"a step of {name}")
+        gpu_kernels_of(graph.replay, f"a step of {name}")

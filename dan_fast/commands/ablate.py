@@ -26,35 +26,32 @@ from ..training.presets import PRESETS, Preset, get_preset
 
 # How many of the photos that ship, the last ones, are for the test.
 TEST_SAMPLES = 2
+_PRESETS = [name for name, preset in PRESETS.items() if preset.config.version == "v2"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", choices=EXPERIMENTS, help="the experiment, one of the papers' questions")
     parser.add_argument("--preset", default="tiny", help="network and settings: tiny, which takes about a quarter of a "
                         f"minute per training on a CPU, or one of {', '.join(_PRESETS)}")
-    parser.add_argument("--steps", type=whole_number(1), help="steps of every training, instead of the preset's",
-                        default=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=whole_number(1), help="steps of every training (default: the preset's)")
     parser.add_argument("--seeds", type=whole_number(3), default=3, metavar="N", help="trainings of every network")
-    parser.add_argument("--data", type=Path, nargs="+", metavar="DIR", default=argparse.SUPPRESS,
+    parser.add_argument("--data", type=Path, nargs="+", metavar="DIR",
                         help="folders of sharp images to train on (default: three of the photos that ship)")
-    parser.add_argument("--val", type=Path, nargs="+", metavar="DIR", default=argparse.SUPPRESS,
+    parser.add_argument("--val", type=Path, nargs="+", metavar="DIR",
                         help="folders of sharp images to test on (default: the other two photos that ship)")
-    parser.add_argument("--out", type=Path, metavar="DIR", default=argparse.SUPPRESS,
+    parser.add_argument("--out", type=Path, metavar="DIR",
                         help="folder for results.csv, table.md, plot.png and the trainings; a second call goes on with "
                         "what is missing (default: runs/ablate-QUESTION)")
     add_device_argument(parser)
 
 
-_PRESETS = [name for name, preset in PRESETS.items() if preset.config.version == "v2"]
-
-
 def run(args: argparse.Namespace) -> int:
     preset = _preset(args)
     photos = find_images([SAMPLES])
-    out = getattr(args, "out", Path("runs") / f"ablate-{args.question}")
+    out = args.out or Path("runs") / f"ablate-{args.question}"
     device = pick_device(args.device)
-    setup = Setup(out, getattr(args, "data", photos[:-TEST_SAMPLES]),
-                  images_below(getattr(args, "val", photos[-TEST_SAMPLES:])), device,
+    setup = Setup(out, args.data or photos[:-TEST_SAMPLES],
+                  images_below(args.val or photos[-TEST_SAMPLES:]), device,
                   faster_precision(preset.config, device).bf16)
     experiment = EXPERIMENTS[args.question](preset)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
@@ -76,7 +73,7 @@ def _preset(args: argparse.Namespace) -> Preset:
     if preset.config.version != "v2":
         raise DanFastError(f"--preset {args.preset}: the experiments change v2; expected tiny or one of "
                            f"{', '.join(_PRESETS)}")
-    if hasattr(args, "steps"):
+    if args.steps is not None:
         preset = replace(preset, training=replace(preset.training, steps=args.steps))
     return preset
 

@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plain", action="store_true",
                         help="also time the plain PyTorch model (channels_last), in turn; like ours it leaves out the "
                         "last Estimator, whose kernel nobody asks for")
-    parser.add_argument("--csv", type=Path, metavar="FILE", default=argparse.SUPPRESS,
-                        help="also write the times to this file")
+    parser.add_argument("--csv", type=Path, metavar="FILE",
+                        help="also write the times to this file (default: only print them)")
     add_device_argument(parser)
 
 
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         timings.append(Timing(machine, args.dtype, width, height, medians[0], min(times[0]),
                               1000 * work * width * height / rate, medians[1] if plain else None))
         print(_line(timings[-1]), flush=True)
-    if hasattr(args, "csv"):
+    if args.csv is not None:
         make_folder(args.csv.parent)
         write_timings(args.csv, timings)
     return 0

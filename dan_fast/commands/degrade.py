@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kernels.add_argument("--protocol", choices=tuple(PROTOCOLS), default="gaussian8",
                          help="gaussian8: 8 isotropic kernels for every image; irregular: one random kernel per image; "
                               "random: one isotropic kernel of random sigma per image")
-    kernels.add_argument("--sigma", type=float, help="one isotropic kernel of this standard deviation, HR pixels")
+    kernels.add_argument("--sigma", type=float, help="one isotropic kernel of this standard deviation, HR pixels "
+                         "(default: the kernels of --protocol)")
     parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=0, help="seed of random kernels and noise")
     parser.add_argument("--noise", type=float, default=0.0,
                         help="standard deviation of Gaussian noise on the degraded images, in 8-bit levels, 0 to 255")

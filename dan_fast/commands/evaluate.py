@@ -41,9 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "file: those of --kernels for every image, measured with and without their shift")
     parser.add_argument("--kernels", type=Path, nargs="+", metavar="FILE", help="for --protocol file: .npy, (k, k) or "
                         "(n, k, k), or .mat with a variable called kernels")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for evaluation.csv and summary.csv")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for evaluation.csv and summary.csv (default: "
+                        "only print the table)")
     parser.add_argument("--pictures", action="store_true", help="also write comparison pictures to --out")
-    parser.add_argument("--limit", type=whole_number(1), metavar="N", help="only the first N images of every set")
+    parser.add_argument("--limit", type=whole_number(1), metavar="N",
+                        help="only the first N images of every set (default: all)")
     add_engine_arguments(parser)
     add_ensemble_argument(parser)
 

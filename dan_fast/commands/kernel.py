@@ -21,7 +21,7 @@ from ..image_files import Photo, find_images, read_image
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_photo_arguments(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR",
-                        help="folder for NAME_kernel.png and NAME_kernel.npy; without it the widths are only printed")
+                        help="folder for NAME_kernel.png and NAME_kernel.npy (default: only print the widths)")
 
 
 def run(args: argparse.Namespace) -> int:

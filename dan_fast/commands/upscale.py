@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ..blur_kernels.files import read_npy
-from ..blur_kernels.known import known_kernel
+from ..blur_kernels.known import KnownKernel, known_kernel
 from ..blur_kernels.shift import NO_SHIFT
 from ..command_line.arguments import whole_number
 from ..command_line.kernel_output import kernel_files, write_kernel
@@ -30,7 +30,7 @@ _WRITTEN = (*FORMATS.values(), ".jpeg", ".tiff")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_photo_arguments(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", default=argparse.SUPPRESS,
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR",
                         help="folder for the results, NAME_x4.png and so on; results of an earlier run are "
                         "replaced, photos never")
     parser.add_argument("--format", choices=("same", *FORMATS), default="same",
@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quality", type=whole_number(1, 100), default=95, help="quality of jpg and webp, 1 to 100")
     parser.add_argument("--kernel", type=Path, metavar="FILE",
                         help="the blur kernel, if it is known: a .npy file of n x n numbers with the sum 1; nothing is "
-                        "estimated; a kernel that is not centred is centred, and the results are moved back")
+                        "estimated; a kernel that is not centred is centred, and the results are moved back "
+                        "(default: estimate it)")
     add_ensemble_argument(parser)
     parser.add_argument("--save-kernel", action="store_true",
                         help="also write the estimated kernel, NAME_x4_kernel.png and .npy")
@@ -66,10 +67,9 @@ class _Upscale:
 
     def __init__(self, args: argparse.Namespace, upscaler: Upscaler) -> None:
         self.args, self.upscaler, self.done = args, upscaler, 0
-        self.kernel = None
+        self.kernel: KnownKernel | None = None
         if args.kernel:
-            self.kernel = read_npy(args.kernel)
-            known = known_kernel(self.kernel, upscaler.model.config.kernel_size)  # fails now if it is not a kernel
+            self.kernel = known = known_kernel(read_npy(args.kernel), upscaler.model.config.kernel_size)
             if known.shift != NO_SHIFT:
                 cut = f"; {known.outside:.0%} of it is cut off" if known.outside >= 0.005 else ""
                 say(f"{args.kernel}: its centre of mass lies {known.shift} of its middle: centred{cut}, and the "

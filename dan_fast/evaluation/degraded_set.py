@@ -157,13 +157,13 @@ class DegradedSet:
                 yield Degraded(name, kernel_index, sigma, hr, lr, kernel.numpy())
 
     def check_output_names(self) -> None:
-        """Raises DanFastError if two images would be written under one name."""
+        """Raise DanFastError if two images would be written under one name."""
         seen: dict[str, Path] = {}
         for path, name in self.images:
             stem = Path(name).with_suffix("").as_posix()
             if stem in seen:
                 raise DanFastError(f"{seen[stem]} and {path} would both be written as {stem}.png: "
-                                   "rename one, or take one at a time")
+                                   "rename one, or degrade one at a time")
             seen[stem] = path
 
     def _generator(self, index: int) -> torch.Generator:

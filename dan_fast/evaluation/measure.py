@@ -37,11 +37,13 @@ Result = TypeVar("Result", bound=Upscaled)
 
 @dataclass(frozen=True)
 class UpscaledCase(Generic[Result]):
-    """One case of a test set and its upscaled image. A measure is computed when it is read.
+    """One case of a test set, upscaled. Each measure is computed when it is read.
 
     Attributes:
-        scale: of the set; the measures leave out a border as wide as it.
-        seconds: the upscaler's call alone.
+        case: the case.
+        result: the upscaler's result for ``case.lr``.
+        scale: scale of the set; PSNR and SSIM leave out a border of as many pixels.
+        seconds: time of the upscaler's call.
     """
 
     case: Degraded
@@ -64,7 +66,7 @@ class UpscaledCase(Generic[Result]):
 
 def upscale_cases(cases: Iterable[Degraded], upscale: Callable[[Degraded], Result], scale: int
                   ) -> Iterator[UpscaledCase[Result]]:
-    """Upscale ``cases`` one after the other; the next one begins when it is asked for."""
+    """Yield ``cases`` upscaled; each is upscaled when the iterator reaches it."""
     for case in cases:
         start = time.perf_counter()
         result = upscale(case)
@@ -153,7 +155,7 @@ def bicubic(lr: np.ndarray, scale: int) -> np.ndarray:
 
 
 def comparison(case: Degraded, result: Upscaled, scale: int) -> np.ndarray:
-    """A picture (HxWx3 uint8) of bicubic, DAN, the sharp image, and the estimated and true kernel."""
+    """A picture (H, W, 3) uint8 of bicubic, DAN, the sharp image, and the estimated and true kernel."""
     return side_by_side(
         [bicubic(case.lr, scale), result.image, case.hr, kernel_picture(result.kernel), kernel_picture(case.kernel)],
         ["bicubic", "DAN", "sharp", "estimated", "true kernel"])

@@ -100,5 +100,5 @@ def _window_mean(image: np.ndarray) -> np.ndarray:
 
 def _same_size(*kernels: np.ndarray) -> list[np.ndarray]:
     """Kernels in float64, zero-padded to the largest."""
-    largest = max(len(kernel) for kernel in kernels)
+    largest = max((side for kernel in kernels for side in kernel.shape), default=0)
     return [padded(kernel.astype(np.float64), largest) for kernel in kernels]

@@ -1,6 +1,7 @@
-"""The papers' questions, and one of ours, as experiments: a file each, with the networks that only it needs.
+"""Experiments that answer the papers' questions, and one of ours: one file per question, with the networks it needs.
 
-``experiment`` says what one is, ``runner`` trains and measures, ``verdict`` says what came out.
+``experiment`` defines what an experiment is, ``runner`` trains and measures, ``significance`` tests differences and
+``verdict`` writes the page.
 """
 
 from __future__ import annotations

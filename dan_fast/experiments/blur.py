@@ -11,7 +11,7 @@ from .experiment import Experiment, Trial, Variant
 
 def blur(preset: Preset) -> Experiment:
     settings = [Degradation.setting1(preset.config.scale), Degradation.setting2(preset.config.scale)]
-    # The same network for both, so that it must have room for the larger kernels.
+    # Both train the same network, which needs room for the larger kernels.
     size = max(setting.kernel_size for setting in settings)
     isotropic, irregular = (
         replace(preset, config=replace(preset.config, kernel_size=size), degradation=replace(setting, kernel_size=size))
@@ -23,8 +23,12 @@ def blur(preset: Preset) -> Experiment:
         "bases.")
 
 
-def _trials(learned: str) -> tuple[Trial, ...]:
-    """Each test's rows are compared with the network that learned its kernels."""
-    return tuple(Trial(f"test {test}, learned {learned}", irregular=test == "irregular",
-                       against=None if test == learned else f"test {test}, learned {test}")
+def _trials(trained_on: str) -> tuple[Trial, ...]:
+    """Each test compares a network with the one that was trained on its kernels."""
+    return tuple(Trial(_name(test, trained_on), irregular=test == "irregular",
+                       against=None if test == trained_on else _name(test, test))
                  for test in ("isotropic", "irregular"))
+
+
+def _name(test: str, trained_on: str) -> str:
+    return f"tested on {test}, trained on {trained_on}"

@@ -14,32 +14,32 @@ JOINT = "joint (DAN)"
 
 
 def two_steps(model: DAN, lr: Tensor, kernel: Tensor) -> DANOutput:
-    """The Estimator's kernel from the given image alone, then the Restorer, once."""
+    """Estimate the kernel from ``lr`` alone, then restore once."""
     estimate = model.Estimator(upscaled(lr, model.config.scale), lr)
     code = model.encode(estimate)
     return DANOutput(model.Restorer(lr, code.detach()), estimate, code)
 
 
 def with_true_kernel(model: DAN, lr: Tensor, kernel: Tensor) -> DANOutput:
-    """The Restorer, once, with the true kernel."""
+    """Restore once with the true kernel."""
     code = model.encode(kernel)
     return DANOutput(model.Restorer(lr, code), kernel, code)
 
 
-def learn_with_estimate(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:
-    """The Estimator learns from its kernel alone, the Restorer to work with that kernel."""
+def losses_with_estimate(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:
+    """The losses of an Estimator trained by its kernel alone, and of a Restorer that gets this kernel."""
     out = two_steps(model, lr, kernel)
     return Losses(F.l1_loss(out.sr, hr), _kernel_loss(out, kernel))
 
 
-def learn_apart(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:
-    """The Estimator learns from its kernel alone, the Restorer with the true kernel: neither knows of the other."""
+def losses_apart(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:
+    """The losses of an Estimator trained by its kernel alone, and of a Restorer that gets the true kernel."""
     sr = with_true_kernel(model, lr, kernel).sr
     return Losses(F.l1_loss(sr, hr), _kernel_loss(two_steps(model, lr, kernel), kernel))
 
 
 def _kernel_loss(out: DANOutput, kernel: Tensor) -> Tensor:
-    assert out.kernel is not None  # of v2
+    assert out.kernel is not None  # v2 has one
     return F.l1_loss(out.kernel, kernel)
 
 
@@ -47,10 +47,10 @@ def end_to_end(preset: Preset) -> Experiment:
     return Experiment(
         "Is training Estimator and Restorer together better than training each on its own?",
         (Variant("joint", preset, (Trial(JOINT),)),
-         Variant("two-steps", preset, (Trial("two steps, Restorer learned with estimates", two_steps, JOINT),),
-                 loss=learn_with_estimate),
-         Variant("apart", preset, (Trial("two steps, Restorer learned with true kernels", two_steps, JOINT),
-                                   Trial("bound: the true kernel", with_true_kernel, JOINT)), loss=learn_apart)),
-        "The Estimator of two steps gets the given image only, and no network learns from the other one's loss; both "
-        "are trained in one run of as many steps. The joint network goes through several iterations a step, "
-        "which takes longer.")
+         Variant("two-steps", preset, (Trial("two steps, Restorer trained with estimates", two_steps, JOINT),),
+                 loss=losses_with_estimate),
+         Variant("apart", preset, (Trial("two steps, Restorer trained with true kernels", two_steps, JOINT),
+                                   Trial("bound: the true kernel", with_true_kernel, JOINT)), loss=losses_apart)),
+        "In two steps the Estimator gets only the LR image, and neither network is trained with the other one's loss. "
+        "Both are trained in one run with as many steps as the joint network, whose steps take longer as they "
+        "go through several iterations.")

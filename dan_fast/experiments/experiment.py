@@ -1,4 +1,4 @@
-"""What an experiment is: networks that are trained alike but for one thing, and how each is put to the test."""
+"""What an experiment is: networks trained in the same way except for one thing, and the tests of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..training.run import Build
 from ..training.settings import TrainingSettings
 from ..training.step import LossFunction
 
-# Learns in a quarter of a minute on a CPU what there is to see.
+# A CPU trains it in a quarter of a minute.
 TINY = Preset(
     DANConfig(channels=16, groups=1, blocks=3, estimator_channels=16, estimator_blocks=3, group_residual="plain",
               upsampler="direct"),
@@ -24,12 +24,12 @@ TINY = Preset(
     TrainingSettings(steps=600, batch=8, patch=16, learning_rate=2e-3, schedule="cosine", warmup=50, kernel_weight=10.0,
                      short_until=0.5))
 
-# A trained network, ``lr`` (1, 3, h, w) in [0, 1] and the true kernel (1, k, k) -> what it finds.
-Find = Callable[[DAN, Tensor, Tensor], DANOutput]
+# Called with a trained network, ``lr`` (1, 3, h, w) in [0, 1] and the true kernel (1, k, k).
+Predict = Callable[[DAN, Tensor, Tensor], DANOutput]
 
 
 def blind(model: DAN, lr: Tensor, kernel: Tensor) -> DANOutput:
-    """As the network is meant to be used: it is not shown the true kernel."""
+    """Use the network as it is meant to be used, without the true kernel."""
     return model(lr)
 
 
@@ -38,26 +38,27 @@ class Trial:
     """One use of a trained network: a row of the table.
 
     Attributes:
-        name: the row's.
-        find: what is done with the network.
-        against: the row that it is compared with, if any.
-        irregular: test it on irregular kernels; False: on Gaussian8; None: on what the preset is for.
+        name: title of the row.
+        predict: how the network is used.
+        against: name of the trial that it is compared with, if any.
+        irregular: test on irregular kernels; False: on Gaussian8; None: on the kind that the preset is for.
     """
 
     name: str
-    find: Find = blind
+    predict: Predict = blind
     against: str | None = None
     irregular: bool | None = None
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train, once for every seed.
+    """One way to train, repeated with every seed.
 
     Attributes:
-        name: of the folder of its runs.
-        trials: what the trained network is tested by.
-        loss: what it learns from; None: what the preset says.
+        name: for the folders of its runs.
+        trials: the tests of the trained network.
+        build: makes the network.
+        loss: the loss function; None: the preset's.
     """
 
     name: str
@@ -69,11 +70,11 @@ class Variant:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A question, and what is trained to answer it.
+    """A question, and the networks that are trained to answer it.
 
     Attributes:
         question: in one sentence.
-        note: what to mind when reading the table.
+        note: advice for reading the table.
     """
 
     question: str
@@ -82,5 +83,5 @@ class Experiment:
 
 
 def upscaled(lr: Tensor, scale: int) -> Tensor:
-    """What an Estimator gets in place of ``sr`` that is to learn nothing from it: ``lr``, bicubic, of the same size."""
+    """Upscale ``lr`` bicubically to the size of ``sr``, to replace it as input of an Estimator."""
     return F.interpolate(lr, scale_factor=scale, mode="bicubic", align_corners=False)

@@ -1,4 +1,4 @@
-"""Does the Estimator need the restored image beside the given one? Asked by the papers."""
+"""Does the Estimator need the restored image beside the LR image? Asked by the papers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ..training.presets import Preset
 from .experiment import Experiment, Trial, Variant, upscaled
 
 
-class GivenImageOnly(DAN):
-    """DAN whose Estimator gets the given image twice, the second time bicubically upscaled instead of restored.
+class LowResolutionOnly(DAN):
+    """DAN whose Estimator gets the bicubically upscaled LR image in place of the restored image.
 
-    It has every layer and parameter of DAN's.
+    It has the same layers and parameters as DAN.
     """
 
     def step(self, lr: Tensor, code: Tensor) -> DANOutput:
@@ -22,7 +22,8 @@ class GivenImageOnly(DAN):
 
 def inputs(preset: Preset) -> Experiment:
     return Experiment(
-        "Does the Estimator need the restored image beside the given one?",
+        "Does the Estimator need the restored image beside the LR image?",
         (Variant("lr-and-sr", preset, (Trial("LR and SR"),)),
-         Variant("lr-only", preset, (Trial("LR only", against="LR and SR"),), build=GivenImageOnly)),
-        "Both Estimators have the same layers: LR only gets the bicubically upscaled image, not the restored one.")
+         Variant("lr-only", preset, (Trial("LR only", against="LR and SR"),), build=LowResolutionOnly)),
+        "Both Estimators have the same layers: \"LR only\" gets the bicubically upscaled image in place of the "
+        "restored one.")

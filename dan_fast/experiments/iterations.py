@@ -6,9 +6,9 @@ from torch import Tensor
 
 from ..model import DAN, DANOutput
 from ..training.presets import Preset
-from .experiment import Experiment, Find, Trial, Variant
+from .experiment import Experiment, Predict, Trial, Variant
 
-MOST = 8
+MOST = 8  # iterations
 
 
 def iterations(preset: Preset) -> Experiment:
@@ -25,7 +25,7 @@ def _name(count: int) -> str:
     return f"{count} iteration{'s' * (count > 1)}"
 
 
-def _iterating(count: int) -> Find:
-    def find(model: DAN, lr: Tensor, kernel: Tensor) -> DANOutput:
+def _iterating(count: int) -> Predict:
+    def predict(model: DAN, lr: Tensor, kernel: Tensor) -> DANOutput:
         return model(lr, count)
-    return find
+    return predict

@@ -1,4 +1,4 @@
-"""What of the small presets' own recipe helps? One thing is changed at a time, at the same cost."""
+"""Which parts of the small presets' own recipe help? One thing is changed at a time, at the same cost."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from .experiment import Experiment, Trial, Variant
 
 RECIPE = "the recipe"
 LOSSES = {"l1": "L1", "l2": "squared error"}
-# Of Charbonnier's loss sqrt(e*e + eps*eps), as published with LapSRN (arXiv 1704.03915).
+# eps of Charbonnier's loss, as published with LapSRN (arXiv 1704.03915).
 EPSILON = 1e-3
 
 
 def charbonnier(error: Tensor) -> Tensor:
+    """The mean of sqrt(e^2 + eps^2)."""
     return (error.square() + EPSILON**2).sqrt().mean()
 
 
 def recipe(preset: Preset) -> Experiment:
     config, settings = preset.config, preset.training
-    as_it_is = Variant("recipe", preset, (Trial(RECIPE),))
+    unchanged = Variant("recipe", preset, (Trial(RECIPE),))
 
-    def changed(name: str, title: str, network: dict[str, Any] | None = None, learn: LossFunction | None = None,
+    def changed(name: str, title: str, network: dict[str, Any] | None = None, loss_function: LossFunction | None = None,
                 **training: Any) -> Variant:
         variant = replace(preset, config=replace(config, **network or {}), training=replace(settings, **training))
         steps = max(1, round(settings.steps * work(preset) / work(variant)))
         variant = replace(variant, training=replace(variant.training, steps=steps))
-        return Variant(name, variant, (Trial(title, against=RECIPE),), loss=learn)
+        return Variant(name, variant, (Trial(title, against=RECIPE),), loss=loss_function)
 
     other = "l1" if settings.loss == "l2" else "l2"
     return Experiment(
         "What of the recipe helps?",
-        (as_it_is,
+        (unchanged,
          changed(other, f"{LOSSES[other]} instead of {LOSSES[settings.loss]}", loss=other),
          changed("charbonnier", f"Charbonnier's loss instead of {LOSSES[settings.loss]}",
-                 learn=partial(losses, distance=charbonnier)),
+                 loss_function=partial(losses, distance=charbonnier)),
          changed("kernel-1", f"kernel loss x1 instead of x{settings.kernel_weight:g}", kernel_weight=1.0),
          changed("kernel-100", f"kernel loss x100 instead of x{settings.kernel_weight:g}", kernel_weight=100.0),
          changed("no-average", "no moving average", ema=0.0),
@@ -51,22 +52,22 @@ def recipe(preset: Preset) -> Experiment:
          changed("patches", "patches twice as wide, a quarter of them", patch=2 * settings.patch,
                  batch=max(1, settings.batch // 4)),
          changed("two-iterations", "2 iterations, in the test too", {"iterations": 2}),
-         changed("all-learn", "gradients through all iterations", {"gradient": "all"}),
+         changed("all-gradients", "gradients through all iterations", {"gradient": "all"}),
          changed("wide", "twice as wide, a quarter of the blocks",
                  {"channels": 2 * config.channels, "blocks": max(1, round(config.blocks / 4))}),
          changed("doubled", "doubled group residual", {"group_residual": "doubled"}),
          changed("published-upsampler", "published upsampler", {"upsampler": "published"})),
-        "Where a change makes a step dearer or cheaper, there are fewer or more steps, so that the multiplications of "
-        "all trainings are the same.")
+        "Where a change makes a step more or less costly there are fewer or more steps, so that all trainings take the "
+        "same number of multiplications.")
 
 
 def work(preset: Preset) -> float:
-    """Multiply-adds of a whole training, as it is computed (a backward pass takes two forward ones)."""
+    """Multiply-adds of a whole training; a backward pass takes as many as two forward passes."""
     config, settings = preset.config, preset.training
     total = 0.0
     for share, iterations in ((settings.short_until, min(2, config.iterations)),
                               (1 - settings.short_until, config.iterations)):
-        # Where all iterations learn, all but the last one's forward passes are computed twice.
+        # With gradients through all iterations, all forward passes but the last one are computed twice.
         passes = iterations + 2 if config.gradient == "last" else 4 * iterations - 1
         total += share * passes
     one = cost.published(config) / config.iterations

@@ -1,4 +1,4 @@
-"""Trains an experiment's networks and measures them; what is there already is not done again."""
+"""Trains an experiment's networks and measures them. Finished results are not computed again."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from ..training.checkpoints import Checkpoints
 from ..training.config_file import preset_to_dict
 from ..training.loop import train
 from ..training.run import Run, RunOptions
-from .experiment import Experiment, Find, Trial, Variant
+from .experiment import Experiment, Predict, Trial, Variant
 
 RESULTS, SETTINGS = "results.csv", "settings.json"
 
 
 @dataclass(frozen=True)
 class Result:
-    """A trial of one trained network, means over the test's images and kernels.
+    """The figures of one trial of a trained network, means over the images and kernels of the test.
 
     Attributes:
-        psnr_y, ssim_y: on Y, as ``dan_fast.evaluate`` measures them.
+        psnr_y, ssim_y: on Y, as ``dan-fast evaluate`` measures them.
         kernel_error: sum of absolute differences, 0 to 2; None where no kernel is estimated.
-        code_error: the same of the reduced kernel's code.
-        parameters: of the network, all that were trained.
-        multiply_adds: for each pixel of the given image, of convolutions and products; as the network was used.
+        code_error: sum of absolute differences of the codes.
+        parameters: of the network.
+        multiply_adds: of convolutions and matrix products per pixel of ``lr``, as the trial uses the network.
     """
 
     variant: str
@@ -54,7 +54,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Setup:
-    """Where and on what an experiment runs.
+    """Where and on which images an experiment is trained and tested.
 
     Args:
         out: the experiment's folder.
@@ -71,26 +71,32 @@ class Setup:
     bf16: bool = False
 
 
-def perform(experiment: Experiment, seeds: int, setup: Setup, say: Callable[[str], None] = print) -> list[Result]:
-    """Results of all trials, ``seeds`` of each; new ones are written as soon as they are known.
+def perform(experiment: Experiment, seeds: int, setup: Setup, report: Callable[[str], None] = print) -> list[Result]:
+    """Train and test what is missing, and return the results of all trials with ``seeds`` seeds.
+
+    Each result is written as soon as it is known.
 
     Raises:
         DanFastError: the folder holds results of other settings, or training failed.
-        KeyboardInterrupt: the user stopped it; what is finished is kept, and a training goes on where it was.
+        KeyboardInterrupt: the user stopped it. Finished results stay, and the next call resumes the training.
     """
     make_folder(setup.out)
     _check_settings(experiment, setup)
-    results = _read(setup.out / RESULTS)
+    results = read_results(setup.out / RESULTS)
+    names = [trial.name for variant in experiment.variants for trial in variant.trials]
+    if unknown := {result.trial for result in results}.difference(names):
+        raise DanFastError(f"{setup.out / RESULTS} holds results of another experiment, {min(unknown)!r}: "
+                           "take another --out")
     todo = [(variant, seed) for seed in range(seeds) for variant in experiment.variants
             if (variant.name, seed) not in {(result.variant, result.seed) for result in results}]
     for number, (variant, seed) in enumerate(todo, 1):
-        say(f"run {number} of {len(todo)}: {variant.name}, seed {seed}")
+        report(f"run {number} of {len(todo)}: {variant.name}, seed {seed}")
         model = _trained(variant, seed, setup)
         results += [_measure(model, variant, trial, seed, setup) for trial in variant.trials]
         write_table(setup.out / RESULTS, [field.name for field in fields(Result)],
                     [list(vars(result).values()) for result in results])
-    names = [trial.name for variant in experiment.variants for trial in variant.trials]
-    return sorted((result for result in results if result.seed < seeds),
+    # Read, so that the figures are rounded as in the file: whoever has the file gets the same table.
+    return sorted((result for result in read_results(setup.out / RESULTS) if result.seed < seeds),
                   key=lambda result: (names.index(result.trial), result.seed))
 
 
@@ -104,8 +110,8 @@ def _trained(variant: Variant, seed: int, setup: Setup) -> DAN:
     return run.average
 
 
-class _Found(NamedTuple):
-    """What a trial found for one image: ``kernel`` (k, k), NaN where only its code is estimated."""
+class _Prediction(NamedTuple):
+    """A trial's output for one image. ``kernel`` (k, k) is NaN where only its code is estimated."""
 
     image: np.ndarray
     kernel: np.ndarray
@@ -118,32 +124,36 @@ def _measure(model: DAN, variant: Variant, trial: Trial, seed: int, setup: Setup
     irregular = variant.preset.degradation.irregular if trial.irregular is None else trial.irregular
     degraded = DegradedSet("test", setup.images, config.scale, PROTOCOLS["irregular" if irregular else "gaussian8"])
 
-    def find(case: Degraded) -> _Found:
+    def predict(case: Degraded) -> _Prediction:
         kernel = torch.from_numpy(padded(case.kernel, config.kernel_size))[None].to(setup.device)
-        out = trial.find(model, to_tensor(case.lr).to(setup.device), kernel)
-        return _Found(from_tensor(out.sr.float().cpu()),
-                      np.full_like(case.kernel, np.nan) if out.kernel is None else out.kernel[0].float().cpu().numpy(),
-                      float((out.code - model.encode(kernel)).abs().sum()))
+        out = trial.predict(model, to_tensor(case.lr).to(setup.device), kernel)
+        return _Prediction(from_tensor(out.sr.float().cpu()),
+                           np.full_like(case.kernel, np.nan) if out.kernel is None
+                           else out.kernel[0].float().cpu().numpy(),
+                           float((out.code - model.encode(kernel)).abs().sum()))
 
     psnr_y, ssim_y, kernel_error, code_error = np.mean(
         [(upscaled.psnr_y, upscaled.ssim_y, upscaled.kernel_error, upscaled.result.code_error)
-         for upscaled in upscale_cases(degraded, find, config.scale)], 0).tolist()
+         for upscaled in upscale_cases(degraded, predict, config.scale)], 0).tolist()
     return Result(variant.name, trial.name, seed, psnr_y, ssim_y, None if np.isnan(kernel_error) else kernel_error,
                   code_error, sum(parameter.numel() for parameter in model.parameters()),
-                  _multiply_adds(model, trial.find))
+                  multiply_adds(model, trial.predict))
 
 
-def _multiply_adds(model: DAN, find: Find, side: int = 32) -> int:
-    """Of ``find`` for each pixel of an image of ``side`` pixels, the rest of the image's cost included."""
+def multiply_adds(model: DAN, predict: Predict, side: int = 32) -> int:
+    """Count the multiply-adds of ``predict`` per pixel of an image of ``side`` x ``side`` pixels.
+
+    What is computed once per image is shared out among its pixels.
+    """
     config = model.config
     lr = torch.zeros(1, config.image_channels, side, side, device=model.encoder.device)
     with FlopCounterMode(display=False) as counter:
-        find(model, lr, model.init_kernel)
+        predict(model, lr, model.init_kernel)
     return round(counter.get_total_flops() / 2 / side**2)
 
 
 def _check_settings(experiment: Experiment, setup: Setup) -> None:
-    """Results of one folder are of the same settings, or they could not be compared."""
+    """Note the settings in the folder, or raise DanFastError if it holds results of other ones."""
     settings = json.loads(json.dumps({
         "data": [str(path.resolve()) for path in setup.data],
         "test": [str(path.resolve()) for path, _ in setup.images],
@@ -169,7 +179,12 @@ def _differences(before: object, now: object, name: str = "") -> Iterator[str]:
         yield f"{name} was {before} and is {now}"
 
 
-def _read(path: Path) -> list[Result]:
+def read_results(path: Path) -> list[Result]:
+    """The results in a CSV file that ``perform`` wrote; none if there is no file.
+
+    Raises:
+        DanFastError: it holds something else.
+    """
     if not path.is_file():
         return []
     kinds: dict[str, Callable[[str], Any]] = {

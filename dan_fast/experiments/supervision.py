@@ -1,4 +1,4 @@
-"""Is it better to estimate the kernel, all of it, than its reduced code? Asked by the papers."""
+"""Is it better to estimate the whole kernel than its reduced code? Asked by the papers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from .experiment import Experiment, Trial, Variant
 
 
 class CodeEstimator(EstimatorV2):
-    """v2's Estimator with another end: ``sr`` (B, 3, h*s, w*s), ``lr`` (B, 3, h, w) -> ``code`` (B, c)."""
+    """v2's Estimator with a tail that gives the code.
+
+    sr: (B, 3, h*s, w*s)
+    lr: (B, 3, h, w)
+
+    Returns the code (B, c).
+    """
 
     def __init__(self, config: DANConfig) -> None:
         super().__init__(config)
@@ -27,7 +33,7 @@ class CodeEstimator(EstimatorV2):
 
 
 class CodeOnly(DAN):
-    """v2 that estimates the code and learns from the error of the code, as v1 does."""
+    """v2 that estimates the code and is trained by the error of the code, as v1 is."""
 
     def __init__(self, config: DANConfig, encoder: Tensor | None = None) -> None:
         super().__init__(config, encoder)

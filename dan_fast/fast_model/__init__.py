@@ -1,1 +1,1 @@
-"""The network rebuilt to be fast, from operators: for inference (`Plan`) and for learning."""
+"""The network made of operators, to be fast: for inference (``Plan``) and with gradients (``unroll``)."""

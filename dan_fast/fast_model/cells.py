@@ -1,9 +1,9 @@
 """Cells: the s x s pixels of the result that belong to an LR pixel, as channels of the LR grid.
 
-A network writes its result as cells and, but for the last iteration, reads it only with a convolution of stride s. So
-the image itself need not be put together in between: that convolution is one of stride 1 on cells, its border of zeros
-included, and the bicubic upscaling is one on ``lr``. The order of a cell's values is (row, column, colour), so that in
-channels_last a cell's row is a row of the image.
+The Restorer writes its result as cells, and the Estimator reads it with a convolution of stride s. On cells that is a
+convolution of stride 1, zero padding included, and the bicubic upscaling is a convolution of ``lr``. So the image
+itself is needed only once, after the last iteration. The order of a cell's values is (row, column, colour): in
+channels_last a cell's row is a piece of a row of the image.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ def to_cells(image: Tensor, scale: int) -> Tensor:
 
 
 def in_cell_order(values: Tensor, scale: int, dim: int = 0) -> Tensor:
-    """From the order of ``PixelShuffle``, (colour, row, column), along ``dim``."""
+    """Reorder ``values`` along ``dim`` from the order of ``PixelShuffle``, (colour, row, column), to that of cells."""
     return values.unflatten(dim, (-1, scale**2)).transpose(dim, dim + 1).flatten(dim, dim + 1)
 
 
 def strided_weight(weight: Tensor, scale: int) -> tuple[Tensor, int]:
-    """A convolution of ``image`` with stride ``scale`` and padding ``size // 2`` as one of its cells.
+    """The weight for cells of a convolution of their image, with stride ``scale`` and padding ``size // 2``.
 
     Args:
         weight: (out, colours, size, size), size odd.
 
     Returns:
-        (out, s*s*colours, n, n) and the padding ``n // 2``, for stride 1.
+        (out, s*s*colours, n, n), for stride 1, and its padding ``n // 2``.
     """
     padding = weight.shape[2] // 2
     reach = -(-padding // scale)  # cells
@@ -54,7 +54,7 @@ def strided_weight(weight: Tensor, scale: int) -> tuple[Tensor, int]:
 
 
 def convolve_result(cells: Tensor, conv: Any, scale: int) -> Tensor:
-    """``conv`` of the image that ``cells`` stand for, with stride ``scale``: (B, out, h, w); differentiable."""
+    """``conv``, of stride ``scale``, of the image that the ``cells`` belong to: (B, out, h, w); differentiable."""
     weight, padding = strided_weight(conv.weight, scale)
     return F.conv2d(cells, weight, conv.bias, padding=padding)
 
@@ -63,9 +63,9 @@ class Bicubic:
     """``F.interpolate(lr, scale_factor=scale, mode="bicubic")`` as cells.
 
     Args:
-        colours: of ``lr``.
+        colours: channels of ``lr``.
         scale: 2, 3 or 4.
-        like: a tensor of the dtype and on the device of ``lr``.
+        like: a tensor with the dtype and the device of ``lr``.
     """
 
     def __init__(self, colours: int, scale: int, like: Tensor) -> None:
@@ -76,14 +76,14 @@ class Bicubic:
         return F.conv2d(F.pad(lr, (_BICUBIC_REACH,) * 4, mode="replicate"), self._weight)
 
 
-# Kept, as it comes from the host, which a network that is made ready inside a CUDA graph must not wait for.
+# Cached, as it is copied from the host: a plan that is made while a CUDA graph is captured must not wait for that.
 @cache
 def _bicubic_weight(colours: int, scale: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     side = 2 * _BICUBIC_REACH + 1
-    one = torch.zeros(1, 1, 2 * side + 1, 2 * side + 1, dtype=torch.float64)
-    one[..., side, side] = 1
-    response = F.interpolate(one, scale_factor=scale, mode="bicubic", align_corners=False)
-    # A pixel sees the 1 in the direction opposite to the one that the 1 sees it in.
+    impulse = torch.zeros(1, 1, 2 * side + 1, 2 * side + 1, dtype=torch.float64)
+    impulse[..., side, side] = 1
+    response = F.interpolate(impulse, scale_factor=scale, mode="bicubic", align_corners=False)
+    # The impulse response is the mirrored filter: flip it.
     near = slice(side - _BICUBIC_REACH, side + _BICUBIC_REACH + 1)
     phases = F.pixel_unshuffle(response, scale)[0, :, near, near].flip(1, 2)
     weight = torch.einsum("pyx,oc->pocyx", phases, torch.eye(colours, dtype=torch.float64)).flatten(0, 1)

@@ -1,7 +1,7 @@
-"""One iteration that learns, through the operators: the model's own ``step`` and its gradients, up to rounding.
+"""One iteration with gradients, made of operators: the model's own ``step``, up to rounding.
 
-The condition path, the blocks and the end of v2's Estimator are operators whose gradients are kernels too. Between them
-the result is cells, as in inference, and an image only for the loss.
+The condition path, the blocks and the end of v2's Estimator are operators, and so are their gradients. Between them the
+result stays in cells, as in inference; it becomes an image only for the loss.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from .cells import Bicubic, to_cells, to_image
 from .collapsed_upsampler import CollapsedUpsampler, DirectUpsampler
 from .versions import parts_of
 
-# LR pixels of a batch. To collapse the upsampler and to learn through that takes about as many multiplications as it
-# saves on 7,000 (x4, 64 channels).
+# LR pixels of a batch from which on the upsampler is collapsed. To do that, and its gradients, takes as many
+# multiplications as it saves on about 7,000 pixels (x4, 64 channels).
 COLLAPSE_FROM = 20_000
 
 
@@ -28,7 +28,7 @@ def iteration(model: DAN, lr: Tensor, code: Tensor) -> DANOutput:
         lr: (B, 3, h, w) in [0, 1].
         code: (B, c).
     """
-    if type(model) is not DAN:  # what derives from it may compute something else
+    if not is_plain(model):
         return model.step(lr, code)
     parts = parts_of(model.config)
     cells = _reconstruct(model.Restorer, lr, parts.features(model.Restorer, lr, code))
@@ -37,16 +37,21 @@ def iteration(model: DAN, lr: Tensor, code: Tensor) -> DANOutput:
     return DANOutput(to_image(cells, model.config.scale), *parts.estimate(model, seen, lr))
 
 
+def is_plain(model: DAN) -> bool:
+    """Whether operators compute what ``model`` does: a class that derives from DAN may compute something else."""
+    return type(model) is DAN
+
+
 def _reconstruct(restorer: Any, lr: Tensor, features: Tensor) -> Tensor:
-    """``restorer.reconstruct(lr, features)`` as cells: neither the bicubic image nor the strided convolution of the
-    result takes its own slow way."""
+    """``restorer.reconstruct(lr, features)`` as cells: the bicubic upscaling is a convolution, and PixelShuffle falls
+    away."""
     scale, x = restorer.scale, restorer.fusion(features)
     if restorer.adds_bicubic:
         with torch.autocast(lr.device.type, enabled=False):
             base = Bicubic(lr.shape[1], scale, lr)(lr)
-        return base + DirectUpsampler(restorer.upscale, scale, learns=True)(x)
+        return base + DirectUpsampler(restorer.upscale, scale, differentiable=True)(x)
     if x[:, 0].numel() < COLLAPSE_FROM:
         return to_cells(restorer.upscale(x), scale)
     with torch.autocast(lr.device.type, enabled=False):
-        upscale = CollapsedUpsampler(restorer.upscale, x.shape[1], scale, learns=True)
+        upscale = CollapsedUpsampler(restorer.upscale, x.shape[1], scale, differentiable=True)
     return upscale(x)

@@ -1,4 +1,4 @@
-"""How far a network sees: the pixels of ``lr`` that it takes one pixel's share in the kernel from."""
+"""How far a network sees in ``lr``. v1's channel attention, which averages over the image, is left out."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from ..config import DANConfig
 from .versions import parts_of
 
 _FUSION = 1  # a 3x3 convolution
+_UPSAMPLER = 2  # at most
+
+
+def restorer_reach(config: DANConfig) -> int:
+    """The distance in LR pixels beyond which the Restorer's result does not depend on ``lr``."""
+    return parts_of(config).reach(config).restorer + _FUSION + _UPSAMPLER
 
 
 def network_reach(config: DANConfig) -> int:
-    """How many LR pixels away a pixel's share in the estimated kernel still depends on ``lr``.
-
-    Its part of the result depends on less. v1's channel attention, which averages over the image, is left out.
-    """
+    """The largest distance in LR pixels at which a pixel's share in the estimated kernel depends on ``lr``."""
     reach = parts_of(config).reach(config)
     return reach.restorer + _FUSION + _upsampler_reach(config, reach.estimator_head) + reach.estimator
 
 
 def _upsampler_reach(config: DANConfig, hr: int) -> int:
-    """How many LR pixels away the features matter for the result within ``hr`` HR pixels around a pixel.
+    """The distance in LR pixels up to which the upsampler's input matters, for a window of ``hr`` HR pixels around.
 
     That is a 3x3 convolution of LR pixels and, in the published upsampler, one of HR pixels at the end; the one
     between them at x4 reaches no further. The bicubic image beside the direct one sees less than the Restorer does.

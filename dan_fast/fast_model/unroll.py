@@ -1,4 +1,4 @@
-"""The iterations of a training step, with gradients, in little memory."""
+"""All iterations with gradients, in little memory."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch.utils.checkpoint import checkpoint
 from ..model import DAN, DANOutput
 from ..ops.backend import as_asked
 from .alternation import Whole, alternate
-from .learning import iteration
+from .learning import is_plain, iteration
 from .versions import parts_of, plan_for
 
 
 def unroll(model: DAN, lr: Tensor, iterations: int) -> DANOutput:
     """``model(lr, iterations)`` with its gradients, in less memory.
 
-    Where only the last iteration learns, the ones before run without autograd; where all learn, their activations are
-    computed again in the backward pass, one iteration at a time.
+    If gradients flow through the last iteration only, the earlier ones run without autograd. If they flow through all,
+    activations are computed again in the backward pass, one iteration at a time.
 
     Args:
         lr: (B, 3, h, w) in [0, 1].
@@ -38,31 +38,32 @@ def unroll(model: DAN, lr: Tensor, iterations: int) -> DANOutput:
 
 
 def _as_in_the_forward_pass() -> tuple[AbstractContextManager, AbstractContextManager]:
-    """Contexts of a checkpoint's two passes: on a GPU the second is in autograd's thread, asked for no backend."""
+    """The contexts of a checkpoint's two passes: the second asks for the backend that the first was asked for, as it
+    runs in a thread of autograd's own on a GPU."""
     return nullcontext(), as_asked()
 
 
 def _code_after(model: DAN, lr: Tensor, iterations: int) -> Tensor:
-    """The code (B, c) that ``iterations`` iterations find; without autograd."""
+    """The code (B, c) after ``iterations`` iterations without autograd."""
     code = model.init_ker_map.to(lr.dtype).expand(lr.shape[0], -1)
     if iterations and _plan_pays(model, lr):
-        # Anew in every step: a plan is of the weights as they are now.
+        # Made anew in every step, as the weights have changed.
         device = lr.device.type
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else lr.dtype
         with torch.autocast(device, enabled=False):
             plan = plan_for(model, dtype)
-            found = alternate(plan, Whole(plan, lr), iterations).estimate
-        assert found is not None
-        return found.code
+            estimate = alternate(plan, Whole(plan, lr), iterations).estimate
+        assert estimate is not None
+        return estimate.code
     for _ in range(iterations):
         code = model.step(lr, code).code
     return code
 
 
 def _plan_pays(model: DAN, lr: Tensor) -> bool:
-    """Whether a plan computes what the modules do, and pays although it is for one step."""
-    if type(model) is not DAN or without("training_plan"):  # what derives from it may compute something else
+    """Whether a plan computes what the modules do, and saves time although it serves one step only."""
+    if not is_plain(model) or without("training_plan"):
         return False
     if lr.device.type != "cpu":
         return True

@@ -8,10 +8,10 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ..config import DANConfig
-from ..fast_model.reach import network_reach
+from ..fast_model.reach import restorer_reach
 
 # A published network sees 117 pixels far, but little of what is far away: with a halo of 24 or 28 no 8-bit value
-# changed by more than 1, with 16 by 11 (random weights). With 28 a Restorer of 12 blocks sees all it can.
+# changed by more than 1, with 16 by 11 (random weights). 28 is all that a Restorer of 12 blocks sees.
 LARGEST_HALO = 28
 
 
@@ -61,8 +61,8 @@ def _cuts(length: int, side: int, halo: int) -> Iterator[tuple[slice, slice]]:
 
 
 def default_halo(config: DANConfig) -> int:
-    """The halo that reaches as far as the network sees, but at most ``LARGEST_HALO``."""
-    return min(LARGEST_HALO, network_reach(config))
+    """The halo that shows a tile all that its Restorer sees, but at most ``LARGEST_HALO``."""
+    return min(LARGEST_HALO, restorer_reach(config))
 
 
 def room(config: DANConfig, budget: int, value_bytes: int) -> int:

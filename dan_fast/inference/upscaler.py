@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..blur_kernels.known import known_kernel
+from ..blur_kernels.known import KnownKernel, known_kernel
+from ..blur_kernels.pca import PCAEncoder
 from ..blur_kernels.shift import NO_SHIFT, moved
 from ..config import DANConfig
-from ..degradation import PCAEncoder
 from ..errors import DanFastError
 from ..fast_model.plan import Estimate
 from ..fast_model.reach import network_reach
@@ -74,7 +74,7 @@ class Upscaler:
         model: the network; it is copied, and stays as it is.
         tile: side of a tile in LR pixels, without the halo, at least 16; ``None``: as large as half of the free memory
             allows, on a CPU at most 1.5 GB. If a GPU has too little memory after all, it is halved, with a warning.
-        halo: LR pixels around a tile that the network sees too; ``None``: as far as it can see, at most 28.
+        halo: LR pixels around a tile that the network sees too; ``None``: as far as the Restorer sees, at most 28.
         dtype: floating-point type to compute in; ``None``: the model's.
         device: where to compute; ``None``: where the model is.
         iterations: of Restorer and Estimator; ``None``: the model's.
@@ -125,19 +125,19 @@ class Upscaler:
         """The smallest halo with which tiles are exact: 117 for the published v2. v1's attention is left out."""
         return network_reach(config)
 
-    def __call__(self, image: Any, *, kernel: np.ndarray | Tensor | None = None, wants_kernel: bool = True
-                 ) -> UpscaleResult:
+    def __call__(self, image: Any, *, kernel: np.ndarray | Tensor | KnownKernel | None = None,
+                 wants_kernel: bool = True) -> UpscaleResult:
         """Upscale ``image``.
 
         Args:
             image: an array, HxWx3 RGB or HxW grey, uint8, uint16 or floating point in [0, 1]; a PIL image, RGB or L;
-                or a floating point tensor in [0, 1], (3, H, W) or (B, 3, H, W), where every image has its own kernel.
+                or a floating-point tensor in [0, 1], (3, H, W) or (B, 3, H, W), where every image has its own kernel.
                 The result is of the same kind and type; floating point is clamped to [0, 1] and not rounded.
             kernel: the blur, if it is known, (n, n), its middle at ``n // 2``: nothing is estimated. If its centre of
                 mass is not in its middle, it is centred for the network, and the result is moved back by its shift,
                 so that it lies on the sharp image (``dan_fast.blur_kernels.shift``). Pixels that move in from beyond
                 the edge repeat the edge. It may be larger than the network's k x k pixels if at most 2 % of the
-                centred kernel lie outside of them.
+                centred kernel lie outside of them. For many images it can be checked once, by ``known_kernel``.
             wants_kernel: return the kernel too, which takes one more pass of the Estimator if it is not known.
 
         Raises:
@@ -145,7 +145,7 @@ class Upscaler:
                 images, or the network's output is not finite.
         """
         pixels, give_back = user_image(image, self.model.config.image_channels)
-        result, kernels = self._upscale(pixels, kernel, wants_kernel)
+        result, kernels = self._upscale(pixels, None if kernel is None else self._known(kernel), wants_kernel)
         if kernels is not None and not (isinstance(image, Tensor) and image.dim() == 4):
             kernels = kernels[0]
         return UpscaleResult(give_back(result), kernels)
@@ -194,15 +194,14 @@ class Upscaler:
             self._seconds += time.perf_counter() - start
 
     @torch.inference_mode()
-    def _upscale(self, pixels: Tensor, kernel: np.ndarray | Tensor | None, wants_kernel: bool
+    def _upscale(self, pixels: Tensor, known: KnownKernel | None, wants_kernel: bool
                  ) -> tuple[Tensor, np.ndarray | None]:
         """The results (N, C, H*s, W*s), and the kernels (N, k, k) if they are wanted."""
         with self._timed():
-            known = None if kernel is None else known_kernel(kernel, self.model.config.kernel_size)
             centred = None if known is None else torch.from_numpy(known.centred).to(self.device)
 
-            def upscale(canvas: Canvas, known: Tensor | None) -> Tensor | None:
-                estimate = self._engine.upscale(canvas, known, wants_kernel)
+            def upscale(canvas: Canvas, centred: Tensor | None) -> Tensor | None:
+                estimate = self._engine.upscale(canvas, centred, wants_kernel)
                 return None if estimate is None else self._distributions(estimate)
 
             canvas = self._canvas(pixels).with_result()
@@ -214,6 +213,16 @@ class Upscaler:
                 kernels = torch.from_numpy(known.given).expand(len(pixels), -1, -1)
             self._images += len(pixels)
             return result, None if kernels is None else kernels.cpu().numpy()
+
+    def _known(self, kernel: np.ndarray | Tensor | KnownKernel) -> KnownKernel:
+        """``kernel`` checked, and centred for the network."""
+        size = self.model.config.kernel_size
+        if not isinstance(kernel, KnownKernel):
+            return known_kernel(kernel, size)
+        if len(kernel.centred) != size:
+            raise DanFastError(f"the known kernel is for networks of kernel size {len(kernel.centred)}, this one has "
+                               f"{size}: call known_kernel(kernel, {size})")
+        return kernel
 
     def _canvas(self, pixels: Tensor) -> Canvas:
         return Canvas(pixels, self.scale, self.model.config.image_channels, self.device)

@@ -1,4 +1,4 @@
-"""The blocks both papers are made of: CRB and channel attention (v1), DPCB and DPCG (v2)."""
+"""The blocks of both papers: CRB and channel attention (v1), DPCB and DPCG (v2)."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class DPCB(nn.Module):
     """Dual-path conditional block (v2, fig. 4): ``x + f1(x) * f2(z)`` and ``z + f2(z)``.
 
     Args:
-        z_size: size of the z path's convolutions: 1 in the Restorer, where ``z`` is one value
-            per channel (B, C, 1, 1); 3 in the Estimator, where it is an image (B, C, h, w).
+        z_size: size of the z path's convolutions: 1 in the Restorer, where ``z`` is one value per channel,
+            (B, C, 1, 1), and f2(z) modulates the features; 3 in the Estimator, where it is an image, (B, C, h, w).
     """
 
     def __init__(self, channels: int, z_size: int) -> None:
@@ -67,8 +67,8 @@ class DPCB(nn.Module):
 class DPCG(nn.Module):
     """A group of DPCBs with a residual around it, for both paths.
 
-    The paper draws ``x + body(x)``. The published implementation adds the *output* to itself
-    instead, so its weights only work with ``2 * body(x)``: ``residual="doubled"``.
+    The paper draws ``x + body(x)``. The published implementation adds the *output* to itself instead, so its weights
+    only work with ``2 * body(x)``: ``residual="doubled"``.
     """
 
     def __init__(self, channels: int, blocks: int, z_size: int, residual: str) -> None:

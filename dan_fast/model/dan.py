@@ -20,7 +20,7 @@ MODULES = {"v1": (RestorerV1, EstimatorV1), "v2": (RestorerV2, EstimatorV2)}
 
 
 class DANOutput(NamedTuple):
-    """What one iteration gives.
+    """The output of one iteration.
 
     Attributes:
         sr: (B, 3, h*s, w*s), nominally in [0, 1] but not clamped.
@@ -39,14 +39,14 @@ class DAN(nn.Module):
     ``code = PCA(Dirac)``, then ``config.iterations`` times ``sr = Restorer(lr, code)``,
     ``kernel = Estimator(sr, lr)``, ``code = PCA(kernel)``.
 
-    By default (``config.gradient == "last"``) gradients flow through the last iteration only
-    and not between the two modules, as in the published training: the earlier iterations run
-    without autograd, which gives the same gradients in a third of the memory.
+    By default (``config.gradient == "last"``) gradients flow through the last iteration only and not between the two
+    modules, as in the published training: the earlier iterations run without autograd, which gives the same gradients
+    in a third of the memory.
 
     Args:
         config: the network's shape.
-        encoder: (k*k, c), the PCA basis of the kernels it will meet. Default: fitted to the
-            isotropic Gaussian kernels of setting 1 at this scale.
+        encoder: (k*k, c), the PCA basis of the blur kernels; ``None``: fitted to the isotropic Gaussian kernels of
+            setting 1 at this scale.
 
     Raises:
         ValueError: ``encoder`` does not fit the config.
@@ -75,7 +75,7 @@ class DAN(nn.Module):
         self.register_buffer("init_ker_map", dirac.view(1, -1) @ encoder)
 
     def forward(self, lr: Tensor, iterations: int | None = None) -> DANOutput:
-        """The last iteration's output for ``lr`` (B, 3, h, w), float in [0, 1]."""
+        """The last iteration's output for ``lr`` (B, 3, h, w), float in [0, 1]; arguments as of ``iterate``."""
         return self.iterate(lr, iterations)[-1]
 
     def iterate(self, lr: Tensor, iterations: int | None = None) -> list[DANOutput]:
@@ -91,8 +91,8 @@ class DAN(nn.Module):
         code = self.init_ker_map.to(lr.dtype).expand(lr.shape[0], -1)
         outputs = []
         for i in range(count):
-            learns = self.config.gradient == "all" or i == count - 1
-            with nullcontext() if learns else torch.no_grad():
+            with_gradients = self.config.gradient == "all" or i == count - 1
+            with nullcontext() if with_gradients else torch.no_grad():
                 outputs.append(self.step(lr, code))
             code = outputs[-1].code
         return outputs

@@ -1,4 +1,4 @@
-"""The Estimator: the blur kernel (v2) or its code (v1) from the sharp and the given image."""
+"""The Estimator: the blur kernel (v2) or its code (v1), from the sharp and the low-resolution image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .blocks import CRB, DPCG, conv
 class EstimatorV1(nn.Module):
     """v1, section 3.4. ``sr`` (B, 3, h*s, w*s), ``lr`` (B, 3, h, w) -> ``code`` (B, c)."""
 
-    gives_kernel = False
+    gives_kernel = False  # but its code
 
     def __init__(self, config: DANConfig) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ def make_upsampler(config: DANConfig) -> nn.Sequential:
 
 
 class _Restorer(nn.Module):
-    """What both versions share: fusion, upsampler, and the bicubic base of ``"direct"``."""
+    """The end of both versions: fusion, upsampler, and the bicubic image that ``"direct"`` adds."""
 
     def __init__(self, config: DANConfig) -> None:
         super().__init__()
@@ -32,6 +32,7 @@ class _Restorer(nn.Module):
         self.upscale = make_upsampler(config)
 
     def reconstruct(self, lr: Tensor, features: Tensor) -> Tensor:
+        """``sr`` from ``features`` (B, C, h, w), the output of the body."""
         sr = self.upscale(self.fusion(features))
         if self.adds_bicubic:
             sr = sr + F.interpolate(lr, scale_factor=self.scale, mode="bicubic", align_corners=False)

@@ -37,7 +37,7 @@ def _cost(folder: Path) -> None:
                 if config := published_config(name, scale):
                     _point(axes, cost.published(config), figures["Set5"], f"{name} x{scale}, as published",
                            f"C{color}", "s")
-        axes.set(xscale="log", xlabel="multiply-adds for each pixel of the given image", ylabel="PSNR on Y, dB",
+        axes.set(xscale="log", xlabel="multiply-adds per pixel of the low-resolution image", ylabel="PSNR on Y, dB",
                  title="Set5, Gaussian8; dotted: bicubic")
         axes.margins(x=0.25, y=0.1)
 

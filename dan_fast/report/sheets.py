@@ -27,7 +27,7 @@ SHOWN = 224
 
 
 @dataclass(frozen=True)
-class Spoiled:
+class DamagedPhoto:
     """A photo as a phone might have taken it.
 
     Attributes:
@@ -65,18 +65,18 @@ def defocus_kernel(radius: float, size: int = KERNEL_SIZE) -> np.ndarray:
     return kernel / kernel.sum()
 
 
-def spoiled(scale: int) -> Iterator[Spoiled]:
+def damaged_photos(scale: int) -> Iterator[DamagedPhoto]:
     """Yield every photo that ships with each kind of damage, the same in every run."""
     gaussian = gaussian_kernels(torch.tensor([0.6 * scale]), KERNEL_SIZE)[0].numpy()
     kinds: list[tuple[str, np.ndarray, float, Callable[[np.ndarray], np.ndarray]]] = [
-        ("Gaussian", gaussian, 0, _as_it_is), ("motion", motion_kernel(12, 30), 0, _as_it_is),
-        ("defocus", defocus_kernel(4.5), 0, _as_it_is), ("noise", gaussian, 8 / 255, _as_it_is),
+        ("Gaussian", gaussian, 0, _unchanged), ("motion", motion_kernel(12, 30), 0, _unchanged),
+        ("defocus", defocus_kernel(4.5), 0, _unchanged), ("noise", gaussian, 8 / 255, _unchanged),
         ("JPEG", gaussian, 0, _jpeg)]
-    for path, (damage, kernel, noise, stored) in itertools.product(find_images([SAMPLES]), kinds):
+    for path, (damage, kernel, noise, store) in itertools.product(find_images([SAMPLES]), kinds):
         hr = _sharp(path, scale)
         generator = torch.Generator().manual_seed(0)
-        lr = stored(degrade_image(hr, torch.from_numpy(kernel).float(), scale, noise, generator))
-        yield Spoiled(path.stem, damage, hr, lr, kernel)
+        lr = store(degrade_image(hr, torch.from_numpy(kernel).float(), scale, noise, generator))
+        yield DamagedPhoto(path.stem, damage, hr, lr, kernel)
 
 
 def _sharp(path: Path, scale: int) -> np.ndarray:
@@ -84,7 +84,7 @@ def _sharp(path: Path, scale: int) -> np.ndarray:
     return crop_to_multiple(to_8_bits(read_image(path).rgb), scale)
 
 
-def _as_it_is(image: np.ndarray) -> np.ndarray:
+def _unchanged(image: np.ndarray) -> np.ndarray:
     return image
 
 
@@ -105,7 +105,7 @@ def draw_limits(upscaler: Upscaler, path: Path) -> list[tuple[str, float, float,
     rows: list[np.ndarray] = []
     figures: dict[str, list[tuple[float, float, float]]] = {}
     scale = upscaler.scale
-    for case in spoiled(scale):
+    for case in damaged_photos(scale):
         result, plain = upscaler(case.lr), bicubic(case.lr, scale)
         before, after = (psnr(image, case.hr, crop=scale, y_channel=True) for image in (plain, result.image))
         of_damage = figures.setdefault(case.damage, [])

@@ -34,7 +34,7 @@ class Measured:
 
     @property
     def means(self) -> list[Summary]:
-        """Of each set the summary over all kernels."""
+        """The summaries over all kernels, one per set."""
         return [summary for summary in self.summaries if summary.sigma == ALL_KERNELS]
 
     def mean(self, name: str) -> Summary | None:

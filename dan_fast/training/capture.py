@@ -1,4 +1,4 @@
-"""A function of tensors that stay where they are, as one CUDA graph."""
+"""Captures a function on fixed tensors as one CUDA graph and replays it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from ..runtime.cuda_graphs import GraphStream, replay
 
-# Calls before the capture: libraries choose their algorithms and allocate what they keep.
+# Calls before the capture, in which libraries choose their algorithms and allocate their workspaces.
 WARM_UP = 3
 
 
 class Captured:
-    """Calls ``function`` the first times, then replays what it launched on the GPU.
+    """Calls ``function`` in the first ``WARM_UP`` calls, then replays what it launched on the GPU.
 
     Args:
-        function: reads and writes the same tensors each time, never waits for the GPU, and returns a tensor, which the
-            next call overwrites.
-        generator: of its random numbers; the caller may seed it anew before each call.
+        function: reads and writes the same tensors in every call, never waits for the GPU, and returns a tensor, which
+            the next call overwrites.
+        generator: draws the function's random numbers; the caller may seed it again before each call.
     """
 
     def __init__(self, function: Callable[[], Tensor], generator: torch.Generator) -> None:

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written whole or not at all, the last ones kept, damaged ones passed over."""
+"""The checkpoints of a run: each written whole or not at all, only the last ones stay, damaged ones are skipped."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import torch
 from ..errors import DanFastError
 from ..files import atomic_path
 
-KEEP = 3
+KEEP = 3  # checkpoints
 log = logging.getLogger("dan_fast.train")
 
 
 class Checkpoints:
-    """The files ``step-000001000.pt`` in ``folder``, of which the last ``KEEP`` stay."""
+    """The files ``step-000001000.pt`` and so on in ``folder``; the last ``KEEP`` of them stay."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -32,22 +32,22 @@ class Checkpoints:
         return sorted((p for p in self.folder.iterdir() if re.fullmatch(r"step-\d{9}\.pt", p.name)), reverse=True)
 
     def write(self, step: int, state: dict) -> Path:
-        """Write ``state``, tensors and plain values, then remove what is older than the last ``KEEP``.
+        """Write ``state``, tensors and plain values, then remove all but the last ``KEEP`` checkpoints.
 
         Returns:
-            The file.
+            The file's path.
 
         Raises:
-            OSError: it cannot be written, for example as the disk is full; the ones before are kept.
+            OSError: the file cannot be written, for example because the disk is full; earlier checkpoints stay.
         """
         path = self.folder / f"step-{step:09d}.pt"
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             try:
                 torch.save(state, file)
-            except RuntimeError as error:  # torch hides the reason why a write failed, or tells it as its context
+            except RuntimeError as error:  # torch gives the reason only as its cause or context
                 reason = error.__cause__ or error.__context__
                 raise (reason if isinstance(reason, OSError) else OSError(f"{temporary}: {error}")) from None
-            # The name must not outlive the content when the power fails.
+            # After a power failure there must be no name without its content.
             file.flush()
             os.fsync(file.fileno())
         for old in self.newest_first()[KEEP:]:
@@ -55,10 +55,13 @@ class Checkpoints:
         return path
 
     def read(self, skip: int = 0) -> dict:
-        """The newest state that is whole, without the ``skip`` newest if there are others.
+        """Return the newest state that can be read.
+
+        Args:
+            skip: leave out this many of the newest checkpoints, but never the oldest.
 
         Raises:
-            DanFastError: there is no checkpoint, or none is whole.
+            DanFastError: there is no checkpoint, or none can be read.
         """
         paths = self.newest_first()
         if not paths:
@@ -73,7 +76,7 @@ class Checkpoints:
 
 
 def _read(path: Path) -> dict:
-    # torch's reader notices a missing end, but not a changed byte.
+    # torch's reader notices a missing end of the file, but not a changed byte.
     with zipfile.ZipFile(path) as archive:
         if broken := archive.testzip():
             raise zipfile.BadZipFile(f"{broken} has a wrong checksum")
@@ -82,16 +85,16 @@ def _read(path: Path) -> dict:
 
 @cache
 def code_revision() -> str:
-    """The version, and the git revision of the code where it runs from a checkout: ``0.1.0, abc123, changed``."""
+    """The version, and in a git checkout the revision of the code, for example ``0.1.0, abc123, changed``."""
     version = dan_fast_kernels.__version__
     folder = Path(__file__).parent
 
-    def git(*arguments: str) -> str:
-        done = subprocess.run(("git", *arguments), cwd=folder, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
+    def git(*words: str) -> str:
+        finished = subprocess.run(("git", *words), cwd=folder, capture_output=True, text=True, check=True)
+        return finished.stdout.strip()
 
     try:
-        # An installed copy may lie in somebody else's checkout.
+        # An installed copy may lie in another project's checkout, of which it is no part.
         git("ls-files", "--error-unmatch", Path(__file__).name)
         changed = git("status", "--porcelain", "--untracked-files=no", ".")
         return f"{version}, {git('rev-parse', 'HEAD')}{', changed' if changed else ''}"

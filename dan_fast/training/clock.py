@@ -1,4 +1,4 @@
-"""How long steps take, measured where they end; a GPU is not waited for."""
+"""Measures how long steps take without waiting for a GPU."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ import torch
 from torch import Tensor
 
 
-class Times(NamedTuple):
-    """Seconds from the end of the step before to the end of this one, and those of them spent waiting for images."""
+class StepTimes(NamedTuple):
+    """How long one step took.
+
+    Attributes:
+        seconds: from the end of the previous step to the end of this one.
+        waited: seconds of these spent waiting for images.
+    """
 
     seconds: float
     waited: float
 
 
 class Moment:
-    """Now; on a GPU the moment when it has done what it was given until now."""
+    """The time at which it is made; on a GPU the time at which the work launched before is done."""
 
     def __init__(self, device: torch.device) -> None:
         self._event: torch.cuda.Event | None = None
@@ -29,7 +34,7 @@ class Moment:
         self._seconds = time.perf_counter()
 
     def since(self, earlier: Moment) -> float:
-        """Seconds. Waits for the GPU if this moment is still to come there."""
+        """Seconds since ``earlier``. Waits for the GPU if it has not come to this moment yet."""
         if self._event is None or earlier._event is None:
             return self._seconds - earlier._seconds
         self._event.synchronize()
@@ -37,42 +42,42 @@ class Moment:
 
 
 class PendingTimes:
-    """What one step took, to be read when the GPU is done with it.
+    """The times of one step, to be read when the GPU is done with it.
 
     Args:
-        spans: when the time for the step began and ended, and so on if it was interrupted.
+        spans: beginning and end of every stretch of time that counts for the step.
         waited: seconds of it spent waiting for images.
     """
 
     def __init__(self, spans: list[tuple[Moment, Moment]], waited: float) -> None:
         self._spans, self._waited = spans, waited
 
-    def read(self) -> Times:
-        return Times(sum(end.since(begin) for begin, end in self._spans), self._waited)
+    def read(self) -> StepTimes:
+        return StepTimes(sum(end.since(begin) for begin, end in self._spans), self._waited)
 
 
 class StepClock:
-    """Runs from ``start()`` on; every second counts for the step that ends next, but for those ``paused``."""
+    """Runs from ``start()`` on. Every second counts for the step that ends next, except while it is ``paused``."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.start()
 
     def start(self) -> None:
-        """What was before counts for no step."""
+        """Start again: no time before this counts."""
         self._begin = Moment(self._device)
         self._spans: list[tuple[Moment, Moment]] = []
         self._waited = 0.0
 
     def step_ended(self) -> PendingTimes:
-        """What the step took of which the last part was just launched."""
+        """Return the times of the step whose last work was just launched."""
         end = Moment(self._device)
-        took = PendingTimes([*self._spans, (self._begin, end)], self._waited)
+        times = PendingTimes([*self._spans, (self._begin, end)], self._waited)
         self._begin, self._spans, self._waited = end, [], 0.0
-        return took
+        return times
 
     def waiting_for(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """``batches``; the time until each is there counts as waiting."""
+        """Yield ``batches``; the time until each of them is there counts as waiting."""
         source = iter(batches)
         while True:
             start = time.perf_counter()
@@ -84,7 +89,7 @@ class StepClock:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What is done inside is no step's time; a GPU must have done it by the end."""
+        """Stop the clock for the length of the block, at whose end a GPU must be done with the block's work."""
         self._spans.append((self._begin, Moment(self._device)))
         try:
             yield

@@ -1,4 +1,4 @@
-"""A run's resolved settings as a JSON file: saved with the run, and taken back by ``--config``."""
+"""Writes all settings of a run to a JSON file, and reads them for ``--config``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PARTS: dict[str, type] = {"config": DANConfig, "degradation": Degradation, "trai
 
 
 def preset_to_dict(preset: Preset) -> dict[str, dict[str, Any]]:
-    """Every field of every part, plain values."""
+    """Return every field of every part as plain values."""
     return {name: asdict(getattr(preset, name)) for name in PARTS}
 
 
 def preset_from_dict(parts: dict[str, Any], source: str) -> Preset:
-    """The inverse; a field that is missing takes its default.
+    """The inverse of ``preset_to_dict``; a missing field gets its default.
 
     Raises:
         DanFastError: a part or field is unknown or impossible; the message names it and ``source``.
@@ -53,15 +53,19 @@ def preset_from_dict(parts: dict[str, Any], source: str) -> Preset:
 
 
 def write_config(path: Path, preset: Preset, seed: int) -> None:
-    """Write all settings of a run to ``path``. Raises OSError."""
+    """Write all settings of a run to ``path``.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     write_atomically(path, (json.dumps({"seed": seed, **preset_to_dict(preset)}, indent=2) + "\n").encode())
 
 
 def read_config(path: Path) -> tuple[Preset, int]:
-    """What ``write_config`` wrote, or a user by hand; the preset and the seed, 0 if there is none.
+    """Return the preset and the seed (0 if missing) of a file that ``write_config`` or a user wrote.
 
     Raises:
-        DanFastError: no such file, no JSON, or a key is unknown or impossible.
+        DanFastError: there is no such file, it is no JSON, or a key is unknown or impossible.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

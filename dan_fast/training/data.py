@@ -1,4 +1,7 @@
-"""Random HR patches from images, the same whatever the number of workers and wherever the images lie."""
+"""Random HR patches from images.
+
+They depend on the images, the seed and their numbers alone, not on the number of workers or the device.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,19 @@ from ..image_files import find_images, read_image, to_8_bits
 from .jpeg_pack import DecodedImage, decoded_images, is_jpeg_pack
 from .pack import PackedImage, is_pack, packed_images
 
-CACHE_BYTES = 1 << 30
+CACHE_BYTES = 1 << 30  # of decoded images, per worker
 log = logging.getLogger("dan_fast.train")
 
 
 class Place(NamedTuple):
-    """Where a patch comes from: number of the image, corner (after mirroring it where it is small), turns, flip."""
+    """Where a patch comes from.
+
+    Attributes:
+        image: its number.
+        top, left: the patch's corner in the image, which is mirrored first where it is small.
+        turns: by 90 degrees.
+        flip: 1: mirrored left to right, after turning.
+    """
 
     image: int
     top: int
@@ -33,20 +43,20 @@ class Place(NamedTuple):
 
 
 class PatchDataset(Dataset):
-    """Patch number i of an endless stream, determined by (seed, i) alone.
+    """An endless stream of patches; patch i depends on ``seed`` and i alone.
+
+    Unreadable files are logged and skipped.
 
     Args:
         paths: image files, folders (searched recursively), or files that ``dan-fast pack`` wrote. A folder and its
-            packed file give the same patches if every image of it can be read; a packed file of JPEGs, which is decoded
-            here as a whole, those of a folder with the JPEGs that are in it.
-        size: side of the patches, pixels. Smaller images are mirrored until they are large enough.
+            packed file give the same patches if every image in the folder can be read. A packed file of JPEGs, which is
+            decoded here as a whole, gives the patches of a folder that holds these JPEGs.
+        size: side of the patches in pixels. Smaller images are mirrored until they are large enough.
         channels: 3 (RGB) or 1 (the mean of RGB).
-        seed: another seed, another stream.
-
-    Unreadable files are reported in the log and skipped.
+        seed: each seed gives another stream.
 
     Raises:
-        ImageError: a path does not exist, or there is no readable image at all.
+        ImageError: a path does not exist, or no image can be read.
     """
 
     def __init__(self, paths: Sequence[Path | str], size: int, *, channels: int = 3, seed: int = 0) -> None:
@@ -60,7 +70,7 @@ class PatchDataset(Dataset):
         self._cached_bytes = 0
 
     def __getitem__(self, index: int) -> Tensor:
-        """Patch ``index``: (channels, size, size) uint8, randomly cropped, flipped and turned."""
+        """Return patch ``index``, (channels, size, size) uint8, randomly cropped, turned and flipped."""
         place = self.place(index)
         patch = self.mirrored(place.image)[place.top:place.top + self.size, place.left:place.left + self.size]
         patch = np.rot90(patch, place.turns)
@@ -71,20 +81,20 @@ class PatchDataset(Dataset):
         return torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1)))
 
     def place(self, index: int) -> Place:
-        """Where patch ``index`` comes from."""
+        """Return where patch ``index`` comes from."""
         rng = np.random.default_rng((self.seed, index))
         number, (height, width) = self._draw_image(rng)
         top, left = (int(rng.integers(max(length, self.size) - self.size + 1)) for length in (height, width))
         return Place(number, top, left, int(rng.integers(4)), int(rng.integers(2)))
 
     def mirrored(self, number: int) -> np.ndarray:
-        """Image ``number``, (H, W, 3) uint8, mirrored at its end until it is at least ``size`` on each side."""
+        """Return image ``number``, (H, W, 3) uint8, mirrored at its end until each side is at least ``size``."""
         image = self._read(number)
         missing = [(0, max(0, self.size - length)) for length in image.shape[:2]]
         return np.pad(image, [*missing, (0, 0)], mode="symmetric") if max(missing)[1] else image
 
     def _draw_image(self, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
-        """A random readable image: its number, height and width."""
+        """Draw a readable image; return its number, height and width."""
         while len(self._broken) < len(self.images):
             number = int(rng.integers(len(self.images)))
             if number in self._broken:
@@ -112,10 +122,12 @@ class PatchDataset(Dataset):
 
 
 class StreamPart(Sampler):
-    """Numbers of the patches of ``steps``, or of one part of each: no shuffling is needed, and it may go on anywhere.
+    """Yields the numbers of the patches of ``steps``, or of one part of each step.
+
+    The stream is random already, so nothing is shuffled, and it can begin at any step.
 
     Args:
-        batch: patches a step, in all parts together.
+        batch: patches per step, in all parts together.
         part: (i, n): the i-th of n equal parts.
     """
 
@@ -133,13 +145,13 @@ class StreamPart(Sampler):
 
 
 def patch_loader(dataset: PatchDataset, stream: StreamPart, workers: int) -> DataLoader:
-    """Batches (batch, channels, size, size) uint8, read by ``workers`` processes; 0: by this one."""
+    """Yields batches (batch, channels, size, size) uint8, read by ``workers`` processes, or by this one if 0."""
     return DataLoader(dataset, stream.own, sampler=stream, num_workers=workers,
                       pin_memory=torch.cuda.is_available(), persistent_workers=workers > 0)
 
 
 def on_device(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """``batches`` on ``device``; to a GPU the next one is copied while this one is used."""
+    """Yield ``batches`` on ``device``; on a GPU each batch is copied while the one before is used."""
     if device.type != "cuda":
         yield from batches
         return

@@ -1,7 +1,7 @@
 """All parameters of a network in one vector, and all gradients in another.
 
-What a step does to every parameter (norm, Adam, average, sum over GPUs) is then one operation on one tensor instead of
-hundreds on small ones.
+What a step does to all parameters (norm, Adam, average, sum over GPUs) is then one operation on one tensor instead of
+hundreds of operations on small ones.
 """
 
 from __future__ import annotations
@@ -11,25 +11,26 @@ from torch import Tensor, nn
 
 from ..fast_model.image_weights import replace_parameter
 
-# Every parameter starts at a multiple of this many elements: vector loads need aligned addresses.
+# In elements. Every parameter starts at a multiple of it, as vector loads need aligned addresses.
 ALIGNMENT = 64
 
 
 class FlatParameters:
-    """Replaces the parameters of ``module`` by views of one vector, with the same values.
+    """Replaces the parameters of ``module`` by views of one vector with the same values.
 
-    Convolutions' weights lie as channels_last. The vectors' gaps between parameters are 0.
+    The weights of convolutions lie as channels_last. In the vectors the gaps between parameters are 0.
 
     Args:
-        module: parameters of one dtype on one device. Whatever referred to its old parameters, an optimiser for
-            example, refers to them no more.
-        extra: elements after the gradients, for what is summed over processes along with them.
+        module: has parameters of one dtype on one device. Whatever refers to its old parameters, for example an
+            optimiser, must be made again.
+        gradients: also make a vector of gradients.
+        extra: elements after the gradients, for values that are summed over processes along with them.
 
     Attributes:
         values: (n,) all parameters.
-        gradients: (n,) all gradients; a backward pass adds to them. None without gradients.
-        shared: (n + extra,) the gradients and what comes after them.
-        starts: by name, where each parameter begins in them.
+        gradients: (n,) all gradients, to which a backward pass adds; or None.
+        shared: (n + extra,) the gradients and the extra elements; or None.
+        starts: by name, where each parameter begins in the vectors.
     """
 
     def __init__(self, module: nn.Module, *, gradients: bool = True, extra: int = 0) -> None:
@@ -53,7 +54,7 @@ class FlatParameters:
 
 
 def parameter_view(vector: Tensor, start: int, like: Tensor) -> Tensor:
-    """A part of ``vector`` in the shape of ``like``."""
+    """Return the part of ``vector`` from ``start`` on in the shape of ``like``; (O, I, kh, kw) as channels_last."""
     part = vector[start:start + like.numel()]
     if like.dim() != 4:
         return part.view(like.shape)

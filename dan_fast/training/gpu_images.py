@@ -1,4 +1,4 @@
-"""A whole packed data set held on the GPU as 8-bit pixels: patches are cut, turned and flipped there."""
+"""Keeps a whole packed data set on the GPU as 8-bit pixels; patches are cut, turned and flipped there."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from .data import PatchDataset
 
-# Of the memory that is free before training; the rest is the network's.
+# The share of the GPU's free memory that the images may take before training; the rest is for the network.
 SHARE = 0.5
 
 
-def fits(dataset: PatchDataset, device: torch.device) -> bool:
-    """Whether the images are packed, so that they are pixels already, and fit the free memory of a GPU."""
+def fit_on_gpu(dataset: PatchDataset, device: torch.device) -> bool:
+    """Whether ``device`` is a GPU and all images are packed or decoded and fit its free memory."""
     packed = [image for image in dataset.images if not isinstance(image, Path)]
     if device.type != "cuda" or len(packed) < len(dataset.images):
         return False
@@ -24,7 +24,7 @@ def fits(dataset: PatchDataset, device: torch.device) -> bool:
 
 
 class GPUImages:
-    """All images of ``dataset`` on ``device``; its patches, bit by bit, without workers and copies."""
+    """All images of ``dataset`` on ``device``; gives the same patches as the data set, without workers and copies."""
 
     def __init__(self, dataset: PatchDataset, device: torch.device) -> None:
         self._dataset, self._device = dataset, device
@@ -35,9 +35,9 @@ class GPUImages:
         self._pixels = torch.empty(int(self._starts[-1]), 3, dtype=torch.uint8, device=device)
         for number in range(count):
             pixels = np.ascontiguousarray(dataset.mirrored(number)).reshape(-1, 3)
-            # A copy: the packed file is mapped read-only, which torch does not know.
+            # A copy, as the packed file is mapped read-only, for which torch warns.
             self._pixels[self._starts[number]:self._starts[number + 1]] = torch.from_numpy(pixels.copy()).to(device)
-        # Of a patch's row and column, by turns + 4 * flip: where they lie in the image.
+        # By turns + 4 * flip: the row and the column, in the part that is cut out, of each pixel of the patch.
         grid = np.indices((size, size))
         turned = [[np.rot90(axis, turns) for axis in grid] for turns in range(4)]
         flipped = [[axis[:, ::-1] for axis in axes] for axes in turned]
@@ -45,7 +45,7 @@ class GPUImages:
         self._rows, self._columns = table[:, 0], table[:, 1]
 
     def batch(self, numbers: Iterable[int]) -> Tensor:
-        """Patches ``numbers`` of the stream: (B, channels, size, size) uint8 on the device."""
+        """Return the patches ``numbers`` of the stream, (B, channels, size, size) uint8 on the device."""
         corners = []
         for place in map(self._dataset.place, numbers):
             width = self._widths[place.image]
@@ -62,7 +62,7 @@ class GPUImages:
         return patches.permute(0, 3, 1, 2)
 
     def batches(self, numbers: Iterable[int], batch: int) -> Iterator[Tensor]:
-        """``numbers`` in batches of ``batch``."""
+        """Yield the patches ``numbers`` in batches of ``batch``."""
         waiting: list[int] = []
         for number in numbers:
             waiting.append(number)

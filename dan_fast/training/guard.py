@@ -1,23 +1,23 @@
-"""Notices divergence: the NaN and the collapse that people who train DAN report most."""
+"""Notices divergence: NaN and collapse, which people who train DAN report most often."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# The running median is of this many losses; nothing but NaN is judged before there are so many.
+# Losses in the running median. Before there are that many, only losses that are not finite count as bad.
 WINDOW = 100
 
 
 class DivergenceGuard:
-    """Judges every step from its loss and gradient norm, before the optimiser takes it.
+    """Judges every step by its loss and gradient norm, before the optimiser updates the weights.
 
-    A step is bad if its loss or gradient is not finite, or its loss is more than ``outlier`` times the running median:
-    a poisoned batch. Bad steps are to be skipped. The run has diverged after ``patience`` of them in a row, or when
-    the running median has risen to ``collapse`` times the lowest that it ever was. From then on every step is to
-    be skipped, until ``reset``: the caller goes back to weights from before.
+    A step is bad, and to be skipped, if its loss or gradient is not finite or its loss is more than ``outlier`` times
+    the running median, as that of a poisoned batch is. The run has diverged after ``patience`` bad steps in a row, or
+    when the running median has risen to ``collapse`` times its lowest value. From then on every step is to be skipped
+    until the caller has gone back to earlier weights and called ``reset``.
 
-    Everything is arithmetic on tensors where the losses are: nothing waits for a GPU.
+    All of it is arithmetic on tensors on the losses' device, so nothing waits for a GPU.
     """
 
     def __init__(self, device: torch.device | str = "cpu", *, patience: int = 10, collapse: float = 2.5,
@@ -32,7 +32,10 @@ class DivergenceGuard:
 
     @torch.no_grad()
     def judge(self, loss: Tensor, gradient_norm: Tensor) -> tuple[Tensor, Tensor]:
-        """Of one step, given scalar tensors: whether to skip it, and whether the run has diverged (bool scalars)."""
+        """Return whether to skip the step and whether the run has diverged.
+
+        All four are scalar tensors.
+        """
         loss = loss.to(self._losses.dtype)
         full = self._good >= WINDOW
         far = full & (loss > self.outlier * self._losses.median())
@@ -49,7 +52,7 @@ class DivergenceGuard:
         return bad | self._diverged, self._diverged.clone()
 
     def reset(self) -> None:
-        """Start afresh: what was measured on the bad weights says nothing about the good ones."""
+        """Forget everything: losses of the bad weights say nothing about the good ones."""
         self.load_state_dict(DivergenceGuard(self._losses.device).state_dict())
 
     def state_dict(self) -> dict[str, Tensor]:

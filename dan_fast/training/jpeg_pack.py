@@ -1,6 +1,7 @@
-"""Many images in one small file: JPEGs in a zip that compresses nothing, decoded once when training begins.
+"""Packs many images into one small file: JPEGs in an uncompressed zip, all decoded when training begins.
 
-For sets that have to travel. A zip has an index and a checksum of every file, and any tool opens it.
+This is for sets that have to be copied to other machines. A zip has an index and a checksum of every file, and any tool
+opens it.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from ..image_files.encoders import encode
 
 COMMENT = b"dan_fast pack of JPEGs"
 SUFFIX = ".zip"
-# Share of the free memory that the pixels may take.
+# The share of the free memory that the decoded pixels may take.
 SHARE = 0.8
 
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
-    """One image of a pack, in memory."""
+    """One decoded image of a pack."""
 
     pack: Path
     name: str
@@ -49,17 +50,18 @@ class DecodedImage:
 
 def write_jpeg_pack(images: Iterable[tuple[Path, str]], path: Path, quality: int, on_skip: Callable[[str], None], *,
                     most_bytes: int | None = None) -> int:
-    """Write ``images``, pairs of file and name, as JPEGs to ``path``: whole or not at all. Returns how many there are.
+    """Write ``images``, pairs of file and name, as JPEGs to ``path``, whole or not at all. Return their number.
 
     Args:
-        quality: 1 to 100, of JPEGs without colour subsampling. What is a JPEG already stays as it is, without a second
-            loss, where this would not make it smaller.
-        on_skip: called with the reason for a file that cannot be read, which is left out.
-        most_bytes: of the pack; if it were larger, nothing is written.
+        quality: 1 to 100, of JPEGs without colour subsampling. A file that is a JPEG already is copied, without a
+            second loss, where encoding it again would not make it smaller.
+        on_skip: called with the reason for each file that cannot be read and is left out.
+        most_bytes: the largest size of the pack; nothing is written if it would be larger.
 
     Raises:
-        DanFastError: ``path`` is no name of a zip, no image can be read, the quality is none, or the pack is too large.
-        OSError: it cannot be written.
+        DanFastError: ``path`` does not end in .zip, no image can be read, ``quality`` is not in its range, or the pack
+            is too large.
+        OSError: the pack cannot be written.
     """
     if path.suffix.lower() != SUFFIX:
         raise DanFastError(f"{path}: expected a name that ends in {SUFFIX}; a packed file of JPEGs is a zip")
@@ -75,8 +77,8 @@ def write_jpeg_pack(images: Iterable[tuple[Path, str]], path: Path, quality: int
                 except ImageError as error:
                     on_skip(str(error))
                     continue
-                # Numbered, so that unpacked they have the same order; without a date, so that the same set is the same
-                # file.
+                # With a number, so that the unpacked files have the same order, and without a date, so that the same
+                # set gives the same file.
                 flat = PurePosixPath(name).with_suffix(".jpg").as_posix().replace("/", "_")
                 archive.writestr(zipfile.ZipInfo(f"{count:06d}_{flat}"), data)
                 count += 1
@@ -101,7 +103,7 @@ def _as_jpeg(file: Path, quality: int) -> bytes:
 
 
 def is_jpeg_pack(path: Path) -> bool:
-    """Whether it looks like what ``write_jpeg_pack`` wrote, whole or not."""
+    """Whether ``path`` looks like a file of ``write_jpeg_pack``, damaged or not."""
     if path.suffix.lower() != SUFFIX or not path.is_file():
         return False
     with open(path, "rb") as file:
@@ -109,19 +111,19 @@ def is_jpeg_pack(path: Path) -> bool:
 
 
 def decoded_images(path: Path) -> list[DecodedImage]:
-    """The images of a pack of JPEGs, all decoded, in the order in which they were packed.
+    """Decode all images of a pack of JPEGs and return them in the order in which they were packed.
 
     Raises:
-        ImageError: the file or an image in it is damaged, or they are too large for the memory that is free.
+        ImageError: the file or an image in it is damaged, or the images do not fit the free memory.
     """
     try:
         jpegs = _jpegs(path)
-    except Exception as error:  # of a damaged zip Python raises many kinds
+    except Exception as error:  # Python raises many kinds for a damaged zip
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImageError(f"{path}: cannot be read as a packed file: {reason}; pack it again") from None
-    promised = 3 * sum(height * width for height, width in (jpeg.size() for _, jpeg in jpegs))
-    if promised > (free := int(SHARE * psutil.virtual_memory().available)):
-        raise ImageError(f"{path}: its {len(jpegs)} images take {promised / 2**30:.1f} GiB in memory, of which "
+    pixel_bytes = 3 * sum(height * width for height, width in (jpeg.size() for _, jpeg in jpegs))
+    if pixel_bytes > (free := int(SHARE * psutil.virtual_memory().available)):
+        raise ImageError(f"{path}: its {len(jpegs)} images take {pixel_bytes / 2**30:.1f} GiB in memory, of which "
                          f"{free / 2**30:.1f} GiB can be had: pack fewer of them")
 
     def decode(named: tuple[str, JpegBytes]) -> DecodedImage:
@@ -129,7 +131,7 @@ def decoded_images(path: Path) -> list[DecodedImage]:
         return DecodedImage(path, name, jpeg.read().rgb)
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(cores) as pool:  # Pillow decodes without holding up other threads
+    with ThreadPoolExecutor(cores) as pool:  # Pillow lets other threads run while it decodes
         return list(tqdm(pool.map(decode, jpegs), "decode", len(jpegs), unit="image", leave=None, delay=1))
 
 
@@ -141,7 +143,7 @@ def _jpegs(path: Path) -> list[tuple[str, JpegBytes]]:
         for entry in entries:
             if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
                 raise ValueError(f"{entry.filename[:100]!r} is compressed")
-        # They could share their bytes.
+        # Entries of a malicious zip can share their bytes, so that a small file holds many large images.
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise ValueError("its images are longer than the file")
         named = [(entry, " ".join(repr(entry.filename[:200])[1:-1].split())) for entry in entries]

@@ -1,4 +1,4 @@
-"""Trains a run to its last step: data in, checkpoints, validations and figures out."""
+"""Trains a run to its last step: feeds it batches, saves checkpoints, validates and logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import DanFastError
 from .data import PatchDataset, StreamPart, on_device, patch_loader
-from .gpu_images import GPUImages, fits
+from .gpu_images import GPUImages, fit_on_gpu
 from .profile import step_profiler
 from .run import BEST, WEIGHTS, Run
 from .run_log import RunLog
@@ -22,22 +22,23 @@ from .validation import Scores
 
 log = logging.getLogger("dan_fast.train")
 
-# Called with the averaged network by every process; by the clock also with what tells that it must give up, and then it
-# may give None.
+# Every process calls it with the averaged network and its ``Processes``. By the clock there is a third argument, a
+# function that says whether to give up; only then the result may be None.
 Validation = Callable[..., Scores | None]
-# More than anybody takes.
+# Steps of a run by the clock: more than any run takes.
 ENDLESS = 10**9
 
 
 def train(run: Run, data: list[Path], validation: Validation | None = None, limit: TimeLimit | None = None) -> bool:
-    """Train ``run`` to its last step. Returns False if the user stopped it before; it is saved either way.
+    """Train ``run`` to its last step. Return False if the user stopped it before; it is saved in both cases.
 
     Args:
-        limit: of a run by the clock (``minutes`` in its settings); None: its minutes begin now.
+        data: files and folders, as ``PatchDataset`` takes them.
+        limit: for a run by the clock (``minutes`` in its settings); None: its minutes begin now.
 
     Raises:
         DanFastError: no time is left to train, no image can be read, the run diverges again and again, the disk is
-            full, another process of the run is gone; the message says what to do.
+            full, or another process of the run is gone; the message says what to do.
     """
     try:
         if run.preset.training.minutes:
@@ -47,8 +48,8 @@ def train(run: Run, data: list[Path], validation: Validation | None = None, limi
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         newest = run.checkpoints.newest_first()
-        kept = f"{newest[0].name} is kept: make room, then --resume" if newest else "make room, then start again"
-        raise DanFastError(f"{run.options.out}: cannot write ({error.strerror}); {kept}") from None
+        remedy = f"{newest[0].name} is kept: make room, then --resume" if newest else "make room, then start again"
+        raise DanFastError(f"{run.options.out}: cannot write ({error.strerror}); {remedy}") from None
     finally:
         run.training_step.release()
 
@@ -57,21 +58,21 @@ def _train(run: Run, data: list[Path], validation: Validation | None) -> bool:
     settings, options, processes = run.preset.training, run.options, run.processes
     dataset = PatchDataset(data, settings.patch * run.preset.config.scale, channels=run.preset.config.image_channels,
                            seed=run.seed)
-    _ = dataset[run.step * settings.batch]  # says here, rather than in a worker, if nothing can be read
+    _ = dataset[run.step * settings.batch]  # raises here, rather than in a worker, if no image can be read
     limit, end = run.limit, run.step + ENDLESS if run.limit else settings.steps
     stream = StreamPart(range(run.step, end), settings.batch, (processes.rank, processes.count))
-    held = fits(dataset, options.device)
+    on_gpu = fit_on_gpu(dataset, options.device)
     batches: Iterable[Tensor] = (
-        GPUImages(dataset, options.device).batches(stream, stream.own) if held
+        GPUImages(dataset, options.device).batches(stream, stream.own) if on_gpu
         else on_device(patch_loader(dataset, stream, options.workers), options.device))
     log.info("%d images%s, %.3f M parameters, %s on %s in %s (%s)%s", len(dataset.images),
-             " held on the GPU" if held else "",
+             " held on the GPU" if on_gpu else "",
              sum(p.numel() for p in run.model.parameters()) / 1e6,
              f"from step {run.step} on for {settings.minutes:g} minutes" if limit
              else f"steps {run.step} to {settings.steps}", options.device,
              "bfloat16" if run.precision.bf16 else "float32", run.precision.why,
              f", {processes.count} processes" if processes.count > 1 else "")
-    if run.step == 0 or limit:  # something to roll back to; by the clock, also to know how long it takes
+    if run.step == 0 or limit:  # to have a state to roll back to, and by the clock to learn how long a save takes
         _save(run)
     if limit:
         limit.begin(settings, options.device, processes, anew=run.begins, validates=validation is not None)
@@ -81,14 +82,14 @@ def _train(run: Run, data: list[Path], validation: Validation | None) -> bool:
         for hr in run.clock.waiting_for(batches):
             run.train_on(hr, stop.requested)
             last = limit.tick() if limit else run.step == end
-            # One process can stop at once; several stop at the step where all know of it.
+            # A single process can stop at once; several stop at the step in whose report all read the wish.
             stopping = stop.requested and processes.count == 1
             for step, report, times in run.reports(all_of_them=last):
                 run_log.write(step, report, times)
                 stopping = stopping or (report.stop > 0 and not last)
             profiled()
             if limit and last:
-                _save(run)  # before anything else, as the time may be over
+                _save(run)  # first of all, as the time may be over
             validated = bool(validation and (run.step % options.validate_every == 0 or last) and not stopping
                              and _validate(run, validation, run_log, last))
             if limit and not stopping:
@@ -116,7 +117,7 @@ def _save(run: Run) -> None:
 
 
 def _validate(run: Run, validation: Validation, run_log: RunLog, at_the_end: bool) -> bool:
-    """Whether there was the time for it."""
+    """Validate and save the best weights; return False if there was no time for it."""
     if run.limit is None:
         with run.clock.paused():
             scores = validation(run.average, run.processes)
@@ -143,7 +144,7 @@ def _log_where_the_weights_are(run: Run) -> None:
 
 
 class _StopSignal:
-    """Notes the first Ctrl-C (or SIGTERM) instead of breaking a step in the middle; the second one breaks."""
+    """Notes the first Ctrl-C or SIGTERM, so that the step is finished; the second one interrupts at once."""
 
     def __enter__(self) -> _StopSignal:
         self.requested = False

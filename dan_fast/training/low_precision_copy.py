@@ -1,7 +1,7 @@
-"""The network that a step in 16 bits computes with: its weights rounded once, not where each of them is used.
+"""The copy of the network that a step in 16 bits computes with. All its weights are rounded at once.
 
-Autocast rounds every weight in every call, and its gradient back, in a kernel each: a thousand small ones a step. Here
-one kernel rounds the vector of all parameters, and the gradients come back in a few.
+Autocast rounds each weight in every call, and converts each gradient back, with a GPU kernel each: a thousand small
+ones per step. Here one GPU kernel rounds the vector of all parameters, and a few convert the gradients.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from .flat_parameters import FlatParameters, parameter_view
 
 
 class LowPrecisionCopy:
-    """A network whose weights that meet images are views of one vector in ``dtype``; all others are the given ones'.
+    """A copy of a network in which the weights that meet images are views of one vector in ``dtype``.
+
+    Its other parameters share their memory with those of the original.
 
     Args:
-        model: whose parameters are those of ``weights``.
-        weights: with gradients.
+        model: the original, whose parameters are views of ``weights``.
+        weights: the original's parameters, with gradients.
 
     Attributes:
-        model: the network. Under autocast in ``dtype`` it computes what the given one does, and nothing is rounded
-            that was before. Its parameters have no ``grad``: ``compute_gradients`` finds them.
+        model: the copy. Under autocast in ``dtype`` it computes the same as the original. Its parameters have no
+            ``grad``; ``compute_gradients`` writes to the original's.
     """
 
     def __init__(self, model: DAN, weights: FlatParameters, dtype: torch.dtype) -> None:
@@ -43,13 +45,13 @@ class LowPrecisionCopy:
                            if parameter.requires_grad and parameter.grad is not None]
 
     @torch.no_grad()
-    def round(self) -> None:
-        """Take over the weights as they are now."""
+    def update(self) -> None:
+        """Round the original's weights as they are now."""
         self._values.copy_(self._weights.values)
 
     def compute_gradients(self, loss: Tensor) -> None:
-        """Put the gradients of ``loss`` into those of ``weights``; what it does not depend on has zeros."""
-        # Not ``backward()``: it would add to ``grad``, in a kernel each.
+        """Write the gradients of ``loss`` to those of the original; 0 where ``loss`` does not depend on a parameter."""
+        # Not ``backward()``, which would add to each ``grad`` with a GPU kernel of its own.
         found = torch.autograd.grad(loss, self._parameters, allow_unused=True)
         assert self._weights.gradients is not None
         if any(gradient is None for gradient in found):

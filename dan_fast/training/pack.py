@@ -1,7 +1,7 @@
-"""Many images in one file that is read without decoding: a BigTIFF of uncompressed pages.
+"""Packs many images into one file that is read without decoding: a BigTIFF of uncompressed pages.
 
-A patch then costs the reading of its own pixels, and nothing is decoded again in every run. TIFF is an old and open
-container with an index of its own; tifffile writes it one image at a time, in little memory, and any viewer opens it.
+For a patch only its own pixels are read, and no run decodes the images again. TIFF is an old and open container with an
+index; tifffile writes it image by image in little memory, and any viewer opens it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ SOFTWARE = "dan_fast pack"
 
 @dataclass(frozen=True)
 class PackedImage:
-    """One image of a pack: where its pixels lie, and which file it was."""
+    """One image of a pack.
+
+    Attributes:
+        offset: of its pixels in the file, bytes.
+        shape: (H, W, 3).
+        name: of the file that was packed.
+    """
 
     pack: Path
     offset: int
@@ -32,7 +38,7 @@ class PackedImage:
     name: str
 
     def pixels(self) -> np.ndarray:
-        """(H, W, 3) uint8 RGB, a view of the file."""
+        """(H, W, 3) uint8 RGB, a view of the mapped file."""
         return np.ndarray(self.shape, np.uint8, _mapped(self.pack), self.offset)
 
     def __str__(self) -> str:
@@ -41,15 +47,15 @@ class PackedImage:
 
 def write_pack(images: Iterable[tuple[Path, str]], path: Path, on_skip: Callable[[str], None], *,
                most_bytes: int | None = None) -> int:
-    """Write ``images``, pairs of file and name, in 8 bit to ``path``: whole or not at all. Returns how many there are.
+    """Write ``images``, pairs of file and name, with 8 bits to ``path``, whole or not at all. Return their number.
 
     Args:
-        on_skip: called with the reason for a file that cannot be read, which is left out.
-        most_bytes: of the pack; if it were larger, nothing is written.
+        on_skip: called with the reason for each file that cannot be read and is left out.
+        most_bytes: the largest size of the pack; nothing is written if it would be larger.
 
     Raises:
-        DanFastError: ``path`` is no name of a TIFF, no image can be read, or the pack is too large.
-        OSError: it cannot be written.
+        DanFastError: ``path`` does not end in .tif or .tiff, no image can be read, or the pack is too large.
+        OSError: the pack cannot be written.
     """
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise DanFastError(f"{path}: expected a name that ends in .tif; the packed file is a TIFF, but for "
@@ -81,12 +87,12 @@ def is_pack(path: Path) -> bool:
     try:
         with tifffile.TiffFile(path) as file:
             return file.pages.first.software == SOFTWARE
-    except Exception:  # of a damaged file tifffile raises nearly anything; as an image it will say what is wrong
+    except Exception:  # tifffile raises nearly anything for a damaged file; reading it as an image says what is wrong
         return False
 
 
 def packed_images(path: Path) -> list[PackedImage]:
-    """The images of a pack, in the order in which they were packed.
+    """Return the images of a pack in the order in which they were packed.
 
     Raises:
         ImageError: the file was cut short.
@@ -105,6 +111,6 @@ def packed_images(path: Path) -> list[PackedImage]:
 
 @lru_cache(maxsize=16)
 def _mapped(path: Path) -> mmap.mmap:
-    """The file's bytes; every process maps them for itself."""
+    """Map the file into the memory of this process."""
     with open(path, "rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -1,7 +1,7 @@
-"""A checkpoint in several files, for ways that take only small ones: parts of its bytes, and an index with their sums.
+"""Splits a checkpoint into parts, for channels that carry only small files, and joins them again.
 
-``parts.json`` says how the parts are called, how long they are and what their SHA-256 is. It is written last and names
-the parts of one checkpoint only, so that there is a whole set at any time, or none.
+``parts.json``, the index, holds the name, length and SHA-256 of each part. It is written last and names the parts of
+one checkpoint only, so that at any time the folder holds a complete set or none.
 """
 
 from __future__ import annotations
@@ -35,28 +35,32 @@ class _Part(NamedTuple):
 
 
 def part_bytes(mib: float, name: str) -> int:
-    """The bytes of ``mib``; ``DanFastError``, which calls it ``name``, if no part can be of that size."""
+    """Return ``mib`` in bytes.
+
+    Raises:
+        DanFastError: a part cannot have that size; the message names the option, ``name``.
+    """
     if not SMALLEST <= mib * 2**20 < 2**40:
         raise DanFastError(f"{name} {mib:g}: expected the MiB of a part, {SMALLEST / 2**20:g} or more")
     return int(mib * 2**20)
 
 
 def write_parts(checkpoint: Path, folder: Path, most: int) -> list[Path]:
-    """Write ``checkpoint`` to ``folder`` in parts of at most ``most`` bytes, and remove the parts that were there.
+    """Write ``checkpoint`` to ``folder`` in parts of at most ``most`` bytes, then remove the earlier parts there.
 
     Returns:
-        The index and the parts.
+        The paths of the index and the parts.
 
     Raises:
-        DanFastError: they would be too many.
-        OSError: they cannot be written; those that were there are kept.
+        DanFastError: there would be too many parts.
+        OSError: a part cannot be written; the earlier parts stay.
     """
     length = checkpoint.stat().st_size
     if length > most * MOST_PARTS:
         raise DanFastError(f"{checkpoint}: {length} bytes are more than {MOST_PARTS} parts of {most}: expected larger "
                            "parts")
     parts: list[_Part] = []
-    token = uuid.uuid4().hex[:8]  # other names than before, though it may be the same step
+    token = uuid.uuid4().hex[:8]  # names differ from those of earlier parts, even of the same step
     with open(checkpoint, "rb") as file:
         while data := file.read(most):
             part = _Part(f"{checkpoint.stem}-{token}.part{len(parts) + 1:03d}", len(data),
@@ -73,14 +77,14 @@ def write_parts(checkpoint: Path, folder: Path, most: int) -> list[Path]:
 
 
 def join_parts(folder: Path, out: Path) -> Path | None:
-    """Make the checkpoint of the parts in ``folder`` one of the run in ``out``, if it is newer than those there.
+    """Join the parts in ``folder`` to a checkpoint of the run in ``out``, if it is newer than those there.
 
     Returns:
-        The checkpoint, or None: there are no parts, or the run is as far without them.
+        The checkpoint's path, or None if there are no parts or the run has a checkpoint that is not older.
 
     Raises:
         DanFastError: the index or a part is missing or damaged; the message names it.
-        OSError: it cannot be written.
+        OSError: the checkpoint cannot be written.
     """
     if not (folder / INDEX).exists():
         return None
@@ -88,7 +92,7 @@ def join_parts(folder: Path, out: Path) -> Path | None:
     checkpoints = Checkpoints(out / "checkpoints")
     if any(path.name >= name for path in checkpoints.newest_first()):
         return None
-    for number, part in enumerate(parts, 1):  # all of them, before much is read
+    for number, part in enumerate(parts, 1):  # check all of them before reading much
         path = folder / part.name
         if not path.is_file():
             raise DanFastError(f"{path}: part {number} of {len(parts)} is missing: copy it again")
@@ -112,7 +116,7 @@ def _read_index(path: Path) -> tuple[str, list[_Part]]:
         with open(path, "rb") as file:
             content = json.loads(file.read(_LONGEST_INDEX))
         parts = [_Part(**part) for part in content["parts"]]
-        # No name leads out of the folder.
+        # The patterns also ensure that no name leads out of the folder.
         sound = (content["format"] == FORMAT and _FILE.fullmatch(content["file"]) and 0 < len(parts) <= MOST_PARTS
                  and all(_PART.fullmatch(part.name) and type(part.bytes) is int and _SUM.fullmatch(part.sha256)
                          for part in parts))

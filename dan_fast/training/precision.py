@@ -1,4 +1,4 @@
-"""Which floating point type a training is faster in, on a device."""
+"""Chooses between float32 and bfloat16: whichever trains a network faster on a device."""
 
 from __future__ import annotations
 
@@ -11,31 +11,36 @@ from ..ops.conv3x3 import chosen_for
 
 
 class Precision(NamedTuple):
-    """``bf16``: run the network in bfloat16, else in float32; ``why``: in a few words."""
+    """The type that a network computes in while it is trained.
+
+    Attributes:
+        bf16: bfloat16; otherwise float32.
+        why: the reason in a few words, for the log.
+    """
 
     bf16: bool
     why: str
 
 
 def faster_precision(config: DANConfig, device: torch.device) -> Precision:
-    """The faster one for a network of ``config`` on ``device``.
+    """Return the faster type for a network of ``config`` on ``device``.
 
-    On a CPU in float32 a v2 with the direct upsampler is compiled operators nearly all through, if these take its
-    numbers of channels. They are faster than bfloat16 even where the CPU has instructions for that. Images per second
-    in float32 and bfloat16 on an AMD EPYC (Zen 4, two cores):
+    On a CPU a v2 with the direct upsampler runs almost entirely in compiled operators if it is in float32 and they
+    support its numbers of channels. They are faster than bfloat16 even on a CPU that has instructions for it. Images
+    per second in float32 and in bfloat16 on an AMD EPYC (Zen 4, two cores):
 
     ==================================================  ====  ====
     ``v2-0.3M-x4``                                      68.4  49.7
-    the same with 16 channels                           126   85
-    the same with 64 channels, two groups of 3 blocks   41.2  32.5
-    the same in PyTorch's operators                     38.3  49.2
-    the same with 24 channels, so in PyTorch's          41.8  55.1
-    the same with the published upsampler               25.9  32.9
+    the first with 16 channels                          126   85
+    the first with 64 channels, two groups of 3 blocks  41.2  32.5
+    the first in PyTorch's operators                    38.3  49.2
+    the first with 24 channels, so in PyTorch's         41.8  55.1
+    the first with the published upsampler              25.9  32.9
     ``v2-x4``                                           3.5   4.0
     ``v1-x4``                                           2.4   3.8
     ==================================================  ====  ====
 
-    Without such instructions a CPU emulates bfloat16, ten times slower than float32.
+    A CPU without such instructions emulates bfloat16, ten times as slow as float32.
     """
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)

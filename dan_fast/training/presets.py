@@ -1,4 +1,4 @@
-"""Named networks with the degradation and the training that belong to them."""
+"""Named presets: a network with the degradation and the training settings that belong to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .settings import TrainingSettings
 
 @dataclass(frozen=True)
 class Preset:
-    """A network, the blur that it is for, and how it is trained."""
+    """A network, the degradation that it restores, and how it is trained."""
 
     config: DANConfig
     degradation: Degradation
@@ -33,7 +33,7 @@ def _published(version: str, scale: int, irregular: bool = False) -> Preset:
 
 
 def _small(scale: int, irregular: bool = False) -> Preset:
-    """A third of a million parameters: fit for CPUs, and trained on one in an hour or two."""
+    """A preset with a third of a million parameters, for CPUs, which train it in an hour or two."""
     training = TrainingSettings(steps=30_000, batch=8, patch=32, learning_rate=1e-3, schedule="cosine", warmup=500,
                                 kernel_weight=10.0, short_until=0.5)
     return _preset(scale, irregular, training, channels=32, groups=3, blocks=4, estimator_channels=16,
@@ -49,7 +49,11 @@ PRESETS: dict[str, Preset] = {
 
 
 def get_preset(name: str) -> Preset:
-    """The preset called ``name``; ``DanFastError`` lists the names if there is none."""
+    """Return the preset called ``name``.
+
+    Raises:
+        DanFastError: there is none; the message lists the names.
+    """
     if name not in PRESETS:
         raise DanFastError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -1,8 +1,8 @@
-"""The processes of one run, one a GPU, as torchrun starts them; without torchrun it is one.
+"""The processes of one run: one per GPU where torchrun starts them, otherwise a single one.
 
-Gradients are summed by one explicit all-reduce of one vector, not by DistributedDataParallel: a CUDA graph captures it
-like any other operation, the losses travel along, and for the 19 MB of the largest network there is nothing to gain
-from sending it in pieces during the backward pass.
+Gradients are summed by one explicit all-reduce of one vector, not by DistributedDataParallel. A CUDA graph captures it
+like any other operation, and the losses are summed along with the gradients. With the 19 MB of the largest network
+there is nothing to gain from sending it in pieces during the backward pass.
 """
 
 from __future__ import annotations
@@ -25,24 +25,28 @@ TIMEOUT = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Processes:
-    """Which one this is (``rank``), of how many."""
+    """This process's number (``rank``) and the ``count`` of all."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def main(self) -> bool:
-        """The one that writes files and talks to the user."""
+        """Whether this is the process that writes files and logs."""
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> None:
-        """Replace ``tensor`` by its sum over all processes; ``DanFastError`` if one of them is gone."""
+        """Replace ``tensor`` by its sum over all processes.
+
+        Raises:
+            DanFastError: a process is gone.
+        """
         if self.count > 1:
             with _clear_errors():
                 dist.all_reduce(tensor)
 
     def from_main(self, *values: float) -> list[float]:
-        """What the main process calls this with; all must, and with as many. The GPUs are not waited for.
+        """Return the main process's ``values``. All processes must call this, with equally many. No GPU is waited for.
 
         Raises:
             DanFastError: a process is gone.
@@ -50,19 +54,23 @@ class Processes:
         if self.count == 1:
             return list(values)
         with _clear_errors():
-            told = torch.tensor(values, dtype=torch.float64)
-            dist.broadcast(told, 0, group=_cpu_group())
-            return told.tolist()
+            received = torch.tensor(values, dtype=torch.float64)
+            dist.broadcast(received, 0, group=_cpu_group())
+            return received.tolist()
 
     def wait_for_all(self) -> None:
-        """Return when all processes have called this; ``DanFastError`` if one of them is gone."""
+        """Return when all processes have called this.
+
+        Raises:
+            DanFastError: a process is gone.
+        """
         if self.count > 1:
             with _clear_errors():
                 dist.barrier()
 
 
 def local_device(device: torch.device) -> torch.device:
-    """This process's own GPU of the machine; other devices as they are."""
+    """Return this process's own GPU in place of ``cuda``; other devices as they are."""
     if device.type == "cuda" and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return device
@@ -70,13 +78,13 @@ def local_device(device: torch.device) -> torch.device:
 
 @cache
 def _cpu_group() -> dist.ProcessGroup | None:
-    """Processes by way of their CPUs; None: that is how they talk anyway."""
+    """A group that communicates through the CPUs; None: the default group does."""
     return None if dist.get_backend() == "gloo" else dist.new_group(timeout=TIMEOUT, backend="gloo")
 
 
 @contextmanager
 def joined_processes(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that torchrun started, if it did, for the length of the block."""
+    """Join the processes that torchrun started, if there are any, for the length of the block."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Processes()
@@ -94,9 +102,10 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
 
 
 def _store_prefix() -> str:
-    """What tells this start of the processes from the ones before, whose addresses are still in torchrun's store.
+    """A prefix for keys in torchrun's store, which still holds the addresses of processes before a restart.
 
-    On several machines each counts for itself; TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 is torch's own remedy there.
+    On several machines each counts its restarts itself, so the count cannot be part of the prefix; torch's own remedy
+    there is TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.
     """
     one_machine = os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]
     return f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}" if one_machine else "attempt"

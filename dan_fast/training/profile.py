@@ -1,4 +1,4 @@
-"""Where the time of a few steps goes: a trace for chrome://tracing or Perfetto, and milliseconds by part."""
+"""Profiles a few steps: writes a trace for chrome://tracing or Perfetto, and logs milliseconds per part of a step."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.profiler import ProfilerActivity, profile, schedule
 
 from ..files import atomic_path
 
-WAIT, WARM_UP, STEPS = 6, 1, 3  # a GPU's steps are one graph by then
+WAIT, WARM_UP, STEPS = 6, 1, 3  # after WAIT steps a GPU's step is one graph
 PARTS = ("degradation", "first iterations", "forward", "backward", "update")
 log = logging.getLogger("dan_fast.train")
 
 
 @contextmanager
 def step_profiler(path: Path, wanted: bool) -> Iterator[Callable[[], None]]:
-    """Gives a function to call after every step; after a few of them the trace is written to ``path``."""
+    """Yield a function to call after every step; after ``WAIT + WARM_UP + STEPS`` of them the trace is written."""
     if not wanted:
         yield lambda: None
         return

@@ -1,4 +1,4 @@
-"""A training run: everything that a checkpoint holds, and what changes it."""
+"""A training run: the state that a checkpoint holds, and the steps that change it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..config import DANConfig
 from ..errors import DanFastError
 from ..model import DAN
 from .checkpoints import Checkpoints, code_revision
-from .clock import StepClock, Times
+from .clock import StepClock, StepTimes
 from .config_file import preset_from_dict, preset_to_dict, write_config
 from .delayed_reports import LAG, DelayedReports
 from .parts import MIB, write_parts
@@ -29,8 +29,8 @@ from .time_limit import TimeLimit
 CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 BEST = "best.safetensors"
-MAX_ROLLBACKS = 5
-# The learning rate is low for so many steps after a roll back.
+MAX_ROLLBACKS = 5  # in a row
+# Steps after a roll back for which the learning rate is lower.
 RECOVERY = 2000
 Build = Callable[[DANConfig, Tensor], DAN]
 log = logging.getLogger("dan_fast.train")
@@ -38,19 +38,20 @@ log = logging.getLogger("dan_fast.train")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where and how a run runs. None of it changes the result, but for rounding.
+    """Where and how a run is computed. None of these options changes the result, except by rounding.
 
     Args:
         out: the run's folder: ``checkpoints/`` (to resume from), ``config.json`` (all settings),
             ``weights.safetensors`` (the averaged weights, to use), ``best.safetensors`` (those of the best
             validation), ``metrics.csv``, ``validation.csv`` and TensorBoard's event files.
         device: where to train.
-        bf16: run the network in bfloat16 (autocast); weights, losses and optimiser stay float32. ``None``: if that is
-            faster; a resumed run does as it did before.
+        bf16: run the network in bfloat16 (autocast); weights, losses and optimiser stay in float32. ``None``: if that
+            is faster; a resumed run keeps its type.
         workers: processes that read images; 0: the training process itself.
         log_every, save_every, validate_every: steps between scalars, checkpoints, validations.
         profile: write a trace of a few steps, ``trace.json``.
-        parts: a folder that gets each checkpoint also in parts (``training/parts.py``), of ``part_bytes`` at most.
+        parts: a folder to which each checkpoint is also written in parts (``training/parts.py``).
+        part_bytes: the largest size of a part.
     """
 
     out: Path
@@ -66,14 +67,25 @@ class RunOptions:
 
 
 class Run:
-    """Everything that a checkpoint holds, and the step that changes it.
+    """The state of a training run, and the steps that change it.
 
-    Two runs of the same preset and seed take the same steps, whenever they were killed and resumed: patches and
-    degradations follow from seed and step alone, and so does when the reports of steps are read.
+    Two runs with the same preset and seed take the same steps, whenever they are killed and resumed: patches,
+    degradations and the moment at which the report of a step is read depend on the seed and the step alone.
 
     Args:
-        build: makes the network of a config and an encoder's matrix; an experiment may make another one than DAN.
-        loss: what it learns from, as in ``TrainingStep``.
+        build: makes the network from a config and an encoder's matrix; an experiment may make another one than DAN.
+        loss: the loss function, as in ``TrainingStep``.
+
+    Attributes:
+        model: the network that is trained.
+        average: the moving average of its weights, which is validated and saved for use.
+        step: steps taken.
+        rollbacks: in a row, without ``RECOVERY`` steps between them.
+        low_until: the step from which on the learning rate is as scheduled again.
+        best: PSNR and step of the best validation.
+        limit: the minutes of a run by the clock.
+        begins: whether it is still in its beginning: warm-up and short iterations.
+        minutes_before: by the clock, those of the parts before this one.
     """
 
     def __init__(self, preset: Preset, seed: int, options: RunOptions, processes: Processes | None = None, *,
@@ -95,42 +107,47 @@ class Run:
         self.delayed_reports = DelayedReports(LAG)
         self.clock = StepClock(options.device)
         self.step = 0
-        self.rollbacks = 0  # in a row, so that the learning rate is still low
+        self.rollbacks = 0
         self.low_until = 0
-        self.best = (float("-inf"), 0)  # PSNR and step of the best validation
-        self.limit: TimeLimit | None = None  # while it goes by the clock
-        self.begins = True  # with what only a run's beginning has: warm-up, short iterations
-        self.minutes_before = 0.0  # by the clock, in the parts before this one
+        self.best = (float("-inf"), 0)
+        self.limit: TimeLimit | None = None
+        self.begins = True
+        self.minutes_before = 0.0
 
     @property
     def minutes(self) -> float:
-        """By the clock, until now."""
+        """Minutes of a run by the clock until now, in all its parts."""
         return self.minutes_before + (self.limit.used / 60 if self.limit else 0)
 
     @torch.no_grad()
     def start_from(self, source: DAN) -> list[str]:
-        """Take over every tensor of ``source`` that has the same name and shape here; before the first step.
+        """Copy every tensor of ``source`` that has the same name and shape here; call it before the first step.
 
-        The encoder is one of them, as the weights depend on it.
+        The encoder is copied too, as the weights depend on it.
 
         Returns:
-            The names of those that start anew.
+            The names of the tensors that stay as initialised.
 
         Raises:
-            DanFastError: nothing fits.
+            DanFastError: no tensor fits.
         """
-        given, anew = source.state_dict(), []
+        others, anew = source.state_dict(), []
         for model in (self.model, self.average):
             own = model.state_dict()
-            anew = [name for name, tensor in own.items() if name not in given or given[name].shape != tensor.shape]
+            anew = [name for name, tensor in own.items() if name not in others or others[name].shape != tensor.shape]
             if len(anew) == len(own):
                 raise DanFastError("no tensor of the weights to start from has the shape that this network needs")
             for name in own.keys() - anew:
-                own[name].copy_(given[name])
+                own[name].copy_(others[name])
         return anew
 
     def train_on(self, hr: Tensor, stop: bool = False) -> None:
-        """One optimiser step on ``hr`` (B, 3, H, W) uint8; which degradation it gets follows from the step."""
+        """Take one optimiser step.
+
+        Args:
+            hr: (B, 3, H, W) uint8. Its degradation depends on the seed and the step.
+            stop: this process was asked to stop, which the step's report passes on to all processes.
+        """
         settings, step, position = self.preset.training, self.step, float(self.step)
         if self.limit:
             settings, position = self.limit.settings, self.limit.position
@@ -140,7 +157,7 @@ class Run:
             self.rollbacks = 0
         report = self.training_step(
             hr, seed=self.seed * 1_000_003 + step,
-            # Each roll back halves it for a while: as it was the run would diverge again.
+            # Each roll back halves it for a while: unchanged, the run would diverge again.
             learning_rate=settings.learning_rate_at(position) * 0.5**self.rollbacks,
             # Faster in the first steps, when the weights change most.
             average_weight=1 - min(settings.ema, (1 + step) / (10 + step)),
@@ -149,10 +166,13 @@ class Run:
         self.begins = self.limit.begins if self.limit else settings.begins_at(self.step)
         self.delayed_reports.push(self.step, report, self.clock.step_ended())
 
-    def reports(self, *, all_of_them: bool = False) -> Iterator[tuple[int, Report, Times | None]]:
-        """What is now known of the steps, by their number from 1; rolls back where the run has diverged.
+    def reports(self, *, all_of_them: bool = False) -> Iterator[tuple[int, Report, StepTimes | None]]:
+        """Yield number (from 1), report and times of each step that is known by now; roll back if the run has diverged.
 
-        Nothing is known of what those steps took that an earlier version of dan_fast saved.
+        The times are None for steps saved by a version of dan_fast that did not save them.
+
+        Args:
+            all_of_them: wait for the reports of all steps.
         """
         for step, values, times in self.delayed_reports.read(0 if all_of_them else None):
             report = Report(*values)
@@ -168,7 +188,7 @@ class Run:
         if self.rollbacks >= MAX_ROLLBACKS:
             raise DanFastError(f"{why}, for the {MAX_ROLLBACKS + 1}th time in a row; "
                                "a lower learning rate or a larger batch may help")
-        # The newest checkpoint may already have been on the way down.
+        # The newest checkpoint may hold weights that were already diverging.
         state = self.checkpoints.read(skip=self.rollbacks)
         self.training_step.load_state_dict(state["step_state"], guard=False)
         self.training_step.guard.reset()
@@ -179,10 +199,10 @@ class Run:
                     self.low_until)
 
     def save(self) -> None:
-        """Write a checkpoint and the usable weights, each whole or not at all; the main process does.
+        """Write a checkpoint and the averaged weights, each whole or not at all. The main process writes, all wait.
 
         Raises:
-            OSError: they cannot be written; the checkpoints before are kept.
+            OSError: a file cannot be written; the earlier checkpoints stay.
         """
         if self.processes.main:
             written = self.checkpoints.write(self.step, {
@@ -197,12 +217,16 @@ class Run:
         self.processes.wait_for_all()
 
     def write_weights(self) -> None:
-        """Write the usable weights and the settings. Raises OSError."""
+        """Write the averaged weights and the settings.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
         checkpoint.save(self.average, self.options.out / WEIGHTS)
         write_config(self.options.out / CONFIG, self.preset, self.seed)
 
     def save_if_best(self, psnr: float) -> None:
-        """Keep the averaged weights, to use, if ``psnr`` is the highest so far."""
+        """Save the averaged weights as the best ones if ``psnr`` is the highest so far."""
         if psnr > self.best[0]:
             self.best = psnr, self.step
             if self.processes.main:
@@ -211,14 +235,17 @@ class Run:
     @classmethod
     def resume(cls, options: RunOptions, processes: Processes | None = None, *, build: Build = DAN,
                loss: LossFunction | None = None) -> Run:
-        """The run that was saved in ``options.out``; goes on with the losses of an unbroken one.
+        """Return the run that was saved in ``options.out``. It goes on with the losses of an uninterrupted one.
 
-        ``build`` and ``loss`` must be as they were; no checkpoint holds them.
+        ``build`` and ``loss`` must be the same as before, as no checkpoint holds them.
+
+        Raises:
+            DanFastError: there is no checkpoint, or none can be read.
         """
         state = Checkpoints(options.out / "checkpoints").read()
         run = cls(preset_from_dict(state["preset"], str(options.out)), state["seed"], options, processes,
                   build=build, loss=loss)
-        if options.bf16 is None and "bf16" in state:  # which earlier versions did not note
+        if options.bf16 is None and "bf16" in state:  # earlier versions did not save it
             run.precision = Precision(state["bf16"], "as the run began")
             run.training_step.bf16 = run.precision.bf16
         run.training_step.load_state_dict(state["step_state"])
@@ -226,7 +253,7 @@ class Run:
         torch.set_rng_state(state["generator"])
         for name in ("step", "rollbacks", "low_until", "best"):
             setattr(run, name, state[name])
-        # Earlier versions went by steps only.
+        # Earlier versions knew no minutes.
         run.begins = state.get("begins", run.preset.training.begins_at(run.step))
         run.minutes_before = state.get("minutes", 0.0)
         if (now := code_revision()) != state["code"]:

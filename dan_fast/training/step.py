@@ -1,4 +1,7 @@
-"""The training step: degradation, network, losses, gradients, guard, Adam, average. Nothing in it waits for a GPU."""
+"""The training step: degradation, network, losses, gradients, guard, Adam, moving average.
+
+Nothing in it waits for a GPU.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,28 @@ from .settings import TrainingSettings
 
 
 class Losses(NamedTuple):
-    """``sr``: of the image; ``kernel``: mean absolute error of the kernel (v2) or its code (v1)."""
+    """The losses of one step.
+
+    Attributes:
+        sr: of the image.
+        kernel: mean absolute error of the kernel (v2) or its code (v1).
+    """
 
     sr: Tensor
     kernel: Tensor
 
 
 class Report(NamedTuple):
-    """What a step found. ``skipped``, ``diverged``, ``stop``: whether; the first two are the guard's."""
+    """The figures of one step. The last three are flags, 0 or not.
+
+    Attributes:
+        sr, kernel: the losses.
+        gradient_norm: of all gradients together, before clipping.
+        learning_rate: of this step.
+        skipped: the guard found the step bad.
+        diverged: the guard found that the run has diverged.
+        stop: a process was asked to stop.
+    """
 
     sr: float
     kernel: float
@@ -43,24 +60,28 @@ class Report(NamedTuple):
 
 
 def absolute(error: Tensor) -> Tensor:
+    """The mean absolute error."""
     return error.abs().mean()
 
 
 def squared(error: Tensor) -> Tensor:
-    """Times 10, so that the kernel's loss keeps its share."""
+    """Ten times the mean squared error, so that the kernel's loss keeps its share of the sum."""
     return 10 * error.square().mean()
 
 
-# By the names of ``TrainingSettings.loss``, the image's loss of its error.
+# The losses of an image's error, by the names of ``TrainingSettings.loss``.
 DISTANCES: dict[str, Callable[[Tensor], Tensor]] = {"l1": absolute, "l2": squared}
 
 
 def losses(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int,
            distance: Callable[[Tensor], Tensor] = absolute) -> Losses:
-    """The last iteration's losses (v1, eq. 7; v2, section 4.1).
+    """Return the last iteration's losses (v1, eq. 7; v2, section 4.1).
 
-    ``lr`` (B, 3, h, w) and ``hr`` (B, 3, h*s, w*s) in [0, 1], ``kernel`` (B, k, k); ``distance``: the image's loss of
-    its error.
+    Args:
+        lr: (B, 3, h, w) in [0, 1].
+        hr: (B, 3, h*s, w*s) in [0, 1].
+        kernel: (B, k, k).
+        distance: the loss of the image's error.
     """
     out = unroll(model, lr, iterations)
     if out.kernel is None:
@@ -68,15 +89,15 @@ def losses(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int,
     return Losses(distance(out.sr - hr), F.l1_loss(out.kernel, kernel))
 
 
-# What a network learns from: the arguments and the result of ``losses``.
+# Called as ``losses`` is, without ``distance``.
 LossFunction = Callable[[DAN, Tensor, Tensor, Tensor, int], Losses]
 
 
 class _Adam(torch.optim.Adam):
-    """Where it is fused it obeys these two, which torch sets from its GradScaler, without waiting for a GPU.
+    """Adam with the two attributes that torch sets from its GradScaler; fused Adam reads them on the GPU.
 
     Attributes:
-        found_inf: float32 scalar; 1: leave everything as it is.
+        found_inf: float32 scalar; 1: change nothing.
         grad_scale: float32 scalar; gradients are divided by it first.
     """
 
@@ -85,18 +106,18 @@ class _Adam(torch.optim.Adam):
 
 
 class TrainingStep:
-    """One optimiser step as one function of tensors that stay where they are: on a GPU it becomes one CUDA graph.
+    """One optimiser step as a function of tensors at fixed addresses, which a GPU runs as one CUDA graph.
 
-    Learning rate, weight of the average, seeds and verdicts are tensors there too. A bad step is skipped by the
-    optimiser itself (``found_inf``), and clipping is its ``grad_scale``.
+    So learning rate, weight of the average and the guard's verdicts are tensors too. The optimiser itself skips a bad
+    step (``found_inf``) and clips the gradients (``grad_scale``).
 
     Args:
-        model: gets its gradients and new weights here; its parameters become views of ``weights``.
-        average: of the same shape: the moving average of the weights.
-        settings: ``batch`` is of all processes together, and so is every random number: the same losses and weights,
-            up to rounding, on any number of them.
+        model: the network to train; its parameters become views of ``weights``.
+        average: a copy of it, for the moving average of the weights.
+        settings: ``batch`` is that of all processes together. Random numbers are drawn for the whole batch, so losses
+            and weights are the same, up to rounding, with any number of processes.
         bf16: run the network in bfloat16 (autocast); weights, losses and optimiser stay as they are.
-        loss: what it learns from; default: ``losses`` with the settings' distance.
+        loss: the loss function; default: ``losses`` with the settings' distance.
     """
 
     def __init__(self, model: DAN, average: DAN, degradation: Degradation, settings: TrainingSettings, *,
@@ -119,14 +140,14 @@ class TrainingStep:
 
     def __call__(self, hr: Tensor, *, seed: int, learning_rate: float, average_weight: float, iterations: int,
                  stop: bool = False) -> Tensor:
-        """Take one step; the result is (7,), the fields of ``Report``, and is overwritten by the next one.
+        """Take one step and return the fields of ``Report``, (7,), which the next step overwrites.
 
         Args:
             hr: (B, 3, H, W) uint8, this process's part of the batch, on any device.
             seed: of the degradation.
-            average_weight: of the new weights in the average.
-            iterations: to unroll.
-            stop: this process was asked to stop; the report says so to all.
+            average_weight: weight of the new parameters in the moving average.
+            iterations: how many to unroll.
+            stop: this process was asked to stop; the report tells all processes.
         """
         if self._hr is None:
             self._hr = torch.empty_like(hr, device=self.device)
@@ -138,17 +159,20 @@ class TrainingStep:
         if self.device.type != "cuda":
             return self._compute(iterations)
         if self._captured is None or self._captured[0] != iterations:
-            self._captured = iterations, Captured(self.computing(iterations), self.generator)
+            self._captured = iterations, Captured(self.as_function(iterations), self.generator)
         return self._captured[1]()
 
-    def computing(self, iterations: int) -> Callable[[], Tensor]:
-        """A step on what the tensors hold; it does not keep this object, whose graph would keep it in turn."""
+    def as_function(self, iterations: int) -> Callable[[], Tensor]:
+        """Return a function that takes a step on the tensors' current values.
+
+        It refers to this object weakly: the object keeps the CUDA graph, and the graph the function.
+        """
         method = WeakMethod(self._compute)
 
         def compute() -> Tensor:
-            known = method()
-            assert known is not None, "the step is gone"
-            return known(iterations)
+            alive = method()
+            assert alive is not None, "the step is gone"
+            return alive(iterations)
         return compute
 
     def _compute(self, iterations: int) -> Tensor:
@@ -160,14 +184,14 @@ class TrainingStep:
             hr = self._hr.to(values.dtype).div(255)
             lr, kernel = self.degradation(hr, self.generator, (processes.rank, processes.count))
             lr = lr.contiguous(memory_format=torch.channels_last)
-        rounded = self._updated_low_precision_copy()
+        copy = self._updated_low_precision_copy()
         with record_function("forward"), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            learn = self.loss or partial(losses, distance=DISTANCES[settings.loss])
-            loss = learn(rounded.model if rounded else self.model, lr, hr, kernel.to(hr.dtype), iterations)
+            loss_function = self.loss or partial(losses, distance=DISTANCES[settings.loss])
+            loss = loss_function(copy.model if copy else self.model, lr, hr, kernel.to(hr.dtype), iterations)
         with record_function("backward"):
             total = (loss.sr + settings.kernel_weight * loss.kernel) / processes.count
-            if rounded:
-                rounded.compute_gradients(total)
+            if copy:
+                copy.compute_gradients(total)
             else:
                 gradients.zero_()
                 total.backward()
@@ -184,20 +208,20 @@ class TrainingStep:
             return torch.stack([value.to(values.dtype) for value in report])
 
     def _updated_low_precision_copy(self) -> LowPrecisionCopy | None:
-        """With the weights as they are now; None where nothing is rounded, or the model may not be what it looks."""
+        """The copy with the current weights; None in float32, and for subclasses, which may compute something else."""
         if not self.bf16 or type(self.model) is not DAN:
             return None
         if self._low_precision_copy is None:
             self._low_precision_copy = LowPrecisionCopy(self.model, self.weights, torch.bfloat16)
-        self._low_precision_copy.round()
+        self._low_precision_copy.update()
         return self._low_precision_copy
 
     def _update(self, norm: Tensor, skipped: Tensor) -> None:
-        """Adam on clipped gradients, then the average; neither changes where ``skipped`` is true."""
+        """Update the weights with Adam and clipped gradients, then their average; nothing changes if ``skipped``."""
         self.optimizer.found_inf = skipped.float()
         self.optimizer.grad_scale = (norm / self.settings.clip).clamp(min=1).float()
         self.optimizer.step()
-        # The fused optimiser does not count its changes, and packed weights go by the count.
+        # Packed weights are made again when the version counter changes, which the fused optimiser leaves as it is.
         torch.autograd.graph.increment_version(self.weights.values)
         self.averaged.values.lerp_(self.weights.values, torch.where(skipped, 0, self.average_weight))
 
@@ -206,23 +230,23 @@ class TrainingStep:
         parameter.grad = self.weights.gradients
         optimizer = _Adam([parameter], self.learning_rate, betas=(0.9, 0.99), fused=True,
                           capturable=self.device.type == "cuda")
-        # A step that is skipped only makes the optimiser's state, which then stays where it is.
+        # A skipped step makes the optimiser's state, whose tensors then keep their addresses.
         optimizer.found_inf, optimizer.grad_scale = torch.ones(2, device=self.device).unbind()
         optimizer.step()
         self.moments: dict[str, Tensor] = optimizer.state[parameter]
         return optimizer
 
     def release(self) -> None:
-        """Drop the CUDA graph, which must be gone before the processes that it talks to part."""
+        """Drop the CUDA graph, which must happen while the processes that it communicates with are still joined."""
         self._captured = None
 
     def state_dict(self) -> dict:
-        """All that a step changes, by name."""
+        """Return everything that a step changes, by name."""
         return {"model": self.model.state_dict(), "average": self.average.state_dict(), "optimizer": dict(self.moments),
                 "guard": self.guard.state_dict()}
 
     def load_state_dict(self, state: dict, *, guard: bool = True) -> None:
-        """Take back what ``state_dict`` gave, in place; with ``guard=False`` all but the guard's."""
+        """Restore what ``state_dict`` returned, in place; with ``guard=False`` all but the guard's state."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         for name, tensor in self.moments.items():

@@ -1,4 +1,4 @@
-"""The minutes that a command has for its part of a run: where in them it is, and when it has to end."""
+"""Divides the minutes that a command has for its part of a run between steps, saves and validations."""
 
 from __future__ import annotations
 
@@ -17,28 +17,34 @@ from .delayed_reports import LAG
 from .processes import Processes
 from .settings import TrainingSettings
 
-# Kept for the end of the process itself: seconds, or a share of the time if that is less.
+# Reserved for the exit of the process: seconds, or a share of the time if that is less.
 EXIT, EXIT_SHARE = 2.0, 0.1
-# By how much a save may take longer than the longest before.
+# A save is expected to take at most this factor of the longest one before.
 SAVE_MARGIN = 1.5
-# The same of validations; the first one may take this share of the time, and so much is kept for one at the end.
+# The same factor for validations; the share of the time that any of them may take; the share that is reserved for one
+# at the end while none has been measured.
 VALIDATION_MARGIN, LONGEST_VALIDATION, FINAL_VALIDATION = 1.25, 0.1, 0.05
 log = logging.getLogger("dan_fast.train")
 
 
 class TimeLimit:
-    """Tells which share of a part's time is used up: the schedule goes by it, and the part ends with it.
+    """Keeps the share of the time that is used up, which the schedule follows, and ends the part in time.
 
-    A part is what one command trains, from the first step that it takes to the last. The share is 0 before the first
-    and 1 after the last; what comes before (start-up, data) and after (a save, a validation) is not in it. How long
-    that will be is told by the saves, validations and steps before, so that the command ends within its minutes.
+    A part of a run is what one command trains, from its first step to its last. The share is 0 before the first step
+    and 1 after the last. What comes before (start-up, data) and after (a save, a validation) does not count for it.
+    How long the latter will take is estimated from earlier saves, validations and steps, so that the command ends
+    within its minutes.
 
-    With several processes the main one's clock holds for all: ``tick`` and ``may_…`` must be called by all.
+    With several processes the main one's clock holds for all, so all must call ``tick`` and ``may_…``.
 
     Args:
         minutes: from ``started`` to the end of the command.
-        started: when the command began, as ``now`` tells time; None: now.
-        now: seconds.
+        started: when the command began, on the clock of ``now``; None: now.
+        now: returns the time in seconds.
+
+    Attributes:
+        share: of the part's time, 0 to 1.
+        settings: those that the part is trained with.
     """
 
     def __init__(self, minutes: float, started: float | None = None, *,
@@ -46,11 +52,11 @@ class TimeLimit:
         self.minutes, self._now = minutes, now
         self._started = now() if started is None else started
         self._total = 60 * minutes
-        self._save = 0.0  # seconds, the longest
-        self._validation: float | None = None  # the same; None: none yet
+        self._save = 0.0  # seconds of the longest save
+        self._validation: float | None = None  # seconds of the longest validation, if there was one
         self._validates = False
-        self._steps: deque[float] = deque(maxlen=16)  # seconds, the last ones
-        self._first = self._last = 0.0  # when training began and when the last step ended, in seconds used
+        self._steps: deque[float] = deque(maxlen=16)  # seconds of the last steps
+        self._first = self._last = 0.0  # seconds used when training began and when the last step ended
         self.share = 0.0
 
     @property
@@ -60,24 +66,24 @@ class TimeLimit:
 
     @property
     def left(self) -> float:
-        """Seconds, below 0 if the time is over."""
+        """Seconds until the minutes are over; negative afterwards."""
         return self._total - self.used
 
     def begin(self, settings: TrainingSettings, device: torch.device, processes: Processes, *, anew: bool,
               validates: bool) -> None:
-        """Training begins now.
+        """Note that training begins now.
 
         Args:
-            anew: the run's beginning, or a part that takes it up again: with ``warmup`` and ``short_until``.
-            validates: there will be validations.
+            anew: whether the part has the run's beginning, ``warmup`` and ``short_until``.
+            validates: whether there will be validations.
 
         Raises:
-            DanFastError: no time is left for it.
+            DanFastError: no time is left for training.
         """
         self._anew = anew
         self.settings = settings if anew else settings.without_beginning()
         self._processes, self._validates = processes, validates
-        # Steps that a GPU is behind, and first steps that are slow as its graph is not there yet.
+        # Steps by which a GPU is behind, and first steps that do not count, as they are slow without the CUDA graph.
         self._behind, self._not_counted = (LAG + 2, WARM_UP + 2) if device.type == "cuda" else (1, 0)
         self._first = self._last = self.used
         over, = processes.from_main(float(self._first >= self._end()))
@@ -87,16 +93,16 @@ class TimeLimit:
 
     @property
     def position(self) -> float:
-        """What the schedule takes for the number of the step."""
+        """The step at which the schedule is: the share of ``steps``."""
         return self.share * self.settings.steps
 
     @property
     def begins(self) -> bool:
-        """Whether the run would have to begin anew if it ended here."""
+        """Whether the part is in the run's beginning, so that a run that ended here would have to repeat it."""
         return self._anew and self.settings.begins_at(self.position)
 
     def tick(self) -> bool:
-        """A step has ended; returns whether it was the last."""
+        """Note that a step has ended; return whether it was the last."""
         used = self.used
         if self._not_counted:
             self._not_counted -= 1
@@ -105,26 +111,26 @@ class TimeLimit:
         self._last = used
         ahead = self._behind * statistics.median(self._steps) if self._steps else 0.0
         length = self._end() - ahead - self._first
-        # Never back, though the end comes nearer or goes away as more is known of it.
+        # It never decreases, though the end may move as more is known about the time it takes.
         share = 1.0 if length <= 0 else min(max(self.share, (used - self._first) / length), 1.0)
         self.share, = self._processes.from_main(share)
         return self.share >= 1
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """A save is made inside: no step's time, and so long it may take again."""
+        """Measure the save made in the block; its time counts for no step."""
         begin = self.used
         yield
         self._last = self.used
         self._save = max(self._save, self._last - begin)
 
     def may_save(self) -> bool:
-        """Whether there is time for a save before the last one."""
+        """Whether there is time for another save before the last one."""
         may, = self._processes.from_main(float(self.used + SAVE_MARGIN * self._save < self._end()))
         return bool(may)
 
     def may_validate(self, at_the_end: bool) -> bool:
-        """Whether there is time for a validation now, before the last step or after it was saved."""
+        """Whether there is time for a validation now. ``at_the_end``: the last step has been saved."""
         if not self._validates:
             return False
         if at_the_end:
@@ -139,9 +145,10 @@ class TimeLimit:
 
     @contextmanager
     def validating(self) -> Iterator[Callable[[], bool]]:
-        """A validation is made inside, no step's time; gives a function that tells whether it has to give up.
+        """Measure the validation made in the block, whose time counts for no step.
 
-        That is asked before every piece of it, and none may take longer than the longest before.
+        Yields a function that says whether the validation must give up. It is to be called before each image, and
+        expects an image to take at most as long as the slowest so far.
         """
         begin = last = self.used
         deadline, longest = min(begin + LONGEST_VALIDATION * self._total, self._deadline()), 0.0
@@ -157,7 +164,7 @@ class TimeLimit:
         self._validation = max(self._validation or 0.0, self._last - begin)
 
     def validation_gave_up(self) -> None:
-        """The validation did give up: there will be no other."""
+        """Note that a validation gave up: there will be no other."""
         self._validates = False
         log.warning("a validation takes more than %.0f %% of the time, or than is left: given up, no other will "
                     "follow; fewer images for --val help", 100 * LONGEST_VALIDATION)
@@ -168,11 +175,11 @@ class TimeLimit:
         return VALIDATION_MARGIN * self._validation
 
     def _deadline(self) -> float:
-        """When the last save has to begin."""
+        """Seconds used when the last save has to begin."""
         return self._total - min(EXIT, EXIT_SHARE * self._total) - SAVE_MARGIN * self._save
 
     def _end(self) -> float:
-        """When the last step has to be done: then it is saved, validated and, with the best weights noted, saved."""
+        """Seconds used when the last step has to be done; then come a save, a validation and a save of its result."""
         if not self._validates:
             return self._deadline()
         return self._deadline() - self._validation_time() - SAVE_MARGIN * self._save

@@ -1,4 +1,4 @@
-"""Periodic validation: the figure to follow, and pictures to look at."""
+"""Validates a network while it is trained: mean figures, and pictures to look at."""
 
 from __future__ import annotations
 
@@ -19,12 +19,18 @@ from ..inference import Upscaler
 from ..model import DAN
 from .processes import Processes
 
-SAMPLES = 3
+SAMPLES = 3  # pictures per validation
 log = logging.getLogger("dan_fast.train")
 
 
 class Scores(NamedTuple):
-    """PSNR on Y in dB, the kernels' error (sum of absolute differences), pictures HxWx3 uint8 by name."""
+    """The result of a validation.
+
+    Attributes:
+        psnr: on Y, in dB.
+        kernel_error: sum of absolute differences.
+        pictures: (H, W, 3) uint8 by name.
+    """
 
     psnr: float
     kernel_error: float
@@ -32,7 +38,10 @@ class Scores(NamedTuple):
 
 
 class FolderValidation:
-    """Means over a folder's images, degraded by the test protocol of the setting.
+    """Measures a network on a folder's images, degraded as in the tests of the papers.
+
+    Args:
+        irregular: with irregular kernels (setting 2) instead of isotropic ones (setting 1).
 
     Raises:
         DanFastError: the folder holds no image.
@@ -43,13 +52,19 @@ class FolderValidation:
 
     def __call__(self, model: DAN, processes: Processes, must_give_up: Callable[[], bool] = lambda: False
                  ) -> Scores | None:
-        """Every process measures its share of the images and gets the scores of all; pictures are of its own.
+        """Measure this process's share of the images; return the means over all, and pictures of its own share.
+
+        Args:
+            must_give_up: called before each image.
 
         Returns:
-            None if ``must_give_up``, asked before every image, said so in a process.
+            None if ``must_give_up`` returned True in any process.
+
+        Raises:
+            DanFastError: no image can be used, or a process is gone.
         """
         upscaler = Upscaler(model)
-        # Images spread over the set, and another kernel for each.
+        # The samples are spread over the set, each with another kernel.
         own = self.degraded.images[processes.rank::processes.count]
         stride = max(1, len(own) // SAMPLES)
         samples = {(name, i % self.degraded.kernels_per_image) for i, (_, name) in enumerate(own[::stride][:SAMPLES])}

@@ -59,7 +59,7 @@ def test_every_line_that_needs_no_gpu_runs(tmp_path):
 
 
 def test_one_failure_costs_only_itself(check, tmp_path):
-    outcomes = check.run_all([
+    outcomes = check.execute_all([
         section(check, "good", "import os; print('said', os.environ['GIVEN'], os.environ['OUT'])",
                 environment={"GIVEN": "this"}),
         section(check, "bad", "print('last words'); raise SystemExit(7)"),
@@ -88,7 +88,7 @@ except KeyboardInterrupt:
     for last in ("pass", "time.sleep(60)"):
         for limit in (2, 8, 32):  # a busy machine may need longer to start it
             start = time.monotonic()
-            outcome = check.run(section(check, "slow", code.format(last)), limit, {}, tmp_path / "log.txt")
+            outcome = check.execute(section(check, "slow", code.format(last)), limit, {}, tmp_path / "log.txt")
             assert time.monotonic() - start < 60  # it was not waited for
             assert outcome.failure == f"not done after {limit} s"
             if outcome.output:
@@ -115,7 +115,8 @@ def test_the_log_is_there_while_a_section_runs_and_stays_small(check, tmp_path, 
     monkeypatch.setattr(check, "LOG", 1000)
     log = tmp_path / "log.txt"
     loud = f"print('first'); assert 'first' in open({str(log)!r}).read(); print(5000 * 'é', 'last words')"
-    outcomes = check.run_all([section(check, "quiet", "print('here')"), section(check, "loud", loud)], 60, tmp_path, {})
+    both = [section(check, "quiet", "print('here')"), section(check, "loud", loud)]
+    outcomes = check.execute_all(both, 60, tmp_path, {})
     assert not any(outcome.failure for outcome in outcomes) and outcomes[1].output.endswith("é last words\n")
     assert log.stat().st_size < 1100 and log.read_text(errors="replace").startswith("\n===== quiet\nhere\n\n===== loud")
 
@@ -123,7 +124,7 @@ def test_the_log_is_there_while_a_section_runs_and_stays_small(check, tmp_path, 
 def test_time_is_limited_in_all(check, tmp_path):
     start = time.monotonic()
     sleepers = [section(check, str(i), "import time; time.sleep(30)") for i in range(4)]
-    outcomes = check.run_all(sleepers, 14, tmp_path, {})
+    outcomes = check.execute_all(sleepers, 14, tmp_path, {})
     assert time.monotonic() - start < 30  # not even for the first of them
     assert all(outcome.failure for outcome in outcomes) and outcomes[-1].failure == "no time was left"
 
@@ -141,9 +142,9 @@ def test_no_section_can_starve_those_after_it(check, tmp_path, monkeypatch, preb
         given[found.name] = limit
         now[0] += limit + check.GRACE
         return check.Outcome(found.name, limit, "not done", "")
-    monkeypatch.setattr(check, "run", take_it_all)
+    monkeypatch.setattr(check, "execute", take_it_all)
     monkeypatch.setattr(check.time, "monotonic", lambda: now[0])
-    check.run_all(every, seconds, tmp_path, {})
+    check.execute_all(every, seconds, tmp_path, {})
     assert all(given[found.name] == found.limit for found in every[:-2])
     assert now[0] <= seconds
     # In the order of importance: what a kernel does, before what a network does with it, before what is compared.
@@ -167,11 +168,11 @@ def test_what_is_not_fit_is_left_out_where_a_network_runs(check, tmp_path, monke
     (tmp_path / "results.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"section": "cut o')
     code = "import os; print(os.environ.get('DAN_FAST_WITHOUT', 'nothing'))"
     both = [section(check, "infer", code, leaves_out=True), section(check, "tests", code)]
-    outcomes = check.run_all(both, 60, tmp_path, {})
+    outcomes = check.execute_all(both, 60, tmp_path, {})
     assert [outcome.output.strip() for outcome in outcomes] == ["conv3x3", "nothing"]
     # What the caller leaves out stays so.
     monkeypatch.setenv("DAN_FAST_WITHOUT", "descriptors, conv3x3")
-    assert check.run_all(both[:1], 60, tmp_path, {})[0].output.strip() == "descriptors,conv3x3"
+    assert check.execute_all(both[:1], 60, tmp_path, {})[0].output.strip() == "descriptors,conv3x3"
     assert {found.name for found in check.sections(prebuilt=True, out=tmp_path) if found.leaves_out} == {
         "infer", "train", "profile", "tune"}
 

@@ -11,7 +11,7 @@ KERNELS = [np.random.default_rng(size).random((size, size)) for size in (5, 4, 7
 
 
 def expected(kernels=KERNELS):
-    """Centre (size // 2) on centre, sum 1."""
+    """The kernels with sum 1, padded to 7x7, centre (size // 2) on centre."""
     out = np.zeros((len(kernels), 7, 7))
     for place, kernel in zip(out, kernels, strict=True):
         first = 3 - len(kernel) // 2
@@ -50,7 +50,7 @@ def element(kind, content):
 
 
 def matrix(array, matrix_class=6, flags=0, name=b"kernels", shape=None):
-    """A big-endian matrix of MATLAB 5, whose name is short enough to be within its tag where it is "k"."""
+    """A big-endian matrix of MATLAB 5. A name of up to four letters, such as "k", is stored within its tag."""
     short = struct.pack(">HH4s", len(name), 1, name) if len(name) <= 4 else element(1, name)
     content = array if isinstance(array, bytes) else element(9, array.astype(">f8").tobytes("F"))
     sides = shape or np.shape(array)
@@ -132,7 +132,7 @@ def test_refuses_an_archive_that_is_called_npy(tmp_path):
         read_kernels(tmp_path / "k.npy")
 
 
-def test_the_files_at_hand(shared):
+def test_published_kernel_files(shared):
     pytest.importorskip("h5py")
     folder = shared / "data" / "kernels" / "KAIR"
     for name, shape in (("kernels_12.mat", (12, 25, 25)), ("Levin09.mat", (8, 27, 27))):
@@ -143,7 +143,7 @@ def test_the_files_at_hand(shared):
 @pytest.mark.parametrize(("array", "message"), [
     (np.zeros((3, 3)), "positive sum"), (np.full((3, 3), np.nan), "finite"), (np.ones((3, 4)), r"\(3, 4\)"),
     (np.ones(9), r"expected \(k, k\)"), (np.ones((0, 3, 3)), "no kernel"), (np.ones((3, 3), complex), "complex")])
-def test_refuses_what_is_no_kernel(tmp_path, array, message):
+def test_refuses_what_is_not_a_kernel(tmp_path, array, message):
     np.save(tmp_path / "k.npy", array)
     with pytest.raises(DanFastError, match=message):
         read_kernels(tmp_path / "k.npy")

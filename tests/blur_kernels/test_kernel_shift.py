@@ -1,4 +1,4 @@
-"""How far kernels shift, kernels centred, images moved back."""
+"""Shifts of kernels are measured, kernels centred, images moved back."""
 
 import numpy as np
 import pytest
@@ -158,7 +158,7 @@ def test_a_larger_kernel_whose_mass_fits(size):
 def test_a_larger_kernel_that_does_not_fit():
     with pytest.raises(DanFastError, match=r"31x31 pixels, this network takes at most 21x21, and 7% of the kernel"):
         known_kernel(gaussian(sigma=5, size=31), 21)
-    # As wide as the widest of training: what lay outside is cut off there too.
+    # As wide as the widest kernel of training, whose outside is cut off too.
     found = known_kernel(gaussian(sigma=4, size=41), 21)
     assert 0.016 < found.outside < 0.02 and np.allclose(found.centred, gaussian(sigma=4))
 
@@ -176,14 +176,14 @@ def test_kinds_of_numbers(kind):
 
 
 @pytest.mark.parametrize("kernel", [torch.ones(1, 1, dtype=torch.complex64), torch.ones(1, 1, dtype=torch.bool)])
-def test_refuses_tensors_that_are_no_numbers(kernel):
+def test_refuses_tensors_that_do_not_hold_numbers(kernel):
     with pytest.raises(DanFastError, match="expected numbers"):
         known_kernel(kernel, 21)
 
 
 @pytest.mark.parametrize("shift", [(0, 3), (-2, 0), (1.5, -2.25)])
 def test_a_kernel_shifts_as_the_reference_blurs(shift):
-    """Blurred with the shifted kernel and moved back by its shift is blurred with the centred one."""
+    """Blurring with a shifted kernel and moving back by its shift is blurring with the centred kernel."""
     hr = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 12), size=(96, 96), mode="bicubic").clamp(0, 1)
     given = centred(gaussian(*shift))
     size = len(given.kernel)
@@ -195,6 +195,6 @@ def test_a_kernel_shifts_as_the_reference_blurs(shift):
 
 
 def test_the_gaussians_of_the_package_are_centred():
-    for size in (20, 21):  # an even one's middle is its pixel size // 2
+    for size in (20, 21):  # the middle of an even kernel is its pixel size // 2
         kernel = gaussian_kernels(torch.tensor([1.5]), size)[0].numpy()
         assert kernel_shift(kernel) == NO_SHIFT

@@ -1,4 +1,4 @@
-"""Upscaling with a known kernel that is not centred: the result lies on the sharp image."""
+"""Upscaling with a known kernel that is not centred: the result is aligned with the sharp image."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def quality(result, sharp):
 
 @pytest.fixture(scope="module")
 def best(upscaler, sharp):
-    """What the same kernel gives when it is centred, dB."""
+    """PSNR with the same kernel centred, dB."""
     return quality(upscaler(blurred(sharp, gaussian()), kernel=gaussian()), sharp)
 
 
@@ -56,10 +56,10 @@ def test_a_shift_costs_nothing(upscaler, sharp, best, shift):
     kernel = gaussian(*shift)
     lr = blurred(sharp, kernel)
     result = upscaler(lr, kernel=kernel)
-    # Without it: 2 dB less for a pixel, 11 dB for four.
+    # If the result were not moved back: 2 dB less for one pixel, 11 dB for four.
     assert quality(result, sharp) > best - 0.15
-    assert np.allclose(result.kernel, kernel, rtol=1e-5, atol=0)  # the given one explains the result
-    # What a user would do with centred() is what the upscaler does.
+    assert np.allclose(result.kernel, kernel, rtol=1e-5, atol=0)  # as it was given, not centred
+    # A user could do the same with centred().
     kernel, moved_by = centred(kernel)
     alone = upscaler(lr, kernel=cropped(kernel, 21) / cropped(kernel, 21).sum())
     image = moved(torch.from_numpy(alone.image).permute(2, 0, 1)[None], moved_by)[0].permute(1, 2, 0).numpy()
@@ -76,7 +76,7 @@ def test_even_and_larger_kernels(upscaler, sharp, best, size):
         assert result.kernel.shape == (max(size, 21),) * 2 and result.kernel.sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_one_that_does_not_fit_says_both_sizes(upscaler, sharp):
+def test_the_error_of_one_that_does_not_fit_names_both_sizes(upscaler, sharp):
     with pytest.raises(DanFastError, match="31x31 pixels, this network takes at most 21x21"):
         upscaler(blurred(sharp, gaussian()), kernel=gaussian(sigma=5, size=31))
 
@@ -120,7 +120,7 @@ def test_a_centred_kernel_moves_nothing(upscaler, sharp):
     assert (moved(expected, Shift(0.08, -0.08)) - expected).abs().max() > 0.01
 
 
-def test_wants_no_kernel(upscaler, sharp):
+def test_without_wanting_a_kernel(upscaler, sharp):
     assert upscaler(blurred(sharp, gaussian(0, 2)), kernel=gaussian(0, 2), wants_kernel=False).kernel is None
 
 

@@ -18,6 +18,7 @@ def test_every_command_has_help_with_defaults(command, capsys):
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert command in text and ("default" in text or command == "doctor")
+    assert "(default: None)" not in text and not re.search(r"\(default:[^)]*\)\s+\(default:", text)
 
 
 def test_commands_hold_one_sub_command_per_file_and_do_not_import_each_other():

@@ -54,7 +54,7 @@ def test_sub_folders_are_sets_of_their_own(tiny_weights, data, tmp_path, capsys)
     write_random(tmp_path / "sets" / "data" / "x.png")
     assert main(["evaluate", str(tiny_weights), "--data", str(tmp_path / "sets"), str(data),
                  "--protocol", "irregular", "--out", str(tmp_path / "out")]) == 0
-    # Two folders are called "data": they go by their paths.
+    # Two folders are called "data", so their sets are named by the paths.
     assert {row["set"] for row in read_csv(tmp_path / "out" / "evaluation.csv")} == {
         "one", str(tmp_path / "sets" / "data"), str(data)}
 

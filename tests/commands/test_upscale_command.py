@@ -105,7 +105,7 @@ def test_what_is_lost_is_said(tmp_path, dan_fast, capsys):
 
 def test_a_second_run_replaces_the_results_and_nothing_else(tmp_path, dan_fast):
     image(tmp_path / "a.png")
-    out = tmp_path / "out"  # inside the folder asked for: its results are no photos
+    out = tmp_path / "out"  # inside the folder of photos: results are not upscaled again
     assert dan_fast("upscale", tmp_path, "-o", out) == 0
     first = contents(tmp_path)
     (out / "a_x4.png").write_bytes(b"old")
@@ -125,7 +125,7 @@ def test_kernel_command(tmp_path, dan_fast, capsys):
 
 def test_reading_and_writing_overlap_with_the_work_and_three_are_held_at_most():
     held, most, order = set(), [0], []
-    reading_during_work = threading.Barrier(2)  # broken, and an error, unless both come
+    reading_during_work = threading.Barrier(2)  # raises an error unless both come
 
     def read(job):
         held.add(job)
@@ -214,7 +214,7 @@ def test_kernel_command_says_where_an_estimate_is_not_centred(tmp_path, weights,
     lambda path: path.write_bytes(bytes(2 << 20)),
     lambda path: path.write_bytes(np.lib.format.magic(1, 0) + b"v\0{'descr': '<f8', 'fortran_order': False, "
                                   b"'shape': (1000000, 1000000), }" + b" " * 41 + b"\n")])
-def test_a_kernel_file_that_is_none_exits_with_2(tmp_path, dan_fast, capsys, write):
+def test_a_file_that_is_not_a_kernel_exits_with_2(tmp_path, dan_fast, capsys, write):
     image(tmp_path / "a.png")
     write(tmp_path / "kernel.npy")
     assert dan_fast("upscale", tmp_path / "a.png", "-o", tmp_path / "out", "--kernel", tmp_path / "kernel.npy") == 2

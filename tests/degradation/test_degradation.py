@@ -142,7 +142,7 @@ def test_pca_codes_describe_the_kernels():
     decoded = encoder.decode(encoder(kernels))
     torch.testing.assert_close(decoded.sum((1, 2)), torch.ones(20))
     assert (decoded - kernels).abs().sum((1, 2)).max() < 0.18
-    # What is missing is the same for all: differences between kernels are kept.
+    # The lost part is the same for all kernels: differences between them are kept.
     torch.testing.assert_close(decoded - decoded[:1], kernels - kernels[:1], rtol=0, atol=1e-4)
     torch.testing.assert_close(encoder.matrix.T @ encoder.matrix, torch.eye(10), rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="code_length"):
@@ -150,7 +150,7 @@ def test_pca_codes_describe_the_kernels():
 
 
 def test_settings_have_a_basis_of_their_own():
-    """It is fitted once; a network that learns on has its own copy."""
+    """It is fitted once, and each network has its own copy."""
     for degradation in (Degradation(2, 5, (0.2, 2.0)), Degradation(2, 5, (0.2, 3.0)),
                         Degradation(2, 5, (0.6, 2.0), irregular=True)):
         encoder = degradation.encoder(4)

@@ -106,3 +106,5 @@ def test_kernels_of_two_sizes_meet_at_their_centres(small, large):
 def test_refuses_kernels_that_are_not_square():
     with pytest.raises(DanFastError, match=r"\(3, 4\)"):
         kernel_error(np.zeros((3, 4)), np.zeros((3, 3)))
+    with pytest.raises(DanFastError, match=r"\(\), expected \(k, k\)"):
+        kernel_error(np.zeros((3, 3)), np.array(1.0))

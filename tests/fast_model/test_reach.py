@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_config
+from support.networks import tiny_config
 
 from dan_fast.fast_model.reach import network_reach
 from dan_fast.model import DAN

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_config
+from support.networks import tiny_config
 
 from dan_fast import checkpoint
 from dan_fast.config import VERSIONS, DANConfig

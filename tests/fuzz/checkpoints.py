@@ -1,4 +1,4 @@
-"""Sound weights files, small, as the start of broken ones."""
+"""Small sound weights files, from which broken ones are made."""
 
 import io
 import tempfile
@@ -15,7 +15,7 @@ from .images import refused_in_one_line
 
 
 def sound_files() -> dict[str, bytes]:
-    """The files by name; the suffix tells the format."""
+    """Return the files by name; the suffix tells the format."""
     files = {}
     for version, upsampler in (("v1", "published"), ("v2", "direct")):
         config = DANConfig(version=version, channels=16, blocks=1, groups=int(version == "v2"), estimator_channels=16,
@@ -34,6 +34,6 @@ def sound_files() -> dict[str, bytes]:
 
 
 def read(path: Path) -> None:
-    """Read one file: a network or a ``DanFastError``; anything else is raised."""
+    """Read one file, which must give a network or a ``DanFastError``; raise any other error."""
     with refused_in_one_line(path, DanFastError):
         assert isinstance(checkpoint.load(path), DAN)

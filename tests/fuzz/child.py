@@ -1,4 +1,4 @@
-"""Read broken files one by one and say on stdout what went wrong; started by ``run.py``."""
+"""Read broken files one by one and report on stdout what went wrong; started by ``run.py``."""
 
 import argparse
 import importlib
@@ -18,12 +18,12 @@ from .mutate import broken
 
 KINDS = ("images", "checkpoints", "kernels", "faulty", "packs")
 SECONDS, MEGABYTES = 3, 300
-# Lossless WebP of one colour takes no bytes per pixel: 67 million are let through.
+# Lossless WebP of one colour takes no bytes per pixel: up to 67 million pixels are read.
 WEBP_MEGABYTES = 1000
 
 
 def case(kind: str, seed: int, number: int, files: dict[str, bytes]) -> tuple[str, bytes]:
-    """Name and content of one broken file, always the same."""
+    """Return name and content of one broken file, always the same."""
     rng = np.random.default_rng([KINDS.index(kind), seed, number])
     name = str(rng.choice(list(files)))
     return name, broken(rng, name, files)
@@ -37,11 +37,11 @@ def main() -> None:
     arguments = parser.parse_args()
     kind = importlib.import_module(f"{__package__}.{arguments.kind}")
     files = kind.sound_files()
-    with tempfile.TemporaryDirectory() as folder, _stderr_in_a_file() as heard:
-        for name, content in files.items():  # what is loaded once is no file's fault
+    with tempfile.TemporaryDirectory() as folder, _stderr_in_a_file() as new_output:
+        for name, content in files.items():  # modules are loaded once, which no broken file is to blame for
             (Path(folder) / name).write_bytes(content)
             kind.read(Path(folder) / name)
-        heard()
+        new_output()
         _limit_memory()
         for number in range(*arguments.numbers):
             print(json.dumps({"begins": number}), flush=True)
@@ -50,7 +50,7 @@ def main() -> None:
             path.write_bytes(content)
             megabytes = WEBP_MEGABYTES if content[8:12] == b"WEBP" else MEGABYTES
             wrong = _read(kind.read, path, megabytes + len(content) * 8 // 10**6)
-            if noise := heard():
+            if noise := new_output():
                 wrong += [f"printed {noise[:200]!r}"]
             if wrong:
                 print(json.dumps({"wrong": number, "name": name, "why": "; ".join(wrong)}), flush=True)
@@ -62,7 +62,7 @@ def _read(read, path: Path, megabytes: int) -> list[str]:
     wrong = []
     try:
         read(path)
-    except Exception:  # anything but what the reader may raise
+    except Exception:  # the reader lets only errors pass that it must not raise
         wrong.append(traceback.format_exc(limit=-3))
     seconds, used = time.process_time() - start, (_peak_memory(reset=False) - before) / 1e6
     if seconds > SECONDS:
@@ -73,7 +73,7 @@ def _read(read, path: Path, megabytes: int) -> list[str]:
 
 
 def _peak_memory(reset: bool = True) -> int:
-    """Bytes that were in memory at most, since the last reset; 0 where Linux does not tell."""
+    """The most bytes that were in memory since the last reset; 0 where the system does not tell."""
     try:
         if reset:
             Path("/proc/self/clear_refs").write_text("5")
@@ -84,7 +84,7 @@ def _peak_memory(reset: bool = True) -> int:
 
 
 def _limit_memory() -> None:
-    """Let a file that asks for all memory fail rather than the machine."""
+    """Limit this process's memory: a file that makes it take all of it must not stop the machine."""
     if sys.platform == "linux":
         import resource
 
@@ -94,12 +94,12 @@ def _limit_memory() -> None:
 
 @contextmanager
 def _stderr_in_a_file() -> Iterator:
-    """Yield a function that says what was written to stderr, by whomever, since its last call."""
+    """Yield a function that returns what was written to stderr since its last call, by any code of the process."""
     with tempfile.TemporaryFile() as file:
         before = os.dup(2)
         os.dup2(file.fileno(), 2)
 
-        def heard() -> str:
+        def new_output() -> str:
             sys.stderr.flush()
             file.seek(0)
             noise = file.read().decode(errors="replace")
@@ -108,7 +108,7 @@ def _stderr_in_a_file() -> Iterator:
             return noise
 
         try:
-            yield heard
+            yield new_output
         except BaseException:
             os.dup2(before, 2)
             raise

@@ -1,4 +1,4 @@
-"""A reader with every fault that is looked for, to test those who look."""
+"""A reader with every fault that fuzzing looks for, to test the fuzzing."""
 
 import os
 from pathlib import Path
@@ -7,12 +7,12 @@ FAULTS = ("none", "raises", "prints", "takes memory", "crashes")
 
 
 def sound_files() -> dict[str, bytes]:
-    """One file, whose broken ones decide what goes wrong."""
+    """Return one file; how it is broken decides what goes wrong."""
     return {"a.bin": bytes(range(256))}
 
 
 def read(path: Path) -> None:
-    """Do what the sum of the file's bytes says; all is well with the sound one."""
+    """Go wrong in the way that the sum of the file's bytes selects, or not at all, as with the sound file."""
     fault = FAULTS[(sum(path.read_bytes()) - sum(range(256))) % len(FAULTS)]
     if fault == "raises":
         raise RuntimeError("of its own")

@@ -1,4 +1,4 @@
-"""Sound image files of every kind that is read, small, as the start of broken ones."""
+"""Small sound image files of every kind that is read, from which broken ones are made."""
 
 import io
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from dan_fast.image_files import Photo, read_image
 
 
 def sound_files() -> dict[str, bytes]:
-    """The files by name; the suffix tells the format."""
+    """Return the files by name; the suffix tells the format."""
     rng = np.random.default_rng(0)
     # Smooth and noisy halves, so that codecs have runs and matches as well as literals.
     rgb = np.repeat(rng.integers(0, 256, (40, 1, 3)), 56, 1).astype(np.uint8)
@@ -78,7 +78,7 @@ def sound_files() -> dict[str, bytes]:
 
 
 def read(path: Path) -> None:
-    """Read one file: a photo or an ``ImageError``; anything else is raised."""
+    """Read one file, which must give a photo or an ``ImageError``; raise any other error."""
     with refused_in_one_line(path, ImageError):
         photo = read_image(path)
         assert isinstance(photo, Photo) and photo.rgb.dtype in (np.uint8, np.uint16) and photo.rgb.size
@@ -86,7 +86,7 @@ def read(path: Path) -> None:
 
 @contextmanager
 def refused_in_one_line(path: Path, refusal: type[Exception]) -> Iterator[None]:
-    """Take a ``refusal`` for right if it is one clear line about ``path``."""
+    """Accept an error of type ``refusal`` if it is one clear line about ``path``."""
     try:
         yield
     except refusal as error:

@@ -1,4 +1,4 @@
-"""Sound files of blur kernels, small, as the start of broken ones."""
+"""Small sound files of blur kernels, from which broken ones are made."""
 
 import io
 from pathlib import Path
@@ -14,7 +14,7 @@ from .images import refused_in_one_line
 
 
 def sound_files() -> dict[str, bytes]:
-    """The files by name; the suffix tells the format."""
+    """Return the files by name; the suffix tells the format."""
     kernels = [np.outer(np.hanning(size + 2)[1:-1], np.hanning(size + 2)[1:-1]) for size in (5, 7, 9)]
     cells = np.empty((1, 3), object)
     cells[0, :] = kernels
@@ -36,7 +36,7 @@ def sound_files() -> dict[str, bytes]:
 
 
 def read(path: Path) -> None:
-    """Read one file: kernels or a ``DanFastError``; anything else is raised."""
+    """Read one file, which must give kernels or a ``DanFastError``; raise any other error."""
     with refused_in_one_line(path, DanFastError):
         kernels = read_kernels(path)
         assert kernels.ndim == 3 and kernels.dtype == np.float32 and np.isfinite(kernels).all()

@@ -1,4 +1,4 @@
-"""Ways to break a file: blindly, and where its format has fields."""
+"""Ways to break a file: anywhere, and in the fields of its format."""
 
 import io
 import re
@@ -14,7 +14,7 @@ PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"zTXt", b"iTXt", b"a
 
 
 def broken(rng: np.random.Generator, name: str, files: dict[str, bytes]) -> bytes:
-    """``files[name]`` with one, two or four things wrong."""
+    """Return ``files[name]`` with one, two or four faults."""
     data = files[name]
     by_suffix = {"png": _png, "tif": _tiff, "safetensors": _safetensors, "pth": _zip, "zip": _zip}
     shaped = by_suffix.get(name.rsplit(".", 1)[1])
@@ -28,12 +28,12 @@ def broken(rng: np.random.Generator, name: str, files: dict[str, bytes]) -> byte
 
 
 def _place(rng: np.random.Generator, length: int) -> int:
-    """A place in a file, rather where its fields are: at either end."""
+    """Choose a place in a file, more often near its ends, where most fields are."""
     near = int(min(length, rng.choice([50, 400, length])))
     place = int(rng.integers(0, max(near, 1)))
     if length and rng.random() < 0.3:
         return length - 1 - place
-    # Few get far without the first bytes, by which formats are told.
+    # Formats are recognised by the first bytes: readers refuse most files at once if these are broken.
     return place + 8 if place < 8 and rng.random() < 0.95 else place
 
 
@@ -68,7 +68,7 @@ def _splice(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
 
 
 def _png(rng: np.random.Generator, data: bytes) -> bytes:
-    """Something else in a chunk, of a right checksum; or another chunk."""
+    """Change a chunk's content and correct its checksum, or insert or move a chunk."""
     chunks = []
     place = 8
     while place + 12 <= len(data):
@@ -79,12 +79,12 @@ def _png(rng: np.random.Generator, data: bytes) -> bytes:
         return data
     which = int(rng.integers(len(chunks)))
     name, content = chunks[which]
-    what = int(rng.integers(4))
-    if what == 0:
+    way = int(rng.integers(4))
+    if way == 0:
         chunks[which] = name, _field(rng, content, b"")[:max(len(content), 1)]
-    elif what == 1:
+    elif way == 1:
         chunks[which] = name, _bytes(rng, content, b"")
-    elif what == 2:
+    elif way == 2:
         bomb = zlib.compress(bytes(int(rng.choice([10, 10**6, 10**7]))))
         chunks.insert(which, (PNG_CHUNKS[rng.integers(len(PNG_CHUNKS))], b"name\0\0" + bomb))
     else:
@@ -94,7 +94,7 @@ def _png(rng: np.random.Generator, data: bytes) -> bytes:
 
 
 def _tiff(rng: np.random.Generator, data: bytes) -> bytes:
-    """A field of the directory with another tag, type, number or value."""
+    """Change tag, type, number or value of a field in the directory."""
     order = "<" if data[:2] == b"II" else ">"
     if len(data) < 16:
         return data
@@ -112,7 +112,7 @@ def _tiff(rng: np.random.Generator, data: bytes) -> bytes:
 
 
 def _safetensors(rng: np.random.Generator, data: bytes) -> bytes:
-    """A number, a type or a name of the header changed, and the header's length with it."""
+    """Change a number, a type or a name in the header, and correct the header's length."""
     length = int.from_bytes(data[:8], "little")
     header, rest = data[8:8 + length], data[8 + length:]
     found = list(re.finditer(rb"\d+|\"[A-Z]\w+\"|[\[\]{}:,]", header))
@@ -126,24 +126,24 @@ def _safetensors(rng: np.random.Generator, data: bytes) -> bytes:
 
 
 def _zip(rng: np.random.Generator, data: bytes) -> bytes:
-    """A file of the archive changed or left out, of a right checksum."""
+    """Change a file of the archive and correct its checksum, or leave it out."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             parts = {name: archive.read(name) for name in archive.namelist()}
             comment = archive.comment
-    except Exception:  # not a zip, or not any more
+    except Exception:  # not a zip, or no longer one
         return _bytes(rng, data, b"")
     if not parts:
         return data
     name = next(n for n in parts if n.endswith("data.pkl")) if rng.random() < 0.7 and any(
         n.endswith("data.pkl") for n in parts) else str(rng.choice(list(parts)))
-    what = int(rng.integers(4))
-    if what == 0:
+    way = int(rng.integers(4))
+    if way == 0:
         del parts[name]
-    elif what == 1:
+    elif way == 1:
         parts[name] = bytes(int(rng.choice([0, 10**6, 10**8])))
     else:
-        parts[name] = (_bytes, _field)[what - 2](rng, parts[name], b"")
+        parts[name] = (_bytes, _field)[way - 2](rng, parts[name], b"")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED if rng.random() < 0.2 else zipfile.ZIP_STORED) as archive:
         archive.comment = comment

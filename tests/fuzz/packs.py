@@ -1,4 +1,4 @@
-"""Packed sets of JPEGs, as the start of broken ones."""
+"""Small sound packs of JPEGs, from which broken ones are made."""
 
 import io
 import zipfile
@@ -13,7 +13,7 @@ from . import images
 
 
 def sound_files() -> dict[str, bytes]:
-    """The files by name."""
+    """Return the files by name."""
     jpegs = {name: data for name, data in images.sound_files().items() if name.endswith(".jpg")}
     files = {}
     for name, inside in (("all", list(jpegs)), ("one", ["RGB.jpg"])):
@@ -27,6 +27,6 @@ def sound_files() -> dict[str, bytes]:
 
 
 def read(path: Path) -> None:
-    """Read one file: images or an ``ImageError``; anything else is raised."""
+    """Read one file, which must give images or an ``ImageError``; raise any other error."""
     with images.refused_in_one_line(path, ImageError):
         assert all(image.pixels().dtype == np.uint8 and image.pixels().size for image in decoded_images(path))

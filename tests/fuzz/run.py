@@ -1,4 +1,4 @@
-"""Share broken files among child processes, which may crash or hang, and gather what went wrong."""
+"""Distribute broken files to child processes, which may crash or hang, and collect what went wrong."""
 
 import importlib
 import json
@@ -14,12 +14,12 @@ from pathlib import Path
 from .child import case
 
 TESTS = str(Path(__file__).parents[1])
-HANGS = 120  # seconds without a sign of life
+HANGS = 120  # seconds without output after which a child hangs
 
 
 @dataclass
 class Failure:
-    """A broken file that was read wrongly."""
+    """A broken file that was neither read nor refused properly."""
 
     kind: str
     number: int
@@ -28,7 +28,7 @@ class Failure:
     name: str
 
     def save(self, folder: Path) -> Path:
-        """Write the file for another look; returns where."""
+        """Write the file into ``folder`` and return its path."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.kind}-{self.number}-{self.name}"
         path.write_bytes(self.content)
@@ -36,7 +36,7 @@ class Failure:
 
 
 def fuzz(kind: str, seed: int, count: int, *, first: int = 0, workers: int = 1) -> Iterator[Failure | None]:
-    """Read ``count`` broken files of ``kind``, one of ``KINDS``; yields each as it is done, None if right."""
+    """Read ``count`` broken files of ``kind``, one of ``KINDS``; yield a failure, or None, as each is done."""
     results: queue.Queue[tuple[int, str | None]] = queue.Queue()
     for worker in range(workers):
         threading.Thread(target=_watch, args=(kind, seed, range(first + worker, first + count, workers), results),
@@ -48,7 +48,7 @@ def fuzz(kind: str, seed: int, count: int, *, first: int = 0, workers: int = 1) 
 
 
 def _watch(kind: str, seed: int, numbers: range, results: queue.Queue) -> None:
-    """One child after another, each from where the last one died."""
+    """Start one child after another, each at the file after the one at which the last child died."""
     while numbers:
         command = [sys.executable, "-m", f"{__package__}.child", kind, str(seed),
                    *map(str, (numbers.start, numbers.stop, numbers.step))]
@@ -71,7 +71,7 @@ def _watch(kind: str, seed: int, numbers: range, results: queue.Queue) -> None:
         code, said = child.wait(), child.stderr.read()
         if not numbers:
             return
-        if current is None:  # before the first file: all the same for all of them
+        if current is None:  # before the first file: no child would get further
             for number in numbers:
                 results.put((number, f"the child could not start: {said[-500:]}"))
             return

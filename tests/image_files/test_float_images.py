@@ -1,4 +1,4 @@
-"""Floating point images in [0, 1], as scikit-image and node tools have them, and what is said of others."""
+"""Floating point images in [0, 1], as scikit-image and node tools have them; errors for other ranges and types."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def image(dtype=np.float32, shape=(13, 17, 3)) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(13, 17, 3), (13, 17)])
-def test_as_they_came(upscaler, dtype, shape):
+def test_the_result_has_the_type_and_range_of_the_image(upscaler, dtype, shape):
     given = image(dtype, shape)
     before = given.copy()
     found = upscaler(given).image
     assert isinstance(found, np.ndarray) and found.dtype == dtype
     assert found.shape == (13 * 4, 17 * 4, *shape[2:]) and found.min() >= 0 and found.max() <= 1
     assert np.array_equal(given, before)
-    # Not rounded, and what a tensor of the same numbers gives.
+    # Not rounded, and the same as for a tensor of the same numbers.
     tensor = torch.from_numpy(given.astype(np.float32))
     tensor = tensor[None] if len(shape) == 2 else tensor.permute(2, 0, 1)
     expected = upscaler(tensor).image
@@ -37,7 +37,7 @@ def test_as_they_came(upscaler, dtype, shape):
     assert dtype == np.float16 or len(np.unique(found)) > 1000
 
 
-def test_agrees_with_bytes(upscaler):
+def test_agrees_with_8_bits(upscaler):
     given = (image() * 255).round().astype(np.uint8)
     found, expected = upscaler(given / np.float32(255)).image, upscaler(given).image
     assert np.abs(found * 255 - expected).max() <= 0.5 + 1e-3
@@ -87,7 +87,7 @@ def test_other_ranges_are_named(upscaler, kind, change, says):
 
 
 @pytest.mark.parametrize("kind", [as_array, as_tensor])
-def test_rounding_is_no_other_range(upscaler, kind):
+def test_rounding_errors_are_within_the_range(upscaler, kind):
     assert upscaler(kind(image() * 1.0005)).image.max() <= 1
 
 
@@ -100,7 +100,7 @@ def test_other_types_are_named(upscaler, dtype):
 @pytest.mark.parametrize("dtype, cure", [(torch.float32, False), (torch.float64, False), (torch.bfloat16, True),
                                          (torch.float16, True)])
 def test_output_that_is_not_finite(tiny_model, dtype, cure):
-    """Another type is named only where it helps."""
+    """The error recommends another type only where it helps."""
     with torch.no_grad():
         tiny_model.Restorer.fusion.bias.fill_(float("nan"))
     with pytest.raises(DanFastError, match="not finite: the weights are broken") as error:

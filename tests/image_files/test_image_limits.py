@@ -1,4 +1,4 @@
-"""Files whose headers promise too much are refused before memory is taken; blank sound ones open."""
+"""Files whose headers promise too much are refused before memory is taken; blank images open."""
 
 import io
 import os
@@ -81,7 +81,7 @@ def bmp(side):
 
 
 def tiff(side, mode="RGB", **options):
-    """A TIFF whose tags of width and height say ``side``."""
+    """A TIFF with ``side`` in its tags of width and height."""
     return with_tags(encoded(Image.fromarray(NOISE).convert(mode), "TIFF", **options),
                      {256: side, 257: side, 278: 2**32 - 1})
 
@@ -122,10 +122,10 @@ def test_refusing_takes_no_memory(tmp_path):
     pytest.importorskip("resource")
     for name, content in PROMISES.items():
         (tmp_path / name).write_bytes(content)
-    said = subprocess.run([sys.executable, "-c", MEASURE, *(str(tmp_path / name) for name in PROMISES)],
+    printed = subprocess.run([sys.executable, "-c", MEASURE, *(str(tmp_path / name) for name in PROMISES)],
                           capture_output=True, text=True, check=True)
-    *verdicts, megabytes = said.stdout.split()
-    assert said.stderr == "" and set(verdicts) == {"refused"} and float(megabytes) < 100
+    *verdicts, megabytes = printed.stdout.split()
+    assert printed.stderr == "" and set(verdicts) == {"refused"} and float(megabytes) < 100
 
 
 BLANK = Image.new("RGB", (3000, 3000), (9, 9, 9))
@@ -159,7 +159,7 @@ def test_opens_blank_tiles_and_planes(tmp_path, options, dtype):
 
 
 def test_opens_a_blank_image_of_the_largest_kind(tmp_path):
-    """64 million pixels in a file of 8 kB: about what one bit per pixel takes when it is compressed well."""
+    """64 million pixels in a file of 8 kB: one bit per pixel, compressed as well as deflate can."""
     Image.new("1", (8000, 8000)).save(tmp_path / "a.png", compress_level=9)
     assert os.path.getsize(tmp_path / "a.png") < 20_000 and not read_image(tmp_path / "a.png").rgb.any()
 
@@ -170,13 +170,13 @@ def test_metadata_cannot_unpack_to_more_than_a_few_megabytes(tmp_path, name):
     whole = encoded(Image.fromarray(NOISE), "PNG")
     (tmp_path / "a.png").write_bytes(whole[:33] + bomb + whole[33:])
     pytest.importorskip("resource")
-    said = subprocess.run([sys.executable, "-c", MEASURE, str(tmp_path / "a.png")],
+    printed = subprocess.run([sys.executable, "-c", MEASURE, str(tmp_path / "a.png")],
                           capture_output=True, text=True, check=True)
-    assert said.stderr == "" and float(said.stdout.split()[1]) < 100
+    assert printed.stderr == "" and float(printed.stdout.split()[1]) < 100
 
 
 def crowded_directory(size=200_000):
-    """A TIFF directory of 5000 tags, each of which has all the bytes after it as its value."""
+    """A TIFF directory of 5000 tags, all with the same value: the bytes that follow the directory."""
     tags = [struct.pack("<HHII", 40_000 + number, 7, size, 8 + 2 + 12 * 5000 + 4) for number in range(5000)]
     return struct.pack("<2sHIH", b"II", 42, 8, 5000) + b"".join(tags) + bytes(4) + bytes(size)
 
@@ -194,7 +194,7 @@ def test_tags_cannot_share_a_megabyte_thousands_of_times(tmp_path):
 
 
 def test_a_jpeg_cannot_have_thousands_of_scans(tmp_path):
-    """Each would go over all pixels for 33 bytes. Behind the picture they mean nothing: phones put films there."""
+    """A scan of 33 bytes goes over all pixels. Behind the picture scans do not count: phones store films there."""
     whole = encoded(BLANK, "JPEG", progressive=True)
     scan = whole[whole.rindex(b"\xff\xda"):-2]
     (tmp_path / "many.jpg").write_bytes(whole[:-2] + scan * 5000 + whole[-2:])
@@ -204,20 +204,20 @@ def test_a_jpeg_cannot_have_thousands_of_scans(tmp_path):
     assert read_image(tmp_path / "film.jpg").rgb.shape == (3000, 3000, 3)
 
 
-def test_a_crowded_exif_is_no_orientation(tmp_path):
+def test_a_crowded_exif_is_not_read(tmp_path):
     whole = encoded(Image.fromarray(NOISE), "PNG")
     (tmp_path / "a.png").write_bytes(whole[:33] + png_chunk(b"eXIf", crowded_directory()) + whole[33:])
     assert np.array_equal(read_image(tmp_path / "a.png").rgb, NOISE)
 
 
-def test_counts_frames_only_as_far_as_it_is_quick(tmp_path):
+def test_counts_frames_only_as_long_as_that_is_quick(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
         for _ in range(150):
             writer.write(np.zeros((4, 4), np.uint8), contiguous=False)
     assert read_image(tmp_path / "a.tif").notes == ("only the first of more than 100 frames is used",)
 
 
-def test_a_broken_second_frame_is_no_obstacle(tmp_path):
+def test_a_broken_second_frame_does_not_matter(tmp_path):
     image = Image.new("RGB", (4, 4), (200, 0, 0))
     image.save(tmp_path / "a.tif", save_all=True, append_images=[image])
     whole = bytearray((tmp_path / "a.tif").read_bytes())
@@ -228,7 +228,7 @@ def test_a_broken_second_frame_is_no_obstacle(tmp_path):
 
 
 def test_opens_run_lengths_of_bmp(tmp_path):
-    """Pillow writes none: each of 64 rows is one run of 64 of the colour 7."""
+    """Written by hand, as Pillow cannot: each of 64 rows is one run of 64 pixels of colour 7."""
     rows = b"\x40\x07\x00\x00" * 63 + b"\x40\x07\x00\x01"
     start = 14 + 40 + 1024
     palette = b"".join(bytes([i, i, i, 0]) for i in range(256))
@@ -239,7 +239,7 @@ def test_opens_run_lengths_of_bmp(tmp_path):
 
 
 def test_opencv_and_pillow_agree_on_16_bits(tmp_path):
-    """The bytes of 16-bit PNGs are read apart: each, interlaced or not, must come back in its place."""
+    """The high and the low bytes of 16-bit PNGs are read separately, and must meet again, interlaced or not."""
     deep = np.random.default_rng(1).integers(0, 65536, (23, 37, 4), np.uint16)
     for pixels in (deep, deep[..., :3], deep[..., 0]):
         cv2.imwrite(str(tmp_path / "a.png"), pixels)

@@ -28,13 +28,13 @@ def disc(size: int, radius: float, blur: float, dtype=np.uint8) -> np.ndarray:
 
 
 def coloured(alpha: np.ndarray, hidden) -> np.ndarray:
-    """The disc's colour where anything of it is visible, ``hidden`` elsewhere."""
+    """``COLOUR`` where alpha is above 0, ``hidden`` elsewhere."""
     scale = np.iinfo(alpha.dtype).max // 255
     return np.where(alpha[..., None] > 0, COLOUR * scale, np.array(hidden) * scale).astype(alpha.dtype)
 
 
 def on(background: int, rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Composited, 0 to 255."""
+    """The image over a plain background, 0 to 255."""
     largest = np.iinfo(alpha.dtype).max
     cover = alpha[..., None] / largest
     return rgb.astype(float) * 255 / largest * cover + background * (1 - cover)
@@ -43,7 +43,7 @@ def on(background: int, rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 @DEPTHS
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_the_rim_of_a_disc(tmp_path, dtype, suffix):
-    """As a user sees it: the file that comes out, over white and black, against the disc drawn four times as large."""
+    """The result, over white and black as a user sees it, is close to the disc drawn four times as large."""
     alpha = disc(48, 15, 5, dtype)
     results = []
     for hidden in HIDDEN:
@@ -57,11 +57,11 @@ def test_the_rim_of_a_disc(tmp_path, dtype, suffix):
             plain = np.broadcast_to(COLOUR * (np.iinfo(dtype).max // 255), photo.rgb.shape)
             expected = on(background, plain, photo.alpha)
             assert np.abs(on(background, photo.rgb, photo.alpha) - expected).max() <= 3
-            # Alpha's own error is that of enlarging it.
+            # Enlarging alpha has an error of its own.
             drawn = on(background, np.broadcast_to(COLOUR.astype(np.uint8), photo.rgb.shape), disc(192, 60, 20))
             assert np.abs(expected - drawn).max() <= 12
         largest = np.iinfo(dtype).max
-        # Where nothing is visible too: what the network makes of a plain colour, at the image's border as well.
+        # Also where nothing is visible: the result for a plain colour, up to the image's border.
         assert np.abs(photo.rgb * (255 / largest) - COLOUR).max() <= 20
     first, *others = results
     assert all(np.array_equal(a, b) for other in others for a, b in zip(first, other, strict=True))
@@ -71,7 +71,7 @@ def test_the_rim_of_a_disc(tmp_path, dtype, suffix):
 
 @pytest.mark.parametrize("command", [["kernel"], ["upscale", "--format", "jpg"], ["upscale", "--format", "webp"]],
                          ids=str)
-def test_other_outputs_do_not_depend_on_it_either(tmp_path, command, capsys):
+def test_other_outputs_do_not_depend_on_hidden_colours_either(tmp_path, command, capsys):
     alpha = disc(40, 12, 3)
     found = set()
     for n, hidden in enumerate(HIDDEN):
@@ -99,8 +99,8 @@ def test_grey_with_alpha(tmp_path):
 
 
 @pytest.mark.parametrize("grey", [False, True])
-def test_nothing_learns_or_measures_them(tmp_path, grey):
-    """Photos that are degraded, packed or trained on are those without their hidden colours."""
+def test_hidden_colours_are_neither_trained_on_nor_measured(tmp_path, grey):
+    """Photos that are degraded, packed or trained on do not depend on their hidden colours."""
     alpha = disc(48, 15, 5)
     found = set()
     for n, hidden in enumerate(HIDDEN if not grey else [(0,) * 3, (90,) * 3, (255,) * 3]):
@@ -109,9 +109,9 @@ def test_nothing_learns_or_measures_them(tmp_path, grey):
         write_image(photo, pixels[..., 0] if grey else pixels, alpha, grey=grey)
         write_pack([(photo, "disc.png")], pack, pytest.fail)
         case, = DegradedSet.from_folder(photo.parent, 4, isotropic(2.0)).cases()
-        learnt, packed = PatchDataset([photo], 48).mirrored(0), packed_images(pack)[0].pixels()
-        assert np.array_equal(learnt, packed) and np.array_equal(learnt, case.hr)
-        found.add((case.lr.tobytes(), learnt.tobytes()))
+        trained_on, packed = PatchDataset([photo], 48).mirrored(0), packed_images(pack)[0].pixels()
+        assert np.array_equal(trained_on, packed) and np.array_equal(trained_on, case.hr)
+        found.add((case.lr.tobytes(), trained_on.tobytes()))
     assert len(found) == 1
 
 
@@ -146,8 +146,8 @@ def test_nothing_visible_is_black():
     assert not extend_colours(np.full((9, 6, 3), 77, np.uint8), np.zeros((9, 6), np.uint8)).any()
 
 
-def test_the_nearest_colour_goes_on():
-    """Left red, right blue, nothing between: beside each it goes on, and between them it changes slowly."""
+def test_the_nearest_colour_is_extended():
+    """Red on the left, blue on the right, transparent between: each colour continues, and the middle blends them."""
     pixels, alpha = np.zeros((16, 64, 3), np.uint8), np.zeros((16, 64), np.uint8)
     pixels[:, :8], pixels[:, -8:] = (255, 0, 0), (0, 0, 255)
     alpha[:, :8] = alpha[:, -8:] = 255
@@ -157,7 +157,7 @@ def test_the_nearest_colour_goes_on():
 
 
 def test_faint_colours_weigh_little():
-    """A pixel that shows a 255th of itself, as files that once held alpha * colour leave it, does not colour others."""
+    """A pixel of alpha 1/255, whose colour is lost in files that once held alpha * colour, does not colour others."""
     pixels, alpha = np.full((17, 17, 3), 100, np.uint8), np.zeros((17, 17), np.uint8)
     alpha[:, :8] = 255
     alpha[:, 8] = 1
@@ -184,7 +184,7 @@ def test_alpha_stays_between_its_neighbours(dtype, scale):
 
 
 @DEPTHS
-def test_what_is_constant_stays_so(dtype):
+def test_a_constant_alpha_stays_constant(dtype):
     for value in (0, 1, 77, np.iinfo(dtype).max):
         assert (upscale_alpha(np.full((9, 13), value, dtype), 4) == value).all()
 

@@ -25,7 +25,7 @@ def layers(scale, channels=8):
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_learns_as_the_layers_do(scale, size):
     upscale, x = layers(scale), torch.randn(2, 8, *size, dtype=torch.float64, requires_grad=True)
-    found = CollapsedUpsampler(upscale, 8, scale, learns=True)(x)
+    found = CollapsedUpsampler(upscale, 8, scale, differentiable=True)(x)
     expected = to_cells(upscale(x), scale)
     torch.testing.assert_close(found, expected, check_stride=False)
     weight = torch.randn_like(expected)
@@ -40,7 +40,7 @@ def test_its_filters_take_one_pass_over_the_layers(scale, learns):
     """``is_grads_batched`` made one pass for each value of a cell, and nine filters one each: 1,300 convolutions."""
     upscale = layers(scale)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        made = CollapsedUpsampler(upscale, 8, scale, learns=learns)
+        made = CollapsedUpsampler(upscale, 8, scale, differentiable=learns)
     calls = Counter(event.name for event in profiler.events())
     convolutions = sum(isinstance(layer, torch.nn.Conv2d) for layer in upscale)
     assert calls["aten::convolution_backward"] == convolutions

@@ -1,4 +1,4 @@
-"""CUDA graphs on the right device, one at a time, and gone when their owner is; with stand-ins for torch's."""
+"""CUDA graphs use the right device, one at a time, and go with their owner; stand-ins take the place of torch.cuda."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dan_fast.training.step import TrainingStep
 
 
 class Cuda:
-    """What ``GraphStream`` uses of ``torch.cuda``, writing down where things happen: device 0 is current."""
+    """The part of ``torch.cuda`` that ``GraphStream`` uses; it records devices. Device 0 is current at first."""
 
     class Stream:
         def __init__(self, device):
@@ -55,7 +55,7 @@ class Cuda:
 
     @contextmanager
     def graph(self, graph, pool=None, stream=None, capture_error_mode="global"):
-        """torch's own: without a stream it takes one of the device that was current first."""
+        """Like torch's: without a stream it takes one of the device that was current first."""
         stream = stream or self.Stream("cuda:0")
         self.captures.append((self.here, stream.device.index, capture_error_mode))
         with self.stream(stream):
@@ -124,7 +124,7 @@ def test_a_replay_waits_for_a_capture_in_another_thread(cuda):
 
     def function():
         capturing.set()
-        assert not waits.wait(0.2)  # the replay has its chance
+        assert not waits.wait(0.2)  # the replay had time to begin
         events.append("captured")
 
     waits = threading.Event()
@@ -137,7 +137,7 @@ def test_a_replay_waits_for_a_capture_in_another_thread(cuda):
     GraphStream(torch.device("cuda")).captured(function)
     thread.join()
     assert events == ["captured", "replayed"]
-    with TURN, TURN:  # a capture may be inside a turn already taken by its thread
+    with TURN, TURN:  # a capture may be inside a turn that its thread holds already
         pass
 
 
@@ -158,7 +158,7 @@ def test_a_dropped_cache_is_gone_at_once(cuda, no_collector):
 
 def test_a_dropped_upscaler_is_gone_at_once(no_collector):
     model = dan_fast.DAN(tiny_config(upsampler="published")).eval()
-    for _ in range(2):  # what PyTorch and the operators make ready at the first call is theirs
+    for _ in range(2):  # PyTorch and the operators keep what they prepare at the first call
         upscaler = dan_fast.Upscaler(model)
         upscaler(torch.rand(3, 8, 9))
         gone = [weakref.ref(part) for part in (upscaler, upscaler.plan, upscaler._engine, upscaler._engine.graphs)]
@@ -172,7 +172,7 @@ def test_a_dropped_step_is_gone_at_once(cuda, no_collector):
         step = TrainingStep(copy.deepcopy(model), copy.deepcopy(model).requires_grad_(False),
                             Degradation(2, 9, (0.2, 2.0)), TrainingSettings(batch=2, patch=8))
         step(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), seed=0, learning_rate=1e-3, average_weight=0.1, iterations=1)
-        step._captured = 1, capture.Captured(step.computing(1), SimpleNamespace(device=torch.device("cuda:0")))
+        step._captured = 1, capture.Captured(step.as_function(1), SimpleNamespace(device=torch.device("cuda:0")))
         gone = [weakref.ref(step), weakref.ref(step._captured[1])]
         del step
     assert [part() for part in gone] == [None] * 2

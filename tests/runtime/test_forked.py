@@ -1,4 +1,4 @@
-"""Children of a fork: the network works in them, on one thread, and says so once. Each test has a limit of time."""
+"""The network works in children of a fork, on one thread, with one warning. Each test has a time limit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ USES = {"model": lambda: model(lr).sr.sum().item(), "upscaler": lambda: int(upsc
         "operator": lambda: dan_fast.ops.blur_downsample(lr, torch.full((1, 5, 5), 0.04), 2).sum().item()}
 
 def forked(function):
-    # The exit code of a child that runs function; as os.fork does it, without multiprocessing.
+    # Run function in a child of os.fork, without multiprocessing; returns the exit code.
     child = os.fork()
     if child == 0:
         code = 1
@@ -56,7 +56,7 @@ def run(code: str) -> str:
 @pytest.mark.parametrize("used", [True, False], ids=["after use", "before use"])
 @pytest.mark.parametrize("name", ["model", "upscaler", "operator"])
 def test_a_child_computes_the_same(name, used):
-    said = run(f"""
+    printed = run(f"""
         use = USES[{name!r}]
         expected = use() if {used} else None
         def child():
@@ -68,14 +68,14 @@ def test_a_child_computes_the_same(name, used):
         assert expected in (None, result) and torch.get_num_threads() == 2
         print("parent", result)
     """)
-    found = dict(line.split() for line in said.splitlines() if line.startswith(("child", "parent")))
+    found = dict(line.split() for line in printed.splitlines() if line.startswith(("child", "parent")))
     assert float(found["child"]) == pytest.approx(float(found["parent"]), rel=1e-5)
-    assert said.count("computing on one thread") == 1
+    assert printed.count("computing on one thread") == 1
 
 
 def test_multiprocessing_and_grandchildren():
-    """A pool as most programs make it, of children that fork again."""
-    said = run("""
+    """A pool as most programs make it, whose workers fork again."""
+    printed = run("""
         def work(n):
             use = list(USES.values())[n % 3]
             return use(), forked(use)
@@ -85,11 +85,11 @@ def test_multiprocessing_and_grandchildren():
         assert all(code == 0 for _, code in results), results
         print("done")
     """)
-    assert "done" in said
+    assert "done" in printed
 
 
 def test_workers_of_a_data_loader():
-    said = run("""
+    printed = run("""
         class Images(torch.utils.data.Dataset):
             def __len__(self):
                 return 4
@@ -101,12 +101,12 @@ def test_workers_of_a_data_loader():
         assert sum(len(batch) for batch in loader) == 4
         print("done")
     """)
-    assert "done" in said
+    assert "done" in printed
 
 
-def test_says_nothing_without_need():
-    """On one thread nothing changes; nor does it say what the child's owner has decided otherwise."""
-    said = run("""
+def test_does_not_warn_without_need():
+    """Nothing changes on one thread; and the child's owner may have chosen its threads."""
+    printed = run("""
         torch.set_num_threads(1)
         upscaler(image)
         assert forked(USES["upscaler"]) == 0
@@ -118,12 +118,12 @@ def test_says_nothing_without_need():
         assert forked(child) == 0
         print("done")
     """)
-    assert "done" in said and "one thread" not in said
+    assert "done" in printed and "one thread" not in printed
 
 
 def test_while_other_threads_compute():
-    """As in a server that forks under load: the child has none of the locks that they held."""
-    said = run("""
+    """As in a server that forks under load: locks that the threads held must not block the child."""
+    printed = run("""
         import threading
         expected = [use() for use in USES.values()]
         ended = threading.Event()
@@ -140,12 +140,12 @@ def test_while_other_threads_compute():
         assert codes == [0] * 6, codes
         print("done")
     """)
-    assert "done" in said
+    assert "done" in printed
 
 
 def test_silence_of_another_thread_ends_with_it():
-    """A child that is forked while another thread reads an image must read images too, and may print and warn."""
-    said = run("""
+    """A child that is forked while another thread reads an image can read images, print and warn."""
+    printed = run("""
         import threading
         from dan_fast.runtime.silence import Silence
         switched = []
@@ -180,4 +180,4 @@ def test_silence_of_another_thread_ends_with_it():
         assert switched == ["off", "on"]
         print("done")
     """)
-    assert "done" in said
+    assert "done" in printed

@@ -1,4 +1,4 @@
-"""How threads wait: set before torch is imported, and never over what the user has set."""
+"""Threads wait passively: set before torch is imported, unless the user has set something."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def test_import_alone_does_not_import_torch():
 
 @pytest.mark.parametrize("module", ["dan_fast.cli", "dan_fast.train"])
 def test_commands_set_it_before_torch_is_imported(module):
-    """Seen where it counts: in OpenMP's own report of what it has read."""
+    """OpenMP's own report of its settings shows it."""
     code = f"import {module}; from dan_fast.cli import main; main(['doctor'])"
     assert re.search("CPU threads wait +passively", run(code))
     report = subprocess.run([sys.executable, "-c", code], env={**WITHOUT, "OMP_DISPLAY_ENV": "VERBOSE"},
                             capture_output=True, text=True).stderr
-    if "GOMP_SPINCOUNT" in report:  # another OpenMP than GNU's has no such report
+    if "GOMP_SPINCOUNT" in report:  # only GNU's OpenMP reports it
         assert "GOMP_SPINCOUNT = '1000'" in report and "OMP_WAIT_POLICY = 'PASSIVE'" in report
 
 
@@ -42,10 +42,10 @@ def test_the_users_own_setting_stays(name):
     assert run(code, **{name: "12"}) == f"False ['{name}']"
 
 
-def test_too_late_once_torch_is_there():
+def test_sets_nothing_once_torch_is_imported():
     code = "import torch, os; from dan_fast.runtime.threads import wait_passively; print(wait_passively(), *os.environ)"
-    said, *names = run(code).split()
-    assert said == "False" and not set(names) & set(SETTINGS)
+    printed, *names = run(code).split()
+    assert printed == "False" and not set(names) & set(SETTINGS)
 
 
 def test_in_words(monkeypatch):

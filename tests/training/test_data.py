@@ -1,4 +1,4 @@
-"""No evaluation image is among the training images: neither as a file, nor as a picture of another size or format."""
+"""No evaluation image is among the training images, neither as a file nor in another size or format."""
 
 import hashlib
 
@@ -15,7 +15,7 @@ SAME = 0.97
 
 
 def thumbnail(rgb):
-    """(SIDE * SIDE,) grey, of mean 0 and length 1; a flat picture is 0."""
+    """Return a grey thumbnail (SIDE * SIDE,) with mean 0 and length 1; of a flat picture all 0."""
     grey = rgb.astype(np.float32).mean(2)
     small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel()
     small -= small.mean()
@@ -23,7 +23,7 @@ def thumbnail(rgb):
 
 
 def turned(rgb):
-    """All eight ways."""
+    """Return the picture turned and mirrored in all eight ways."""
     return [side for turns in range(4) for side in (np.rot90(rgb, turns), np.rot90(rgb, turns)[:, ::-1])]
 
 
@@ -35,7 +35,7 @@ def training(shared):
 
 
 def similar(rgb, thumbnails):
-    """The highest correlation with a thumbnail, and whose."""
+    """Return the highest correlation with a thumbnail, and the thumbnail's number."""
     scores = np.stack([thumbnails @ thumbnail(side) for side in turned(rgb)]).max(0)
     return float(scores.max()), int(scores.argmax())
 

@@ -39,7 +39,7 @@ TINY = Preset(tiny_config(scale=2, iterations=2), Degradation(2, 21, (0.2, 2.0))
 
 @pytest.fixture
 def photos(tmp_path):
-    """Smooth random pictures: white noise cannot be learned."""
+    """A folder of smooth random pictures; no network learns white noise."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for i in range(3):
@@ -116,7 +116,7 @@ def test_resume_gives_the_losses_of_an_unbroken_run(photos, tmp_path, monkeypatc
     monkeypatch.setattr(half, "train_on", interrupt_the_sixth)
     assert train(half, [photos]) is False and half.step == 6
     again = Run.resume(options(tmp_path / "halves"))
-    assert list(again.delayed_reports.state_dict()) == [3, 4, 5, 6]  # known, and not yet read
+    assert list(again.delayed_reports.state_dict()) == [3, 4, 5, 6]  # computed but not yet read
     assert train(again, [photos])
     whole, halves = scalars(tmp_path / "whole"), scalars(tmp_path / "halves")
     assert list(whole) == list(range(1, 13)) and whole == halves
@@ -128,7 +128,7 @@ def test_resume_gives_the_losses_of_an_unbroken_run(photos, tmp_path, monkeypatc
 
 
 def poison(monkeypatch, run: Run, steps: range, factor: float) -> None:
-    """The image's loss times ``factor`` in these steps, counted from 0."""
+    """Multiply the image's loss by ``factor`` in ``steps``, counted from 0."""
     real = step_module.losses
 
     def poisoned(*args, **keywords):
@@ -146,16 +146,17 @@ def test_nan_is_skipped_and_then_rolled_back(photos, tmp_path, monkeypatch, capl
     poison(monkeypatch, run, range(5, 8), float("nan"))
     with caplog.at_level("INFO"):
         assert train(run, [photos])
-    told = [r.message for r in caplog.records if "step" in r.message and "steps" not in r.message]
-    assert [m.split(":")[0] for m in told] == [
-        "step 6", "step 7", "training diverged in step 8 (loss nan and " + told[2].split("and ")[1].split(")")[0] + ")",
+    messages = [r.message for r in caplog.records if "step" in r.message and "steps" not in r.message]
+    assert [m.split(":")[0] for m in messages] == [
+        "step 6", "step 7",
+        "training diverged in step 8 (loss nan and " + messages[2].split("and ")[1].split(")")[0] + ")",
         "step 18"]
-    # Read LAG steps late, at step 12; by then the newest checkpoint is that of step 8, of the weights of step 5.
-    assert "back to the weights of step 8, learning rate halved until step 18" in told[2]
-    assert "as scheduled again" in told[3] and run.rollbacks == 0
+    # Read LAG steps later, at step 12. The newest checkpoint is then that of step 8, with the weights of step 5.
+    assert "back to the weights of step 8, learning rate halved until step 18" in messages[2]
+    assert "as scheduled again" in messages[3] and run.rollbacks == 0
     assert all(p.isfinite().all() for p in run.model.parameters())
     rates = scalars(tmp_path / "run", "learning_rate")
-    assert not set(rates) & set(range(9, 9 + LAG))  # not taken: nothing to tell
+    assert not set(rates) & set(range(9, 9 + LAG))  # their updates were skipped, so they have no reports
     schedule = [preset.training.learning_rate_at(step) for step in range(24)]
     assert rates[13] == pytest.approx(0.5 * schedule[12], rel=1e-5)
     assert rates[18] == pytest.approx(0.5 * schedule[17], rel=1e-5)
@@ -234,7 +235,7 @@ def test_command_trains_validates_and_resumes(photos, tmp_path):
 
 
 def test_command_shows_how_it_goes(tmp_path, capsys, monkeypatch):
-    """On the photos that ship, as no data is given."""
+    """Without --data it trains on the photos that ship."""
     out = tmp_path / "run"
     monkeypatch.setattr(run_log, "DATA_BOUND", 0.0)
     images = sorted(dan_fast.files.SAMPLES.glob("*.png"))
@@ -242,7 +243,7 @@ def test_command_shows_how_it_goes(tmp_path, capsys, monkeypatch):
     few.mkdir()
     Image.open(images[0]).crop((0, 0, 64, 48)).save(few / "a.png")
     assert command("--out", out, "--steps", 11, "--val", few, "--validate-every", 5, "--log-every", 5, "--profile") == 0
-    told = capsys.readouterr().err
+    output = capsys.readouterr().err
     table = [row.split(",") for row in (out / "metrics.csv").read_text().splitlines()]
     assert table[0] == ["step", "sr", "kernel", "gradient_norm", "learning_rate", "images_per_s", "data_ms"]
     assert [row[0] for row in table[1:]] == ["5", "10"] and all(float(v) >= 0 for row in table[1:] for v in row)
@@ -255,10 +256,10 @@ def test_command_shows_how_it_goes(tmp_path, capsys, monkeypatch):
             "speed/data_ms"} <= set(tags.Tags()["scalars"])
     names = {event.get("name") for event in json.loads((out / "trace.json").read_text())["traceEvents"]}
     assert {"degradation", "first iterations", "forward", "backward", "update"} <= names
-    assert f"dan-fast upscale PHOTO -o FOLDER --weights {out / 'weights.safetensors'}" in told
-    assert "ms a step on the CPU: degradation" in told and told.count("data-bound: ") == 1
+    assert f"dan-fast upscale PHOTO -o FOLDER --weights {out / 'weights.safetensors'}" in output
+    assert "ms a step on the CPU: degradation" in output and output.count("data-bound: ") == 1
     best = max(range(1, 4), key=lambda i: float(scores[i][1]))
-    assert ("the best validation" in told) == (best != 3)
+    assert ("the best validation" in output) == (best != 3)
     assert dan_fast.load(out / "best.safetensors").config == dan_fast.load(out / "weights.safetensors").config
 
 

@@ -1,5 +1,8 @@
-"""Training for minutes instead of steps. Time is told by a clock that only the run itself moves, so that no test
-depends on the speed of the machine; but for one run of the command, of seconds, with room for slow ones."""
+"""Training for minutes instead of steps.
+
+Only the run itself moves the tests' clock, so that they do not depend on the speed of the machine. One test runs the
+command for seconds of real time, with room for slow machines.
+"""
 
 import csv
 import math
@@ -38,14 +41,14 @@ from dan_fast.training.validation import FolderValidation, Scores
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
-# 100 steps are the measure: warm-up takes a tenth of the time.
+# Warm-up takes a tenth of the time, as 10 of 100 steps.
 TINY = Preset(tiny_config(scale=2, iterations=3, kernel_size=5, code_length=4), Degradation(2, 5, (0.2, 2.0)),
               TrainingSettings(steps=100, minutes=1, batch=2, patch=8, learning_rate=1e-3, schedule="cosine", warmup=10,
                                ema=0.9))
 
 
 class Clock:
-    """Tells what it was moved to."""
+    """A clock that shows what it is set to."""
 
     def __init__(self) -> None:
         self.time = 1000.0
@@ -81,7 +84,7 @@ def preset(**changes) -> Preset:
 
 
 class Seconds:
-    """A run whose steps, saves and validations take so many seconds of ``clock``, and no other time passes."""
+    """Makes steps, saves and validations of a run take the given seconds of ``clock``; nothing else takes time."""
 
     def __init__(self, run: Run, clock: Clock, *, step: float = 1, save: float = 0, validation: float = 0) -> None:
         self.run, self.clock = run, clock
@@ -104,7 +107,7 @@ class Seconds:
         run.training_step.loss, run.save = slow, saving
 
     def validate(self, model, processes, must_give_up):
-        """Of ten images."""
+        """Validate on ten images."""
         for _ in range(10):
             if must_give_up():
                 return None
@@ -123,7 +126,7 @@ def test_the_schedule_goes_by_the_share_of_the_time(photos, tmp_path, clock):
     seconds = Seconds(run, clock, step=0.5)
     limit = TimeLimit(1, now=clock)
     assert train(run, [photos], limit=limit)
-    # A minute without the two seconds that are kept.
+    # A minute less the two seconds reserved for the exit.
     assert run.step == 115 and clock.time - 1000 == 60 - time_limit.EXIT - 0.5
     assert run.minutes == pytest.approx(115 * 0.5 / 60)
     rate = rates(tmp_path / "run")
@@ -150,12 +153,12 @@ def test_everything_is_saved_before_the_time_is_out(photos, tmp_path, clock, ste
     assert train(run, [photos], seconds.validate, limit)
     assert seconds.saved[-1][0] == run.step and (tmp_path / "run/weights.safetensors").exists()
     assert 1000 + 30 - 2 * step - 5 * save - 3 < seconds.saved[-1][1] <= clock.time < 1000 + 30 - 1
-    assert seconds.validated[-1][0] == run.step  # there was time for it, as it was known
+    assert seconds.validated[-1][0] == run.step  # its duration was known, so time was left for it
     assert rates(tmp_path / "run")[run.step] < 1e-3 * math.sin((2 * step + save) / 20) ** 2 + 1e-5
 
 
 def pretend(run: Run, clock: Clock, step: float):
-    """Steps too many to be computed: a loss that is none of the network's images."""
+    """Return a loss that computes no images, for runs with many steps."""
     def loss(model, lr, hr, kernel, iterations):
         clock.time += step
         some = next(model.parameters()).sum()
@@ -179,7 +182,7 @@ def test_no_time_left_is_an_error(photos, tmp_path, clock):
 
 
 def test_a_validation_is_skipped_where_no_time_is_left(photos, tmp_path, clock, caplog):
-    """It is known to take three seconds, and then the last step takes as long as what was kept."""
+    """It takes three seconds, and then the last step takes all the time reserved for it."""
     run = Run(TINY, 0, options(tmp_path / "run", validate_every=20))
     seconds = Seconds(run, clock, validation=3)
     loss = run.training_step.loss
@@ -202,7 +205,7 @@ def test_a_validation_that_takes_too_long_gives_up(photos, tmp_path, clock, capl
     seconds = Seconds(run, clock, validation=30)
     assert train(run, [photos], seconds.validate, TimeLimit(1, now=clock))
     assert caplog.text.count("given up") == 1 and not seconds.validated
-    assert run.step == 51 and 1057 <= clock.time <= 1058  # six seconds of it went by, of thirty
+    assert run.step == 51 and 1057 <= clock.time <= 1058  # six of its thirty seconds were spent
     assert rates(tmp_path / "run")[51] < 1e-5
 
 
@@ -214,7 +217,7 @@ def test_a_folder_can_be_validated_in_part(photos, tiny_model):
 
 
 def test_constant_and_then_a_tail(photos, tmp_path, clock):
-    """The plan for a lent GPU: constant pieces, and the learning rate goes down in the last one only."""
+    """As on a GPU that is lent for minutes: constant parts, and a last one in which the learning rate falls."""
     out = tmp_path / "run"
     first = Run(preset(schedule="constant", short_until=0.2), 0, options(out))
     seconds = Seconds(first, clock)
@@ -230,7 +233,7 @@ def test_constant_and_then_a_tail(photos, tmp_path, clock):
     assert train(second, [photos], limit=TimeLimit(0.5, now=clock))
     rate = rates(out)
     assert list(rate) == list(range(1, second.step + 1)) and second.step == 57 + 27
-    assert rate[58] == pytest.approx(1e-3) and 0 <= rate[84] < 1e-5  # no warm-up, and no short iterations, again
+    assert rate[58] == pytest.approx(1e-3) and 0 <= rate[84] < 1e-5  # without another warm-up and short iterations
     assert set(seconds.iterations) == {3}
     falling = [rate[step] for step in range(58, 85)]
     assert falling == sorted(falling, reverse=True) and len(set(falling)) == 27
@@ -279,7 +282,7 @@ def test_only_the_first_part_begins(clock):
 
 
 def test_a_gpu_is_some_steps_behind(clock):
-    """Its steps are done later than they are launched, and its first ones tell nothing of the others."""
+    """Its steps end after they are launched, and the first ones say nothing about how long others take."""
     ends = {}
     for device in ("cpu", "cuda"):
         clock.time = 0
@@ -330,7 +333,7 @@ def command(*arguments) -> int:
 
 @pytest.fixture
 def patient(monkeypatch):
-    """The command's runs end after two steps, as if the minutes of their settings were over."""
+    """Lets runs of the command end after two steps, as if their minutes were over."""
     monkeypatch.setattr(TimeLimit, "tick", two_steps)
 
 
@@ -346,14 +349,14 @@ def test_what_a_resumed_part_may_change(photos, tmp_path, capsys):
     go_on = ("--resume", *common)
     assert command(*common, "--minutes", 50, "--schedule", "constant") == 0
     assert read_config(out / "config.json")[0].training == replace(TINY.training, minutes=50, schedule="constant")
-    assert command(*go_on) == 0  # its own settings
+    assert command(*go_on) == 0  # with its own settings
     assert read_config(out / "config.json")[0].training == replace(TINY.training, minutes=50, schedule="constant")
     assert command(*go_on, "--minutes", 40, "--schedule", "cosine") == 0
     assert read_config(out / "config.json")[0].training == replace(TINY.training, minutes=40)
     assert "from step 4 on for 40 minutes" in capsys.readouterr().err
     assert command(*go_on, "--minutes", 40, "--learning-rate", 1) == 2
     assert "learning_rate=1.0: the run" in capsys.readouterr().err
-    assert command(*go_on, "--minutes", 0, "--steps", 8) == 0  # by steps from here
+    assert command(*go_on, "--minutes", 0, "--steps", 8) == 0  # by steps from here on
     assert Checkpoints(out / "checkpoints").read()["step"] == 8
     assert command(*go_on, "--schedule", "constant") == 2
     assert command(*go_on, "--minutes", "-1") == 2
@@ -369,14 +372,14 @@ def test_warm_up_where_a_preset_has_none(photos, tmp_path, monkeypatch):
                                ("c", ("--steps", 2), 0)):
         assert command(*common, "--out", tmp_path / name, *more) == 0
         assert read_config(tmp_path / name / "config.json")[0].training.warmup == warmup
-        assert command(*common, "--out", tmp_path / name, "--minutes", 50) == 0  # goes on, whatever it was
+        assert command(*common, "--out", tmp_path / name, "--minutes", 50) == 0  # goes on in each case
         assert read_config(tmp_path / name / "config.json")[0].training.warmup == warmup
 
 
 def test_command_ends_in_its_minutes(photos, tmp_path):
-    """With all that belongs to it, from its start to its end."""
+    """The minutes include everything from the start of the process to its end."""
     write_config(tmp_path / "tiny.json", preset(minutes=0), 0)
-    for minutes in (0.3, 1.2, 4):  # it may be that even to start takes a busy machine longer
+    for minutes in (0.3, 1.2, 4):  # on a busy machine the start alone may take longer
         out = tmp_path / f"{minutes}"
         begin = time.monotonic()
         done = subprocess.run([

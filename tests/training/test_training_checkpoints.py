@@ -1,4 +1,4 @@
-"""Runs that are killed, checkpoints that are cut short, disks that are full: a run survives, and says so."""
+"""A run survives being killed, checkpoints that are cut short and full disks, and logs what happened."""
 
 import json
 import random
@@ -39,12 +39,12 @@ def options(out: Path, **changes) -> RunOptions:
 
 
 def figures(out: Path) -> list[list[str]]:
-    """Of metrics.csv what does not depend on the time."""
+    """Return the columns of metrics.csv that do not depend on time."""
     return [line.split(",")[:5] for line in (out / "metrics.csv").read_text().splitlines()]
 
 
-# Forks runs from one process that has everything imported, kills each some steps and a moment after it has begun to
-# report, and lets the last one end. How far it comes does not depend on the speed of the machine.
+# Forks runs from a process that has imported everything. Each is killed some steps and a moment after it has begun to
+# report; the last one may end. How far a run comes does not depend on the speed of the machine.
 KILLER = """
 import json, os, signal, sys, time
 import torch
@@ -92,7 +92,7 @@ def test_killed_at_20_random_moments_it_ends_with_the_losses_of_an_unbroken_run(
     call = json.dumps([[*common, "--out", str(out), "--resume", "auto"], str(out), moments])
     done = subprocess.run([sys.executable, "-c", KILLER, call], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert 0 < done.stderr.count("steps 0 to 150") < 15  # it went on where it was
+    assert 0 < done.stderr.count("steps 0 to 150") < 15  # it was resumed
     assert figures(out) == figures(tmp_path / "whole") and len(figures(out)) == 151
     a, b = (Checkpoints(folder / "checkpoints").read()["step_state"] for folder in (out, tmp_path / "whole"))
     for part in ("model", "average", "optimizer", "guard"):
@@ -146,7 +146,7 @@ def test_a_full_disk_ends_the_run_with_a_word_and_keeps_the_checkpoint_before(ph
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def full_from_step_5(hr, stop):
-        if run.step == 5:  # half of a checkpoint still fits
+        if run.step == 5:  # only half of a checkpoint fits
             size = run.checkpoints.newest_first()[0].stat().st_size
             resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1]))
         train_on(hr, stop)
@@ -172,7 +172,7 @@ def test_config_file_gives_the_run_again(photo, tmp_path, monkeypatch):
     assert read_config(first / "config.json")[1] == 5
     assert main([*common, "--config", str(first / "config.json"), "--out", str(second)]) == 0
     assert figures(first) == figures(second)
-    # --resume auto starts, and goes on.
+    # --resume auto starts a run, and resumes it.
     third = [*common, "--config", str(first / "config.json"), "--out", str(tmp_path / "third"), "--resume", "auto"]
     assert main([*third, "--steps", "2"]) == 0 and main([*third, "--steps", "3"]) == 0
     assert figures(first) == figures(tmp_path / "third")

@@ -1,5 +1,7 @@
-"""Images per second of a training run. A sleep takes at least its time on every machine, and no part of a run takes
-longer than the whole: these are the bounds."""
+"""Images per second of a training run.
+
+The bounds hold on every machine: a sleep takes at least its time, and no part of a run takes longer than the whole.
+"""
 
 import csv
 import re
@@ -50,20 +52,20 @@ def options(out, **changes) -> RunOptions:
 
 
 def rows(out) -> dict[int, tuple[float, float]]:
-    """Images per second and milliseconds of waiting by step, after TensorBoard is seen to have the same."""
+    """Return images per second and milliseconds of waiting by step, after a comparison with TensorBoard's."""
     with open(out / "metrics.csv") as file:
         found = {int(row["step"]): (float(row["images_per_s"]), float(row["data_ms"])) for row in csv.DictReader(file)}
     events = EventAccumulator(str(out))
     events.Reload()
     for column, tag in enumerate(("speed/images_per_s", "speed/data_ms")):
-        told = {event.step: event.value for event in events.Scalars(tag)}
+        logged = {event.step: event.value for event in events.Scalars(tag)}
         known = {step: row[column] for step, row in found.items() if not np.isnan(row[column])}
-        assert told == pytest.approx(known, rel=1e-5)
+        assert logged == pytest.approx(known, rel=1e-5)
     return found
 
 
 def seconds(found: dict[int, tuple[float, float]], steps: int = 1) -> float:
-    """The time that the rows are about, each of ``steps`` steps."""
+    """Return the seconds that the rows, of ``steps`` steps each, account for."""
     return sum(steps * BATCH / images for images, _ in found.values())
 
 
@@ -77,8 +79,8 @@ def test_true_from_the_first_row_to_the_last(photos, tmp_path, capsys, workers):
     assert all(0 < images <= BATCH / SLEEP for images, _ in found.values())
     assert STEPS * SLEEP <= seconds(found) <= wall
     assert all(0 <= data_ms <= 1000 * wall for _, data_ms in found.values())
-    told = re.findall(r"(\S+) images/s", capsys.readouterr().err)
-    assert told and float(told[-1]) <= BATCH / SLEEP and all(re.fullmatch(r"[\d.]+", figure) for figure in told)
+    shown = re.findall(r"(\S+) images/s", capsys.readouterr().err)
+    assert shown and float(shown[-1]) <= BATCH / SLEEP and all(re.fullmatch(r"[\d.]+", figure) for figure in shown)
 
 
 def test_a_row_of_several_steps(photos, tmp_path):
@@ -110,7 +112,7 @@ def test_validations_are_no_steps_time(photos, tmp_path):
 
 @pytest.mark.parametrize("saved_by", ["this version", "one that knew no times"])
 def test_after_resume(photos, tmp_path, saved_by):
-    """Also the steps that were taken before, whose reports are read after it."""
+    """Steps from before, whose reports are read afterwards, count too."""
     out = tmp_path / "run"
     first = replace(PRESET, training=replace(PRESET.training, steps=STEPS + LAG))
     run = Run(first, 0, options(out, save_every=STEPS), loss=slow)
@@ -130,7 +132,7 @@ def test_after_resume(photos, tmp_path, saved_by):
     if saved_by != "this version":
         del state["times"]
         checkpoints.write(STEPS, state)
-    time.sleep(5 * SLEEP)  # between the runs: no step's time
+    time.sleep(5 * SLEEP)  # between the runs, so it counts for no step
     assert train(Run.resume(options(out), loss=slow), [photos])
     wall = time.perf_counter() - start
     found = rows(out)
@@ -143,7 +145,7 @@ def test_after_resume(photos, tmp_path, saved_by):
 
 
 def test_after_a_roll_back(photos, tmp_path, monkeypatch):
-    """Steps that were taken back tell nothing, and their time is not that of others."""
+    """Steps that were rolled back are not reported, and their time counts for no other step."""
     monkeypatch.setattr(run_module, "RECOVERY", 2)
     preset = replace(PRESET, training=replace(PRESET.training, steps=14))
     run = Run(preset, 0, options(tmp_path / "run", save_every=2))

@@ -12,7 +12,7 @@ from dan_fast.cli import main
 from dan_fast.errors import ImageError
 from dan_fast.image_files import JpegBytes, read_image
 from dan_fast.training.data import PatchDataset, StreamPart, on_device, patch_loader
-from dan_fast.training.gpu_images import GPUImages, fits
+from dan_fast.training.gpu_images import GPUImages, fit_on_gpu
 from dan_fast.training.jpeg_pack import DecodedImage, decoded_images
 from dan_fast.training.pack import PackedImage, is_pack, packed_images, write_pack
 
@@ -59,14 +59,14 @@ def test_a_packed_folder_gives_its_patches(folder, tmp_path, capsys):
         a, b = (PatchDataset([path], 32, channels=channels, seed=3) for path in (folder, pack))
         assert all(isinstance(image, PackedImage) for image in b.images)
         assert all(torch.equal(a[i], b[i]) for i in range(60))
-        # And so do the images held on a device, here the CPU.
-        held = GPUImages(b, torch.device("cpu"))
-        patches = torch.cat(list(held.batches(StreamPart(range(15), 4), 4)))
+        # And so do the images on a device, here the CPU.
+        images = GPUImages(b, torch.device("cpu"))
+        patches = torch.cat(list(images.batches(StreamPart(range(15), 4), 4)))
         assert torch.equal(patches, torch.stack([a[i] for i in range(60)]))
-    assert not fits(b, torch.device("cpu"))
+    assert not fit_on_gpu(b, torch.device("cpu"))
     loader = patch_loader(PatchDataset([pack], 32, channels=1, seed=3), StreamPart(range(15), 4), 2)
     assert torch.equal(patches, torch.cat(list(loader)))
-    # Any other reader opens it, too.
+    # Other readers open it, too.
     with Image.open(pack) as image:
         assert image.n_frames == 6 and np.array_equal(np.asarray(image), np.asarray(Image.open(folder / "a.png")))
 
@@ -109,7 +109,7 @@ def test_a_pack_of_jpegs_gives_the_patches_of_those_jpegs(folder, tmp_path, caps
         archive.extractall(unpacked)
         assert [entry.filename for entry in archive.infolist()] == [
             "000000_a.jpg", "000001_c.jpg", "000002_d.jpg", "000003_deep_b.jpg", "000004_e.jpg", "000005_small.jpg"]
-        # Quality 75, of which 90 would make more; and it is not compressed twice.
+        # It has quality 75 and would be larger with 90, so it is not encoded again.
         assert archive.read("000003_deep_b.jpg") == (folder / "deep/b.jpg").read_bytes()
     for channels in (3, 1):
         a, b = (PatchDataset([path], 32, channels=channels, seed=3) for path in (unpacked, pack))
@@ -119,7 +119,7 @@ def test_a_pack_of_jpegs_gives_the_patches_of_those_jpegs(folder, tmp_path, caps
         assert torch.equal(patches, torch.stack([a[i] for i in range(60)]))
     loader = patch_loader(PatchDataset([pack], 32, channels=1, seed=3), StreamPart(range(15), 4), 2)
     assert torch.equal(patches, torch.cat(list(loader)))
-    # Near the images, and the nearer the higher the quality; the same set is the same file.
+    # The decoded images are close, with higher quality closer; the same set gives the same file.
     assert main(["pack", str(folder), "-o", str(tmp_path / "best.zip"), "--jpeg", "100"]) == 0
     errors = [np.abs(image.pixels().astype(int) - read_image(folder / "a.png").rgb).mean()
               for image in (decoded_images(path)[0] for path in (pack, tmp_path / "best.zip"))]
@@ -155,8 +155,8 @@ def jpegs(folder, tmp_path):
     return pack
 
 
-def replace_in(pack, data: bytes, **options) -> None:
-    """Another image, in a sound zip."""
+def add_to(pack, data: bytes, **options) -> None:
+    """Add ``data`` as an image to an intact zip."""
     with zipfile.ZipFile(pack, "a") as archive:
         archive.writestr("000009_odd.jpg", data, **options)
 
@@ -168,7 +168,7 @@ def flip_a_byte(pack) -> None:
 
 
 def huge() -> bytes:
-    """The header of a JPEG says 65,000 x 3,000 pixels, and there are 32."""
+    """Return a JPEG of 32x32 pixels whose header promises 65,000 x 3,000."""
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32)).save(buffer, "JPEG")
     data = bytearray(buffer.getvalue())
@@ -180,10 +180,10 @@ def huge() -> bytes:
 @pytest.mark.parametrize("damage, word", [
     (lambda pack: pack.write_bytes(pack.read_bytes()[:-100]), "cannot be read as a packed file"),
     (flip_a_byte, "Bad CRC-32"),
-    (lambda pack: replace_in(pack, bytes(1000), compress_type=zipfile.ZIP_DEFLATED), "000009_odd.jpg' is compressed"),
-    (lambda pack: replace_in(pack, b"\x89PNG"), "000009_odd.jpg: expected a JPEG"),
-    (lambda pack: replace_in(pack, b"\xff\xd8\xff"), "000009_odd.jpg"),
-    (lambda pack: replace_in(pack, huge()), "65000x3000 pixels cannot be in a file"),
+    (lambda pack: add_to(pack, bytes(1000), compress_type=zipfile.ZIP_DEFLATED), "000009_odd.jpg' is compressed"),
+    (lambda pack: add_to(pack, b"\x89PNG"), "000009_odd.jpg: expected a JPEG"),
+    (lambda pack: add_to(pack, b"\xff\xd8\xff"), "000009_odd.jpg"),
+    (lambda pack: add_to(pack, huge()), "65000x3000 pixels cannot be in a file"),
     (lambda pack: shutil.copy(other_zip(pack), pack), "not a zip that dan-fast pack"),
 ])
 def test_a_damaged_pack_of_jpegs_is_refused_in_one_line(jpegs, tmp_path, capsys, damage, word):

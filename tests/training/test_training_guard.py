@@ -1,4 +1,4 @@
-"""The verdicts on a training run's steps."""
+"""The guard's verdicts on the steps of a run."""
 
 import torch
 
@@ -6,7 +6,7 @@ from dan_fast.training.guard import WINDOW, DivergenceGuard
 
 
 def judge(guard: DivergenceGuard, *losses: float, norm: float = 1.0) -> list[tuple[bool, bool]]:
-    """(skipped, diverged) of steps with these losses."""
+    """Return (skipped, diverged) for each step with these losses."""
     verdicts = [guard.judge(torch.tensor(loss), torch.tensor(norm)) for loss in losses]
     return [(bool(skip), bool(diverged)) for skip, diverged in verdicts]
 
@@ -39,7 +39,7 @@ def test_a_lasting_rise_is_a_collapse_and_a_slow_fall_is_not():
     verdicts = judge(guard, *[4.0] * WINDOW)
     assert verdicts[0] == OK and verdicts[-1] == DIVERGED
     assert SKIP not in verdicts
-    # The median turns when half of the window is high.
+    # The median rises when half of the window is high.
     assert WINDOW // 2 - 2 <= verdicts.index(DIVERGED) <= WINDOW // 2 + 2
 
 

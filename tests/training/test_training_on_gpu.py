@@ -1,4 +1,4 @@
-"""The training step on a GPU: as one CUDA graph, it takes the steps that it takes without."""
+"""The training step on a GPU: with a CUDA graph it takes the same steps as without."""
 
 import copy
 
@@ -42,9 +42,9 @@ def take(step: TrainingStep, n: int) -> torch.Tensor:
 
 
 def reports(monkeypatch, warm_up: int, gradient: str, bf16: bool) -> torch.Tensor:
-    """Takes ``STEPS`` steps, the first ``warm_up`` of them without a graph."""
+    """Take ``STEPS`` steps, the first ``warm_up`` of them without a graph."""
     monkeypatch.setattr(capture, "WARM_UP", warm_up)
-    # Else cuDNN's weight gradients add up in any order, and Adam makes a first step of every difference in sign.
+    # Otherwise cuDNN adds up weight gradients in any order, and Adam's first step depends on nothing but their signs.
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     step = make_step(gradient, bf16)
     return torch.stack([take(step, n).clone() for n in range(STEPS)]).cpu()
@@ -54,15 +54,15 @@ def reports(monkeypatch, warm_up: int, gradient: str, bf16: bool) -> torch.Tenso
 @pytest.mark.parametrize("bf16", [False, True])
 def test_the_graph_takes_the_steps_of_eager_code(monkeypatch, gradient, bf16):
     graph, eager = (reports(monkeypatch, warm_up, gradient, bf16) for warm_up in (1, STEPS))
-    # The first on the same weights; then rounding grows from step to step.
+    # Only the first step starts from the same weights; rounding errors grow from step to step.
     torch.testing.assert_close(graph[0], eager[0], rtol=5e-3 if bf16 else 1e-4, atol=1e-6)
     torch.testing.assert_close(graph, eager, rtol=5e-2 if bf16 else 1e-2, atol=1e-5)
-    assert len(set(graph[:, 0].tolist())) == STEPS  # other seeds, other losses
+    assert len(set(graph[:, 0].tolist())) == STEPS  # each step has another seed and another loss
 
 
 def test_no_step_waits():
     step = make_step(bf16=True)
-    take(step, 0)  # libraries wait when they begin, and so do copies of a network
+    take(step, 0)  # libraries wait when they are initialised, and so does copying the network
     batches = [torch.zeros(4, 3, 32, 32, dtype=torch.uint8).pin_memory() for _ in range(3)]
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -73,7 +73,7 @@ def test_no_step_waits():
 
 
 def allocated() -> int:
-    """Bytes, without the workspaces that cuBLAS keeps for each stream: 32 MiB each on sm_90."""
+    """Return allocated bytes without the workspaces that cuBLAS keeps per stream, 32 MiB each on sm_90."""
     torch.cuda.synchronize()
     torch._C._cuda_clearCublasWorkspaces()
     return torch.cuda.memory_allocated()
@@ -86,7 +86,7 @@ def test_a_dropped_step_gives_its_memory_back():
         take(step, n)
     assert step._captured is not None and allocated() > before
     del step
-    assert allocated() <= before + 2**20  # but for what libraries keep
+    assert allocated() <= before + 2**20  # libraries may keep something
 
 
 def test_patches_on_the_gpu_are_those_of_the_cpu():
@@ -99,7 +99,7 @@ def test_patches_on_the_gpu_are_those_of_the_cpu():
 
 
 def test_by_the_clock_it_is_saved_in_time(tmp_path):
-    """From a pack of JPEGs that is held on the GPU; with two graphs, one after the other."""
+    """With a pack of JPEGs on the GPU, and two graphs one after the other."""
     pack = tmp_path / "photos.zip"
     write_jpeg_pack(images_below([dan_fast.files.SAMPLES]), pack, 90, print)
     settings = TrainingSettings(steps=100, minutes=0.5, batch=4, patch=16, schedule="cosine", short_until=0.3, warmup=3)

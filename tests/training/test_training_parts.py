@@ -1,4 +1,4 @@
-"""A run's state in small files: moved and joined it goes on with the same bits; what is not whole is refused."""
+"""Checkpoints in parts: joined elsewhere the run goes on with the same bits; incomplete sets are refused."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def common(photo, tmp_path) -> list[str]:  # noqa: F811
 
 @pytest.fixture
 def state(tmp_path) -> Path:
-    """A folder with the parts of a run that took no step."""
+    """A folder with the parts of a run before its first step."""
     run = Run(TINY, 0, options(tmp_path / "whole", parts=tmp_path / "parts", part_bytes=int(MIB * 2**20)))
     run.save()
     return tmp_path / "parts"
@@ -47,7 +47,7 @@ def test_joined_it_goes_on_with_the_same_bits(common, tmp_path):
     assert len(sizes) > 2 and max(sizes) == MIB * 2**20 and sum(sizes) == checkpoint.stat().st_size
     moved = tmp_path / "moved"
     shutil.copytree(state, moved)
-    assert main([*common, "--out", str(moved)]) == 2  # a run is there
+    assert main([*common, "--out", str(moved)]) == 2  # it holds a run
     shutil.copy(run / "metrics.csv", moved)
     for out in (run, moved):
         assert main([*common, "--out", str(out), "--resume", "--steps", "12"]) == 0
@@ -62,7 +62,7 @@ def test_newer_parts_are_taken_and_older_ones_left(common, state, tmp_path, capl
     assert main([*common, "--out", str(out), "--steps", "2"]) == 0
     for path in state.iterdir():
         shutil.copy(path, out)
-    (next(iter(out.glob("*.part001")))).unlink()  # of step 0, which nobody needs
+    (next(iter(out.glob("*.part001")))).unlink()  # of step 0, which is not needed any more
     assert main([*common, "--out", str(out), "--resume", "--steps", "4"]) == 0
     assert main([*common, "--out", str(tmp_path / "far"), "--steps", "8", "--parts", str(out)]) == 0
     assert join_parts(out, out).name == "step-000000008.pt" and join_parts(out, out) is None
@@ -113,7 +113,7 @@ def edit(index: Path, **changes) -> None:
 
 @pytest.mark.parametrize("at", range(5))
 def test_interrupted_at_any_file_the_set_before_is_whole(state, tmp_path, monkeypatch, at):
-    """Also if it is of the same step."""
+    """Even if both sets are of the same step."""
     before = tmp_path / "before"
     shutil.copytree(state, before)
     run = Run(TINY, 1, options(tmp_path / "other"))

@@ -1,4 +1,4 @@
-"""``--precision auto``: float32 where the compiled operators take the network, whatever else the CPU can."""
+"""``--precision auto``: float32 where the compiled operators support the network, whatever the CPU supports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(params=[True, False], ids=["bf16 instructions", "none"])
 def instructions(request, monkeypatch) -> bool:
-    """As on a CPU that has them, or not."""
+    """Pretend that the CPU has instructions for bfloat16, or that it has none."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: request.param)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: request.param)
     return request.param
@@ -59,7 +59,7 @@ def test_a_run_says_its_precision(photos, tmp_path, caplog, bf16):  # noqa: F811
 @pytest.mark.parametrize("began", [True, False])
 @pytest.mark.parametrize("asked", [True, False, None])
 def test_a_resumed_run_keeps_its_precision_unless_asked(photos, tmp_path, caplog, began, asked):  # noqa: F811
-    """Wherever it goes on: also on a CPU for which auto is the other one."""
+    """Also on a CPU where auto would choose the other type."""
     short = replace(TINY, training=replace(TINY.training, steps=1))
     assert train(Run(short, 0, options(tmp_path / "run", bf16=began)), [photos])
     resumed = Run.resume(options(tmp_path / "run", bf16=asked))

@@ -25,7 +25,7 @@ if not torch.distributed.is_available():
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-HANGS = 300  # seconds, after which nothing will come any more, also on a busy machine
+HANGS = 300  # seconds after which a process hangs, even on a busy machine
 
 
 @pytest.fixture
@@ -56,12 +56,12 @@ def test_two_processes_take_the_steps_of_one_with_the_double_batch(common, tmp_p
     errors = [process.communicate(timeout=HANGS)[1] for process in pair]
     elapsed = time.perf_counter() - begun
     assert [process.returncode for process in pair] == [0, 0], errors
-    assert "2 processes" in errors[0] and "2 processes" not in errors[1]  # only one of them talks
+    assert "2 processes" in errors[0] and "2 processes" not in errors[1]  # only the main process logs
     one, two = figures(tmp_path / "one"), figures(tmp_path / "two")
     assert len(one) == len(two) == 9
     for a, b in zip(one[1:], two[1:], strict=True):
         assert list(map(float, b)) == pytest.approx(list(map(float, a)), rel=2e-4), (a, b)
-    # Images per second are of both together: 4 in each step.
+    # Images per second are those of both together, 4 per step.
     rows = [row.split(",") for row in (tmp_path / "two" / "metrics.csv").read_text().splitlines()[1:]]
     assert 0 < sum(4 / float(row[5]) for row in rows) < elapsed
     scores = [(tmp_path / name / "validation.csv").read_text().splitlines()[1].split(",") for name in ("one", "two")]
@@ -89,8 +89,8 @@ def test_ctrl_c_in_one_process_stops_both_at_the_same_step(common, tmp_path):
     assert "stopped and saved at step" in errors[0]
 
 
-# The main process's clock goes on by a fifth of a second whenever it is asked, the other one's is wrong. Each ends by
-# saying what it has learned.
+# The main process's clock advances by a fifth of a second with each reading; the other one's is wrong. Each process
+# ends by printing its results.
 BY_THE_CLOCK = """
 import hashlib, itertools, os, sys
 import dan_fast.commands.train as command
@@ -99,13 +99,13 @@ asked, wrong = itertools.count(), os.environ["RANK"] != "0"
 TimeLimit.used = property(lambda self: 1e9 if wrong else next(asked) / 5)
 train = command.train
 
-def told(run, *arguments):
+def train_and_print(run, *arguments):
     finished = train(run, *arguments)
     weights = hashlib.sha256(run.training_step.weights.values.detach().numpy().tobytes()).hexdigest()
     print("ended", run.step, run.begins, weights, file=sys.stderr)
     return finished
 
-command.train = told
+command.train = train_and_print
 from dan_fast.cli import main
 sys.argv[0:1] = ["dan-fast", "train"]
 sys.exit(main())

@@ -48,17 +48,17 @@ def make_step(dtype: torch.dtype = torch.float32, clip: float = 0.1, **config) -
 
 
 def batch(count: int = 3, width: int = 26) -> torch.Tensor:
-    """Not contiguous."""
+    """A batch that is not contiguous."""
     return torch.randint(0, 256, (count, 22, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
 
 
 def plain_loop(step: TrainingStep, hrs: list[torch.Tensor], iterations: int) -> tuple[list, list, dan_fast.DAN]:
-    """The same training by autograd through the reference model and torch's own Adam: losses, gradients, average."""
+    """Train with autograd through the reference model and torch's Adam; return losses, gradients and average."""
     model, average, settings = copy.deepcopy(step.model), copy.deepcopy(step.average), step.settings
     for parameter in model.parameters():
         parameter.grad = None
     optimizer = torch.optim.Adam(model.parameters(), settings.learning_rate, betas=(0.9, 0.99), foreach=False)
-    told, gradients = [], []
+    reports, gradients = [], []
     for seed, hr in enumerate(hrs):
         sharp = hr.to(next(model.parameters()).dtype) / 255
         lr, kernel = step.degradation(sharp, torch.Generator().manual_seed(seed))
@@ -71,11 +71,11 @@ def plain_loop(step: TrainingStep, hrs: list[torch.Tensor], iterations: int) -> 
         gradients.append([p.grad.clone() for p in model.parameters()])
         norm = clip_grad_norm_(model.parameters(), settings.clip)
         optimizer.step()
-        told.append((sr_loss.item(), kernel_loss.item(), norm.item()))
+        reports.append((sr_loss.item(), kernel_loss.item(), norm.item()))
         with torch.no_grad():
             for a, p in zip(average.parameters(), model.parameters(), strict=True):
                 a.lerp_(p, 1 - settings.ema)
-    return told, gradients, average
+    return reports, gradients, average
 
 
 @pytest.fixture(params=[False, True], ids=["few pixels", "many pixels"])
@@ -89,10 +89,10 @@ def collapses(request, monkeypatch):
 def test_gradients_weights_and_losses_are_those_of_the_plain_loop(name, iterations, collapses):
     step = make_step(torch.float64, clip=1e6, **CONFIGS[name])
     hrs = [batch() for _ in range(3)]
-    told, gradients, average = plain_loop(step, hrs, iterations)
+    reports, gradients, average = plain_loop(step, hrs, iterations)
     for seed, hr in enumerate(hrs):
         report = Report(*step(hr, seed=seed, learning_rate=1e-2, average_weight=0.1, iterations=iterations).tolist())
-        assert report[:3] == pytest.approx(told[seed], rel=1e-10) and report[4:] == (0, 0, 0)
+        assert report[:3] == pytest.approx(reports[seed], rel=1e-10) and report[4:] == (0, 0, 0)
         for parameter, expected in zip(step.model.parameters(), gradients[seed], strict=True):
             torch.testing.assert_close(parameter.grad, expected, rtol=1e-8, atol=1e-11)
     for a, b in zip(step.average.parameters(), average.parameters(), strict=True):
@@ -100,7 +100,7 @@ def test_gradients_weights_and_losses_are_those_of_the_plain_loop(name, iteratio
 
 
 def test_clipping_is_that_of_torch():
-    step = make_step(clip=1e-9)  # of the order of Adam's epsilon, or Adam would hide it
+    step = make_step(clip=1e-9)  # so small that Adam's epsilon matters; otherwise Adam would cancel the clipping
     hrs = [batch() for _ in range(3)]
     _, _, average = plain_loop(step, hrs, 2)
     for seed, hr in enumerate(hrs):
@@ -113,13 +113,13 @@ def test_in_float32_the_first_iterations_go_through_the_plan(native):
     step = make_step()
     hr = batch()
     for seed, expected in enumerate(plain_loop(step, [hr] * 4, 4)[0]):
-        # The weights change at every step: the plan and packed weights must follow.
+        # The weights change with every step, and plan and packed weights must follow.
         report = step(hr, seed=seed, learning_rate=1e-2, average_weight=0.1, iterations=4).tolist()
         assert report[:3] == pytest.approx(expected, rel=2e-4)
 
 
 def test_everything_stays_where_it_is():
-    """A CUDA graph goes on reading and writing the addresses that it was captured with."""
+    """A CUDA graph reads and writes the addresses that it was captured with."""
     step = make_step()
 
     def addresses() -> list[int]:
@@ -138,7 +138,7 @@ def test_everything_stays_where_it_is():
 
 
 class NoWaiting(TorchDispatchMode):
-    """Fails where a tensor's value is asked for, which would wait for a GPU."""
+    """Fails where a tensor's value is read, which would wait for a GPU."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         assert "_local_scalar_dense" not in str(function), f"{function} waits for the device"
@@ -249,8 +249,8 @@ def peak():  # not ru_maxrss, which a process inherits from its parent
     return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
 
 lr, hr, kernel = torch.rand(4, 3, 64, 64), torch.rand(4, 3, 128, 128), torch.rand(4, 21, 21)
-lr = lr.contiguous(memory_format=torch.channels_last)  # as in a training: nothing is copied
-losses(model, lr[:1, :, :8, :8], hr[:1, :, :16, :16], kernel[:1], 4).sr.backward()  # imports and the like
+lr = lr.contiguous(memory_format=torch.channels_last)  # as in a training, so that nothing is copied
+losses(model, lr[:1, :, :8, :8], hr[:1, :, :16, :16], kernel[:1], 4).sr.backward()  # imports and other first-time work
 before = peak()
 if sys.argv[1] == "plain":
     out = model(lr)
@@ -296,7 +296,7 @@ def test_losses_of_both_versions():
 
 
 class StaysThere(TorchDispatchMode):
-    """Fails where a tensor is not on ``device``: a CUDA graph cannot copy from the host."""
+    """Fails where a tensor is not on ``device``, as a CUDA graph cannot copy from the host."""
 
     def __init__(self, device: str) -> None:
         super().__init__()
@@ -312,7 +312,7 @@ class StaysThere(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_nothing_comes_from_the_host_once_the_first_step_is_taken(name, monkeypatch, collapses):
-    # Autocast does not know the meta device.
+    # Autocast does not support the meta device.
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     model = dan_fast.DAN(tiny_config(scale=2, kernel_size=9, **CONFIGS[name])).to("meta")
@@ -331,7 +331,7 @@ def test_nothing_comes_from_the_host_once_the_first_step_is_taken(name, monkeypa
 
 
 def test_a_recomputed_iteration_is_asked_for_the_backend_of_the_first_pass(monkeypatch):
-    """In autograd's thread too, as on a GPU."""
+    """Also in another thread, as autograd uses for a GPU."""
     backends, asked = importlib.import_module("dan_fast.ops.backend"), []
 
     def noted(*arguments):
@@ -344,7 +344,7 @@ def test_a_recomputed_iteration_is_asked_for_the_backend_of_the_first_pass(monke
     thread = threading.Thread(target=loss.backward)
     thread.start()
     thread.join()
-    assert asked == [("torch", "auto")] * 5  # three, and two again
+    assert asked == [("torch", "auto")] * 5  # three iterations, two of them computed again
 
 
 @pytest.mark.parametrize("planned", [False, True])
@@ -364,9 +364,9 @@ def test_weights_rounded_once_give_the_gradients_of_autocast(name, planned, monk
     expected = gradients.clone()
     gradients.fill_(torch.nan)
     rounded = LowPrecisionCopy(step.model, step.weights, torch.bfloat16)
-    rounded.round()
+    rounded.update()
     rounded.compute_gradients(loss_of(rounded.model))
-    # Where several iterations learn, their gradients are now added up in 16 bits.
+    # With gradients through several iterations their sum is rounded to 16 bits here.
     bound = 2**-7 if step.model.config.gradient == "all" else 1e-6
     for name, parameter in step.model.named_parameters():
         part = slice(step.weights.starts[name], step.weights.starts[name] + parameter.numel())
@@ -388,7 +388,7 @@ def test_a_step_in_bfloat16_rounds_the_weights_as_they_are_now():
 
 @pytest.mark.parametrize("irregular", [False, True])
 def test_nothing_of_a_degradation_comes_from_the_host_once_one_is_made(irregular, monkeypatch):
-    """Neither what the extension's place takes where it was built without CUDA."""
+    """Also by the reference operator, which is used where the extension was built without CUDA."""
     monkeypatch.setattr(degrade, "blur_downsample", blur_downsample_ref)
     degradation = Degradation(2, 9, (0.6, 2.0), irregular=irregular, noise=0.1)
     hr = torch.empty(2, 3, 18, 22, device="meta")

@@ -1,10 +1,12 @@
-"""``blur_downsample`` on the CPU and on a GPU against the best that PyTorch and OpenCV do, and against its floor.
+"""``blur_downsample`` on the CPU and on a GPU against the best that PyTorch and OpenCV do, and beside its floor.
 
-    pytest benchmarks/bench_degradation.py --benchmark-json=out.json       # the cases that we quote
-    pytest benchmarks/bench_degradation.py -k cuda                         # those on a GPU
-    DAN_FAST_BENCH=all pytest benchmarks/bench_degradation.py -k torch     # every size, scale and kernel
+    pytest benchmarks/bench_blur_downsample.py --benchmark-json=out.json       # the cases that the results quote
+    pytest benchmarks/bench_blur_downsample.py -m gpu                          # those on a GPU
+    DAN_FAST_BENCH=all pytest benchmarks/bench_blur_downsample.py -k torch     # every size, scale and kernel
 
-Ratios are in ``extra_info``: of the medians, both timed in turn (above 1: ``blur_downsample`` is faster).
+``extra_info`` holds the ratio of the medians, both timed in turn (above 1: ``blur_downsample`` is faster), and as
+``floor_s`` the time that the composed filter's multiply-adds, (k + 4 * scale - 1)^2 per pixel, take at the rate of a
+large matrix product. On the CPU a fast FIR needs fewer, so it may come below.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from gpu import require_gpu
 from torch import Tensor
 
 from dan_fast.degradation import gaussian_kernels, random_irregular_kernels
@@ -39,33 +40,32 @@ ALL = [(size, scale, k, kind) for size in SIZES for scale in (2, 3, 4) for k in 
 cases = pytest.mark.parametrize("size, scale, k, kind", ALL if os.environ.get("DAN_FAST_BENCH") == "all" else QUOTED)
 
 
-@pytest.fixture(params=["cpu", "cuda"])
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request) -> str:
-    """Where the compiled operator runs; skips what is not there."""
+    """The device that the compiled operator runs on; skips where the extension lacks it."""
     if dan_fast_kernels.EXTENSION is None:
         pytest.skip(f"the extension is not built: {dan_fast_kernels.WHY_NOT}")
-    if request.param == "cuda":
-        require_gpu()
-        if not torch._C._dispatch_has_kernel_for_dispatch_key("dan_fast::blur_downsample_cpp", "CUDA"):
-            pytest.skip("the extension was built without CUDA")
+    if request.param == "cuda" and not torch._C._dispatch_has_kernel_for_dispatch_key(
+            "dan_fast::blur_downsample_cpp", "CUDA"):
+        pytest.skip("the extension was built without CUDA")
     return request.param
 
 
 @lru_cache(maxsize=8)
 def resize_matrix(length: int, scale: int, device: str) -> Tensor:
-    """(length / scale, length): the bicubic filter of one axis as a matrix."""
+    """Returns the bicubic filter of one axis as a matrix (length / scale, length)."""
     weights, indices = resize_taps(length, Fraction(1, scale))
     matrix = torch.zeros(length // scale, length, dtype=torch.float64).scatter_add_(1, indices, weights)
     return matrix.float().to(device)
 
 
 def blur_per_image(padded: Tensor, kernel: Tensor) -> Tensor:
-    """One group an image, its channels in the batch's place."""
+    """Blurs with one group per image, whose channels stand in the batch's place."""
     return F.conv2d(padded.transpose(0, 1), kernel[:, None], groups=len(kernel)).transpose(0, 1)
 
 
 def blur_per_plane(padded: Tensor, kernel: Tensor, memory_format: torch.memory_format) -> Tensor:
-    """One group an image and channel."""
+    """Blurs with one group per image and channel."""
     batch, channels, height, width = padded.shape
     planes = padded.reshape(1, batch * channels, height, width).contiguous(memory_format=memory_format)
     out = F.conv2d(planes, kernel.repeat_interleave(channels, 0)[:, None], groups=batch * channels)
@@ -77,7 +77,7 @@ BLURS = (blur_per_image, partial(blur_per_plane, memory_format=torch.contiguous_
 
 
 def blur_then_resize(hr: Tensor, kernel: Tensor, scale: int, blur: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """A grouped convolution over every pixel, then a matrix product an axis."""
+    """Blurs every pixel with a grouped convolution, then resizes with one matrix product per axis."""
     before, after = kernel.shape[1] // 2, (kernel.shape[1] - 1) // 2
     blurred = blur(F.pad(hr, (before, after, before, after), mode="reflect"), kernel)
     down, across = (resize_matrix(length, scale, str(hr.device)) for length in hr.shape[2:])
@@ -85,7 +85,7 @@ def blur_then_resize(hr: Tensor, kernel: Tensor, scale: int, blur: Callable[[Ten
 
 
 def best_in_torch(hr: Tensor, kernel: Tensor, scale: int) -> Callable[[], Tensor]:
-    """``blur_then_resize`` in the layout that is the fastest here for these arguments."""
+    """Returns ``blur_then_resize`` in the layout that is fastest here for these arguments."""
     def seconds(run: Callable[[], Tensor]) -> float:
         run()
         best = float("inf")
@@ -104,20 +104,13 @@ def best_in_torch(hr: Tensor, kernel: Tensor, scale: int) -> Callable[[], Tensor
 
 
 def opencv(images: list[np.ndarray], kernels: list[np.ndarray], scale: int) -> list[np.ndarray]:
-    """Not the same resize, for speed only: INTER_AREA antialiases by averaging boxes."""
+    """Blurs and shrinks images with OpenCV. For speed only: INTER_AREA averages boxes, which is another resize."""
     out = []
     for image, kernel in zip(images, kernels, strict=True):
         blurred = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
         height, width = image.shape[0] // scale, image.shape[1] // scale
         out.append(cv2.resize(blurred, (width, height), interpolation=cv2.INTER_AREA))
     return out
-
-
-def peak_flops(device: str) -> tuple[Callable[[], object], int]:
-    """A large matrix product, about as fast as this machine does any, and its operations."""
-    side = 1024 if device == "cpu" else 4096
-    a, b = torch.rand(side, side, device=device), torch.rand(side, side, device=device)
-    return lambda: a @ b, 2 * side**3
 
 
 def draw(size: str, scale: int, k: int, kind: str, device: str) -> tuple[Tensor, Tensor]:
@@ -134,13 +127,14 @@ def facts(hr: Tensor, scale: int, k: int, kind: str, against: str) -> dict[str, 
 
 
 @cases
-def test_against_torch(compare, size, scale, k, kind, device):
+def test_against_torch(compare, floor, size, scale, k, kind, device):
     hr, kernel = draw(size, scale, k, kind, device)
     reference = best_in_torch(hr, kernel, scale)
     # Timed with what torch does by itself, which on a GPU is less precise than float32.
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
         assert (blur_downsample(hr, kernel, scale) - reference()).abs().max() <= 1e-5
     compare(lambda: blur_downsample(hr, kernel, scale), reference, rounds=15 if hr.numel() < 2**22 else 3,
+            floor_s=floor(device, hr.dtype, hr.numel() // scale**2 * (k + 4 * scale - 1)**2, 0),
             **facts(hr, scale, k, kind, "grouped conv2d, then matrix-form bicubic"))
 
 
@@ -152,20 +146,3 @@ def test_against_opencv(compare, scale, k, device):
     images = [np.ascontiguousarray(image) for image in hr.permute(0, 2, 3, 1).numpy()]
     compare(lambda: blur_downsample(hr, kernel, scale), lambda: opencv(images, list(kernel.numpy()), scale),
             **facts(hr, scale, k, "irregular", "OpenCV filter2D, then INTER_AREA"))
-
-
-@pytest.mark.parametrize("scale, k", [(4, 21), (2, 11)])
-def test_against_floor(compare, benchmark, scale, k, device):
-    """``of_floor`` in ``extra_info``: how many times the time of its arithmetic the operator takes.
-
-    The floor is the composed filter's multiply-adds, (k + 4 * scale - 1)^2 a pixel, at the speed of a
-    large matrix product timed in turn. On the CPU a fast FIR needs fewer, so it can come below 1.
-    """
-    hr, kernel = draw("16x256x256" if device == "cpu" else "64x256x256", scale, k, "irregular", device)
-    reference, operations = peak_flops(device)
-    compare(lambda: blur_downsample(hr, kernel, scale), reference,
-            **facts(hr, scale, k, "irregular", f"a matrix product of {operations} operations"))
-    if not benchmark.disabled:
-        flops = 2 * hr.numel() // scale**2 * (k + 4 * scale - 1)**2
-        floor = benchmark.extra_info["reference_median_s"] * flops / operations
-        benchmark.extra_info.update(flops=flops, floor_s=floor, of_floor=benchmark.stats.stats.median / floor)

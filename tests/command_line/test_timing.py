@@ -1,4 +1,4 @@
-"""The table of ``--timing``: shares that add up, and what overlaps told apart."""
+"""The table of ``--timing``: shares add up, and parallel work is listed apart from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_shares_add_up_whatever_they_are():
     assert shares([1, 1, 1]) == [33.4, 33.3, 33.3]
 
 
-def test_what_other_threads_do_is_no_share():
+def test_the_time_of_other_threads_is_not_a_share():
     clock = Clock()
     with clock(READ):
         assert clock.elsewhere("reading", lambda value: time.sleep(0.02) or value)(7) == 7

@@ -1,10 +1,11 @@
-"""The network on a CPU in float32: its body, all of it, and a block that learns, against PyTorch as it runs best.
+"""Whole networks on a CPU in float32, against PyTorch as it runs best.
 
-    pytest benchmarks/bench_cpu.py --benchmark-json=out.json
-    pytest benchmarks/bench_cpu.py -k "whole and v2-small and 128x128"
+    pytest benchmarks/bench_network.py --benchmark-json=out.json
+    pytest benchmarks/bench_network.py -k "v2-small and 128x128"
 
-Compared in turn with eager PyTorch, for inference in NCHW too, and with torch.compile, both in channels_last. ``share
-of floor`` is the time that the multiplications that are left would take at the rate of a matrix product.
+Timed in turn with eager PyTorch, in NCHW and in channels_last, and with torch.compile in channels_last. ``floor_s`` is
+the time that the multiplications that are left would take at the rate of a matrix product. The bodies alone are
+``dpcb_stack``, ``dpcg`` and ``crb_stack`` in ``bench_operators.py``.
 
 ``beside_a_busy_process`` shows what another program on the machine costs; threads wait passively, as they do in the
 commands, unless OMP_WAIT_POLICY says otherwise.
@@ -21,21 +22,16 @@ from functools import cache
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 import dan_fast
+from dan_fast.evaluation.plain_model import last_sr
 from dan_fast.fast_model import cost
 from dan_fast.fast_model.alternation import Whole, alternate
 from dan_fast.fast_model.versions import plan_for
-from dan_fast.ops import dpcb
-from dan_fast.ops.layout import SLOPE
 from dan_fast.runtime.threads import how_threads_wait
 
 SIZES = [(64, 64), (128, 128), (256, 256), (340, 510)]
 NETWORKS = ["v2", "v1", "v2-small"]
-# As trainings meet a block: that of the small network, and of the published one.
-LEARNING = [(8, 32, 32, 32), (4, 64, 64, 64)]
 pytestmark = [pytest.mark.usefixtures("warm_allocator"), pytest.mark.parametrize("threads", [1, 2], indirect=True)]
 every_name = pytest.mark.parametrize("name", NETWORKS)
 every_size = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[1]}x{size[0]}")
@@ -68,43 +64,9 @@ def rounds_of(name: str, size: tuple[int, int]) -> int:
     return 15 if work < 2e10 else 7 if work < 2e11 else 3 if work < 1e12 else 1
 
 
-def last_sr(model: dan_fast.DAN, lr: torch.Tensor) -> torch.Tensor:
-    """The model without the last Estimator, which ``plan`` skips as well."""
-    code = model.init_ker_map.expand(len(lr), -1)
-    for _ in range(model.config.iterations - 1):
-        code = model.step(lr, code).code
-    return model.Restorer(lr, code)
-
-
 @every_name
 @every_size
-def test_body(compare, rate, name, size, threads):
-    model, plain = network(name), network(name, channels_last=False)
-    plan, config = plan_for(model), model.config
-    head = torch.randn(1, config.channels, *size)
-    last = head.contiguous(memory_format=torch.channels_last)
-    condition = plan.first_condition
-
-    def body(model: dan_fast.DAN, x: torch.Tensor) -> torch.Tensor:
-        if config.version == "v1":
-            z = model.init_ker_map[:, :, None, None].expand(-1, -1, *size)
-            for block in model.Restorer.body:
-                x = block(x, z)
-            return x
-        z = model.Restorer.head2(model.init_ker_map[:, :, None, None])
-        for group in model.Restorer.body:
-            x, z = group(x, z)
-        return x
-
-    floor = cost.WINOGRAD * cost.restorer(config)["body"] * size[0] * size[1] / rate(threads)
-    compare(lambda: plan._body(last, condition),
-            {"NCHW": lambda: body(plain, head), "channels_last": lambda: body(model, last)},
-            rounds=rounds_of(name, size), network=name, shape=list(last.shape), floor_s=floor)
-
-
-@every_name
-@every_size
-def test_whole(compare, rate, name, size, threads):
+def test_network(compare, rate, name, size, threads):
     model, plain, fused = network(name), network(name, channels_last=False), compiled(name)
     plan, config = plan_for(model), model.config
     lr = torch.rand(1, 3, *size)
@@ -122,33 +84,6 @@ def test_whole(compare, rate, name, size, threads):
     compare(planned, {"NCHW": lambda: last_sr(plain, lr), "channels_last": lambda: last_sr(model, last),
                       "torch.compile": lambda: last_sr(fused, last)},
             rounds=rounds_of(name, size), network=name, shape=list(last.shape), floor_s=floor)
-
-
-@pytest.mark.parametrize("shape", LEARNING, ids=lambda shape: "x".join(map(str, shape)))
-def test_block_learns(compare, rate, shape, threads):
-    """Forward and backward pass; gradients of everything."""
-    def last(*sizes: int) -> Tensor:
-        return torch.randn(sizes).contiguous(memory_format=torch.channels_last)
-
-    batch, channels, height, width = shape
-    x, grad, weight1, weight2 = last(*shape), last(*shape), *(last(channels, channels, 3, 3) / 20 for _ in range(2))
-    learners = [tensor.requires_grad_() for tensor in (
-        x, weight1, torch.randn(channels), weight2, torch.randn(channels), torch.randn(batch, channels))]
-
-    def eager(x, weight1, bias1, weight2, bias2, scale):
-        t = F.leaky_relu(F.conv2d(x, weight1, bias1, padding=1), SLOPE, inplace=True)
-        return torch.addcmul(x, F.conv2d(t, weight2, bias2, padding=1), scale[:, :, None, None])
-
-    def gradients(block):
-        return torch.autograd.grad(block(*learners), learners, grad)
-
-    for found, expected in zip(gradients(dpcb), gradients(eager), strict=True):
-        assert (found - expected).norm() <= 1e-3 * expected.norm()
-    compiled = torch.compile(eager, dynamic=False)
-    floor = 6 * cost.WINOGRAD * 9 * channels**2 * batch * height * width / rate(threads)
-    compare(lambda: gradients(dpcb), {"channels_last": lambda: gradients(eager),
-                                      "torch.compile": lambda: gradients(compiled)},
-            rounds=25, inference=False, shape=list(shape), floor_s=floor)
 
 
 @pytest.fixture(params=[0, 19], ids=lambda nice: f"nice {nice}")
