@@ -1,9 +1,9 @@
 """The compiled parts of dan_fast; import ``dan_fast``, which uses them, not this.
 
 Attributes:
-    __version__: of the installed kernels; ``dan_fast.__version__`` must be the same.
-    EXTENSION: the extension that was loaded, or None. It is loaded, and torch with it, when this is first read.
-    WHY_NOT: why there is none; empty when there is one.
+    __version__: version of the installed package; ``dan_fast.__version__`` must be the same.
+    EXTENSION: path of the compiled extension, or None. Reading it for the first time loads the extension and torch.
+    WHY_NOT: why there is no extension; empty if there is one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 
 def _load() -> tuple[Path | None, str]:
+    """The values of ``EXTENSION`` and ``WHY_NOT``."""
     import torch
 
     folder = Path(__file__).parent
@@ -22,7 +23,7 @@ def _load() -> tuple[Path | None, str]:
     if not found:
         return None, f"{folder} has no compiled extension (installed with DAN_FAST_EXTENSION=0, or not installed)"
     try:
-        # It registers operators and is no Python module, so that one build serves every Python.
+        # It is a library that registers operators, not a Python module: one build serves every version of Python.
         torch.ops.load_library(str(found[0]))
     except OSError as error:
         return None, f"{found[0]} does not load with torch {torch.__version__}: {' '.join(str(error).split())}"

@@ -1,7 +1,7 @@
-"""The configurations that kernels are launched with: nobody waits for autotuning.
+"""The configurations that GPU kernels are launched with; there is no autotuning at run time.
 
-A kernel file lists, for each generation of GPUs, the ``Candidates`` that ship; the first is the default. ``tuned.json``
-beside this file, if there is one, holds the better ones that measurements found::
+Each file of GPU kernels lists, by generation of GPUs, the ``Candidates`` that ship; the first is the default.
+``tuned.json`` beside this file, if there is one, holds better ones that were found by measuring::
 
     {"<device name>": {"<kernel>": {"<shape class>": {"BLOCK": 4096, "num_warps": 4, …}}}}
 """
@@ -22,28 +22,28 @@ Config = dict[str, int]
 """Keyword arguments of a launch: block sizes, num_warps, num_stages."""
 
 Candidates = Mapping[int, Sequence[Config]]
-"""By the oldest compute capability that they are for (80, 90, …)."""
+"""Configurations by the oldest compute capability that they are for (80, 90, …)."""
 
 TUNED = Path(__file__).with_name("tuned.json")
 
 
 def candidates_for(candidates: Candidates, capability: int) -> Sequence[Config]:
-    """Those of the newest generation that is not newer than ``capability``, or the oldest of all."""
+    """The candidates of the newest generation that is not newer than ``capability``, or of the oldest of all."""
     return candidates[max((c for c in candidates if c <= capability), default=min(candidates))]
 
 
 def shape_class(x: Tensor) -> str:
-    """What shapes of (B, C, H, W) share a choice: dtype, channels, and whether one wave of programs is enough."""
+    """The name that images (B, C, H, W) with the same choice share: dtype, channels, and a class of size."""
     pixels = x.shape[0] * x.shape[2] * x.shape[3]
     size = "small" if pixels <= 2**14 else "medium" if pixels <= 2**18 else "large"
     return f"{str(x.dtype).removeprefix('torch.')} C{x.shape[1]} {size}"
 
 
 def choose(kernel: str, shape_class: str, candidates: Candidates, device: torch.device) -> Config:
-    """What ``kernel`` is launched with on ``device``: the tuned choice, or the default of the device's generation.
+    """The configuration of ``kernel`` on ``device``: the tuned one, or the default of the device's generation.
 
     Args:
-        kernel: the name that ``tuned.json`` knows it by.
+        kernel: its name in ``tuned.json``.
         device: a GPU, or the CPU when Triton interprets, which counts as the oldest generation.
     """
     if device.type != "cuda":
@@ -63,18 +63,17 @@ def capability(device: torch.device) -> int:
 def starts_early(device: torch.device) -> bool:
     """Whether kernels are launched there with programmatic dependent launch (sm_90 and later).
 
-    Such a kernel may start while the one before it still runs, so that the time of a launch is hidden. Its first
-    instruction that touches memory must come after ``gdc_wait()``, which waits until all of the kernel before has
-    ended and its results can be read: then nothing is read too early, and nothing is overwritten that is still being
-    read, wherever the allocator put it. Every program waits, so a kernel that has ended says that all those before
-    it have. ``gdc_launch_dependents()`` says when the next kernel may start. A kernel that is launched in the ordinary
-    way waits for all of the one before.
+    Such a GPU kernel may start while the one before it still runs, which hides the time of a launch. It must call
+    ``gdc_wait()`` before its first access to memory: that waits until the kernel before has ended and its results can
+    be read, so nothing is read too early, and nothing is overwritten that is still being read. As every program
+    waits, the end of one kernel implies the end of all kernels before it. ``gdc_launch_dependents()`` allows the next
+    kernel to start. A kernel that is launched in the ordinary way waits until the one before has ended.
     """
     return capability(device) >= 90 and not without("programmatic_launch")
 
 
 def tf32() -> bool:
-    """Whether float32 convolutions may round to TensorFloat-32: as cuDNN's, by PyTorch's setting for these."""
+    """Whether float32 convolutions may round to TensorFloat-32: PyTorch's setting for cuDNN's convolutions."""
     return torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
 
 

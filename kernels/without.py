@@ -1,10 +1,10 @@
-"""Parts of the GPU code that can be left out by name, so that one that fails costs its own gain and nothing else.
+"""Parts of the GPU code that can be left out by name: if one of them fails on a GPU, the others still work.
 
-``DAN_FAST_WITHOUT`` holds names of ``PARTS`` with commas between them, read at each call::
+``DAN_FAST_WITHOUT`` holds names of ``PARTS``, separated by commas, and is read at each call::
 
     DAN_FAST_WITHOUT=conv3x3,training_graphs dan-fast train …
 
-``dan-fast doctor --gpu`` tries every part and says which names to put there.
+``dan-fast doctor --gpu`` tries every part and prints the names to put there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cache
 
 VARIABLE = "DAN_FAST_WITHOUT"
 
-# By name, what does the work instead. The kernels come first.
+# Each part's name and what does its work instead. Operators come first.
 PARTS = {
     "conv3x3": "cuDNN's convolutions and PyTorch's operations after them",
     "condition_path": "PyTorch, two small matrix products per block",
@@ -33,7 +33,7 @@ PARTS = {
 
 
 def without(part: str) -> bool:
-    """Whether ``DAN_FAST_WITHOUT`` names ``part``, one of ``PARTS``; ``ValueError`` if it names something else."""
+    """Whether ``DAN_FAST_WITHOUT`` names ``part``, one of ``PARTS``; ``ValueError`` if it names an unknown part."""
     if part not in PARTS:
         raise KeyError(part)
     return part in names(os.environ.get(VARIABLE, ""))
@@ -41,7 +41,7 @@ def without(part: str) -> bool:
 
 @cache
 def names(value: str) -> frozenset[str]:
-    """The parts that ``value``, which may be empty, names with commas; ``ValueError`` if one does not exist."""
+    """The names in ``value``, separated by commas; none if it is empty; ``ValueError`` if one is unknown."""
     found = frozenset(name for name in map(str.strip, value.split(",")) if name)
     for name in sorted(found):
         if name not in PARTS:

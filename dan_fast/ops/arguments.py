@@ -66,7 +66,7 @@ def _check_shape(title: str, tensor: Tensor, shape: Shape, sizes: dict[str, int]
     if fits:
         sizes.update(known)
         return
-    wanted = ", ".join(str(sizes.get(size, size) if isinstance(size, str) else size) for size in shape)
+    wanted = ", ".join(str(known.get(size, size) if isinstance(size, str) else size) for size in shape)
     given = ", ".join(f"{letter}={sizes[letter]}" for letter in dict.fromkeys(shape)
                       if isinstance(letter, str) and letter in sizes)
     if shape[0] == "B" and len(found) == len(shape) - 1:

@@ -208,14 +208,15 @@ def estimator_tail(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight
 def check_estimator_tail(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor, out_bias: Tensor,
                          encoder: Tensor) -> int:
     """The side k of the kernel; raises ``ValueError`` unless the arguments fit ``estimator_tail``."""
-    sizes = check_tensors({"x": (x, IMAGE), "conv_weight": (conv_weight, ("F", "C", 3, 3)),
-                           "conv_bias": (conv_bias, ("F",)), "out_weight": (out_weight, ("k*k", "F")),
-                           "out_bias": (out_bias, ("k*k",)), "encoder": (encoder, ("k*k", "c"))},
-                          may_be_empty=True, advice="tail_weights(estimator) makes the weights")
+    taps = len(out_weight)
+    side = isqrt(taps)
+    if out_weight.dim() == 2 and (not side or side**2 != taps):
+        raise ValueError(f"out_weight has shape {tuple(out_weight.shape)}, expected (k*k, F) and {taps} is no square: "
+                         "tail_weights(estimator) makes the weights")
+    check_tensors({"x": (x, IMAGE), "conv_weight": (conv_weight, ("F", "C", 3, 3)), "conv_bias": (conv_bias, ("F",)),
+                   "out_weight": (out_weight, ("k*k", "F")), "out_bias": (out_bias, ("k*k",)),
+                   "encoder": (encoder, ("k*k", "c"))},
+                  may_be_empty=True, advice="tail_weights(estimator) makes the weights")
     if 0 in x.shape[1:]:
         raise ValueError(f"x has shape {tuple(x.shape)}, expected at least one pixel and channel: take a larger image")
-    side = isqrt(sizes["k*k"])
-    if not side or side**2 != sizes["k*k"]:
-        raise ValueError(f"out_weight has shape {tuple(out_weight.shape)}, expected (k*k, F) and {sizes['k*k']} is no "
-                         "square: tail_weights(estimator) makes the weights")
     return side

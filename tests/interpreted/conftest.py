@@ -1,8 +1,8 @@
 """The Triton kernels themselves: on a GPU if there is one; ``TRITON_INTERPRET=1 pytest tests/interpreted``: on the CPU.
 
-A process of its own, because Triton decides when a kernel is defined whether to interpret it, and then compiles
-none. The interpreter takes milliseconds a program: images of at most 16x16. Tests make their tensors on torch's
-default device.
+They need a process of their own, because Triton decides when a kernel is defined whether to interpret it, and then
+compiles none. The interpreter takes milliseconds per program: images have at most 16x16 pixels. Tests make their
+tensors on torch's default device.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def pytest_pycollect_makemodule(module_path, parent) -> pytest.Module | None:
 
 @pytest.fixture(autouse=True)
 def kernels_run(monkeypatch):
-    """Operators run their Triton kernels; whatever these forget to write is NaN."""
+    """Operators run their Triton kernels; a value that these forget to write is NaN."""
     pytest.importorskip("triton", reason="triton is not installed")
     if INTERPRETED:
         _mend_interpreter(monkeypatch)
@@ -47,7 +47,7 @@ def kernels_run(monkeypatch):
 
 
 def _mend_interpreter(monkeypatch) -> None:
-    """What Triton 3.6's interpreter does otherwise than a GPU, and does not say."""
+    """Correct where Triton 3.6's interpreter silently differs from a GPU."""
     import triton.language as tl
     from triton.runtime import interpreter
 
@@ -71,7 +71,7 @@ def _mend_interpreter(monkeypatch) -> None:
 
 @pytest.fixture
 def launched(monkeypatch) -> list[str]:
-    """Names of the kernels that the interpreter is asked to run, as they come."""
+    """The names of the GPU kernels that the interpreter is asked to run, in order."""
     from triton.runtime.interpreter import InterpretedFunction
 
     names, run = [], InterpretedFunction.run

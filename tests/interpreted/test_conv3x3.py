@@ -28,12 +28,12 @@ def convolution(channels, dtype):
 
 def case(function, shape, dtype=torch.float32, per_pixel=False):
     weight, bias = convolution(shape[1], dtype)
-    scale = image(shape, dtype) if per_pixel else torch.randn(shape[:2])
+    modulation = image(shape, dtype) if per_pixel else torch.randn(shape[:2])
     if function is conv3x3_bias_lrelu:
         return image(shape, dtype), weight, bias
     if function is conv3x3_scale_residual:
-        return image(shape, dtype), weight, bias, scale, image(shape, dtype)
-    return image(shape, dtype), weight, bias, *convolution(shape[1], dtype), scale
+        return image(shape, dtype), weight, bias, modulation, image(shape, dtype)
+    return image(shape, dtype), weight, bias, *convolution(shape[1], dtype), modulation
 
 
 def with_gradients(function, arguments, weight):
@@ -79,13 +79,13 @@ def test_several_tiles_of_several_images():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_one_scale_a_pixel(dtype):
+def test_one_value_per_pixel(dtype):
     assert_right(RESIDUAL, case(conv3x3_scale_residual, (2, 16, 3, 9), dtype, per_pixel=True))
 
 
 def test_other_dtype_of_the_residual():
-    x, weight, bias, scale, residual = case(conv3x3_scale_residual, (1, 16, 3, 5), torch.float16)
-    assert_right(RESIDUAL, (x, weight, bias, scale, residual.float()))
+    x, weight, bias, modulation, residual = case(conv3x3_scale_residual, (1, 16, 3, 5), torch.float16)
+    assert_right(RESIDUAL, (x, weight, bias, modulation, residual.float()))
 
 
 @pytest.mark.parametrize("of", [
@@ -124,19 +124,19 @@ def pytest_generate_tests(metafunc):
 def test_every_configuration(config):
     from dan_fast_kernels import conv3x3 as kernels
 
-    x, weight, bias, scale, residual = case(conv3x3_scale_residual, (2, 16, 5, 18), torch.float16)
-    wide = [tensor.double() for tensor in (x, weight, bias, scale, residual)]
+    x, weight, bias, modulation, residual = case(conv3x3_scale_residual, (2, 16, 5, 18), torch.float16)
+    wide = [tensor.double() for tensor in (x, weight, bias, modulation, residual)]
     slopes = torch.where(residual > 0, 1.0, 0.2).double()
 
     def results():
-        x, weight, bias, scale, residual = wide
+        x, weight, bias, modulation, residual = wide
         conv = F.conv2d(x, weight, padding=1)
         gradient = torch.nn.grad.conv2d_input(x.shape, weight, x, padding=1) * slopes
-        return conv, residual + scale[:, :, None, None] * (conv + bias[:, None, None]), gradient
+        return conv, residual + modulation[:, :, None, None] * (conv + bias[:, None, None]), gradient
 
     with RoundedTo(torch.float16):
         rounded = results()
-    out, stored = kernels.scale_residual(x, weight, bias, scale, residual, store=True, config=config)
+    out, stored = kernels.scale_residual(x, weight, bias, modulation, residual, store=True, config=config)
     gradient = kernels.input_gradient(x, weight, residual, 0.2, None, config=config)
     for name, *values in zip(("conv", "result", "gradient"), (stored, out, gradient), rounded, results(), strict=True):
         assert_close(*values, name)
@@ -162,9 +162,9 @@ def test_whole_numbers_come_out_exact(batch, height, width, boxes, swap):
     biased = conv + bias.double()[:, None, None]
 
     assert torch.equal(kernels.bias_lrelu(x, weight, bias, 0.25, config), F.leaky_relu(biased, 0.25).float())
-    for scale in (whole_numbers(batch, 16), whole_numbers(*shape)):
-        out, stored = kernels.scale_residual(x, weight, bias, scale, other, True, config, 2.0)
-        factor = scale if scale.dim() == 4 else scale[:, :, None, None]
+    for modulation in (whole_numbers(batch, 16), whole_numbers(*shape)):
+        out, stored = kernels.scale_residual(x, weight, bias, modulation, other, True, config, 2.0)
+        factor = modulation if modulation.dim() == 4 else modulation[:, :, None, None]
         assert torch.equal(out, (2 * (other + factor * biased)).float()) and torch.equal(stored, conv.float())
     masked = gradient * torch.where(other > 0, 1.0, 0.25)
     assert torch.equal(kernels.input_gradient(x, weight, other, 0.25, None, config), masked.float())
@@ -205,7 +205,7 @@ def test_launches_of_a_block(monkeypatch):
     launch, epilogues = kernels._launch, []
 
     def counted(x, weight, out, epilogue, factor, **others):
-        epilogues.append((epilogue, others.get("conv") is not None))
+        epilogues.append((epilogue, others.get("f1") is not None))
         return launch(x, weight, out, epilogue, factor, **others)
 
     monkeypatch.setattr(kernels, "_launch", counted)

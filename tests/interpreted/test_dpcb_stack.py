@@ -22,10 +22,10 @@ def case(residual, batch=1, height=3, width=5, groups=2, blocks=2):
 @pytest.mark.parametrize("residual", ["doubled", "plain"])
 @pytest.mark.parametrize("batch, height, width", [(1, 1, 1), (2, 3, 5), (1, 13, 17)])
 def test_matches_reference(residual, batch, height, width):
-    restorer, x, scales = case(residual, batch, height, width)
-    found = dpcb_stack(x, dpcb_weights(restorer), scales)
+    restorer, x, modulation = case(residual, batch, height, width)
+    found = dpcb_stack(x, dpcb_weights(restorer), modulation)
     assert found.is_contiguous(memory_format=torch.channels_last)
-    expected = dpcb_stack_ref(x.double(), dpcb_weights(restorer.double()), scales.double())
+    expected = dpcb_stack_ref(x.double(), dpcb_weights(restorer.double()), modulation.double())
     assert (found - expected).abs().max() <= 2e-6 * expected.abs().max()
 
 
@@ -36,17 +36,17 @@ def test_matches_reference(residual, batch, height, width):
     lambda s: torch.stack((s, s), 2)[:, :, 1],
 ], ids=["by block", "transposed", "expanded", "sliced"])
 def test_factors_are_read_where_they_lie(of):
-    restorer, x, scales = case("doubled", 2)
-    expected = dpcb_stack(x, dpcb_weights(restorer), of(scales).contiguous())
-    assert torch.equal(dpcb_stack(x, dpcb_weights(restorer), of(scales)), expected)
+    restorer, x, modulation = case("doubled", 2)
+    expected = dpcb_stack(x, dpcb_weights(restorer), of(modulation).contiguous())
+    assert torch.equal(dpcb_stack(x, dpcb_weights(restorer), of(modulation)), expected)
 
 
 def test_float16_with_factors_in_float32():
-    restorer, x, scales = case("doubled", 2)
-    expected = dpcb_stack_ref(x.double(), dpcb_weights(restorer.double()), scales.double())
+    restorer, x, modulation = case("doubled", 2)
+    expected = dpcb_stack_ref(x.double(), dpcb_weights(restorer.double()), modulation.double())
     with RoundedTo(torch.float16):
-        rounded = dpcb_stack_ref(x.double(), dpcb_weights(restorer.double()), scales.double())
-    half = x.half(), dpcb_weights(restorer.half()), scales
+        rounded = dpcb_stack_ref(x.double(), dpcb_weights(restorer.double()), modulation.double())
+    half = x.half(), dpcb_weights(restorer.half()), modulation
     allowed = 2 * (rounded - expected).abs().max()
     assert (dpcb_stack(*half) - expected).abs().max() <= allowed
 

@@ -80,14 +80,15 @@ def test_every_configuration_computes_whole_numbers_exactly(config, batch, heigh
 
     images = [whole(batch, 16, height, width) for _ in range(4)]
     layers = whole(16, 16, 3, 3), whole(16), whole(16, 16, 3, 3), whole(16)
-    (x, z, t, z_t), (weight, bias, z_weight, z_bias) = ([a.double() for a in tensors] for tensors in (images, layers))
+    x, z, activated, z_activated = (tensor.double() for tensor in images)
+    weight, bias, z_weight, z_bias = (tensor.double() for tensor in layers)
 
     found = kernels.first(*images[:2], *layers, 0.25, config)
     for image, exact in zip(found, (F.leaky_relu(F.conv2d(x, weight, bias, padding=1), 0.25),
                                     F.leaky_relu(F.conv2d(z, z_weight, z_bias, padding=1), 0.25)), strict=True):
         assert torch.equal(image.double(), exact)
-    f2 = F.conv2d(z_t, z_weight, z_bias, padding=1)
-    exact = 2 * (x + f2 * F.conv2d(t, weight, bias, padding=1))
+    f2 = F.conv2d(z_activated, z_weight, z_bias, padding=1)
+    exact = 2 * (x + f2 * F.conv2d(activated, weight, bias, padding=1))
     for last in (False, True):
         out, z_out = kernels.second(*images[2:], *layers, *images[:2], 2.0, last, config)
         assert torch.equal(out.double(), exact)

@@ -36,5 +36,5 @@ def test_a_wrong_kernel_is_not(monkeypatch, direction, wrong):
         found = right(*arguments)
         return wrong(found) if direction == "forward" else (found[0], wrong(found[1]), found[2])
     monkeypatch.setattr(modulate, direction, kernel)
-    what = "output 0" if direction == "forward" else "gradient of f2"
+    what = "output 0" if direction == "forward" else "gradient of modulation"
     assert self_test.check("modulate", torch.get_default_device()).startswith(f"modulate, {what}: off by ")

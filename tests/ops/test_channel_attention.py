@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.operators import OperatorTests
 
 from dan_fast.fast_model.v1 import attention_weights
 from dan_fast.model.blocks import CRB
@@ -47,18 +48,12 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(channel_attention, learning(case(dtype=torch.float64)))
 
 
-@pytest.mark.parametrize("learns", range(6))
-def test_one_gradient_alone(learns):
-    together = learning(case())
-    expected = torch.autograd.grad(channel_attention(*together).square().sum(), together)[learns]
-    alone = [tensor.detach().requires_grad_(i == learns) for i, tensor in enumerate(together)]
-    torch.testing.assert_close(*torch.autograd.grad(channel_attention(*alone).square().sum(), alone[learns]), expected)
+class TestInPyTorch(OperatorTests):
+    op, reference, registered = staticmethod(channel_attention), staticmethod(channel_attention_ref), OP
+    dynamic = {0: "batch", 2: "height"}, None, None, None, None, {0: "batch", 2: "height"}
 
-
-@pytest.mark.parametrize("shape", [(2, 8, 3, 5), (1, 16, 1, 1)], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_opcheck(shape, dtype):
-    torch.library.opcheck(OP, learning(case(shape, dtype)))
+    def arguments(self, batch=2, height=3, dtype=torch.float32):
+        return tuple(learning(case((batch, 8, height, 5), dtype)))
 
 
 def test_16_bit_values_are_computed_in_float32():
@@ -79,54 +74,12 @@ def test_result_lies_like_the_residual(layout):
     assert grad_y.stride() == y.stride()
 
 
-def loss(*arguments):
-    return channel_attention(*arguments).square().mean()
-
-
-def test_compiles_as_one_graph():
-    arguments = learning(case())
-    expected = torch.autograd.grad(loss(*arguments), arguments)
-    found = torch.autograd.grad(torch.compile(loss, fullgraph=True)(*arguments), arguments)
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b)
-
-
-class Block(torch.nn.Module):
-    def forward(self, *arguments):
-        return channel_attention(*arguments)
-
-
-def test_exports():
-    batch, height = torch.export.Dim("batch"), torch.export.Dim("height")
-    image = {0: batch, 2: height}
-    program = torch.export.export(Block(), tuple(case()), dynamic_shapes=((image, None, None, None, None, image),))
-    assert OP in [node.target for node in program.graph.nodes]
-    other = case((3, 8, 9, 5))
-    assert torch.equal(program.module()(*other), channel_attention(*other))
-
-
-def test_inference_mode():
-    arguments = case()
-    with torch.inference_mode():
-        assert torch.equal(channel_attention(*arguments), channel_attention_ref(*arguments))
-
-
-def test_autocast_changes_nothing():
-    arguments = learning(case())
-    out = channel_attention(*arguments)
-    expected = torch.autograd.grad(out.sum(), arguments)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(channel_attention(*arguments), out)
-        for a, b in zip(torch.autograd.grad(channel_attention(*arguments).sum(), arguments), expected, strict=True):
-            assert torch.equal(a, b)
-
-
 @pytest.mark.parametrize("position, value, says", [
     (0, torch.rand(8, 3, 5), r"y has shape \(8, 3, 5\), expected \(B, C, H, W\)"),
     (0, torch.ones(2, 8, 3, 5).int(), "y is torch.int32"),
     (1, torch.rand(2, 8, 1, 1), r"weight1 has shape \(2, 8, 1, 1\), expected \(S, 8\)"),
     (1, torch.rand(2, 9), r"weight1 has shape \(2, 9\), expected \(2, 8\)"),
-    (3, torch.rand(2, 8), r"weight2 has shape \(2, 8\), expected \(8, 2\): with C=8, S=2"),
+    (3, torch.rand(2, 8), r"weight2 has shape \(2, 8\), expected \(8, 2\) with C=8, S=2"),
     (5, torch.rand(2, 8, 3, 4), r"residual has shape \(2, 8, 3, 4\)"),
     (4, torch.rand(8, device="meta"), r"bias2 is on meta and y on cpu.*bias2\.to\(y\.device\)"),
 ])

@@ -9,10 +9,12 @@ from __future__ import annotations
 import pytest
 import torch
 from support.networks import tiny_config
+from support.operators import OperatorTests
 
 from dan_fast.fast_model.v2 import condition_weights
 from dan_fast.model.restorer import RestorerV2
 from dan_fast.ops import condition_path
+from dan_fast.ops.condition_path import condition_path_ref
 
 OP = torch.ops.dan_fast.condition_path.default
 
@@ -56,22 +58,19 @@ def test_gradcheck(residual):
     assert torch.autograd.gradcheck(lambda *tensors: condition_path(*tensors, 2, residual), [code, *tensors])
 
 
-@pytest.mark.parametrize("learns", range(7))
-def test_one_gradient_alone(learns):
-    restorer, code = restorer_and_code(2, channels=4)
-    tensors = [tensor.detach() for tensor in (code, *condition_weights(restorer)[:6])]
-    together = [tensor.clone().requires_grad_() for tensor in tensors]
-    expected = torch.autograd.grad(condition_path(*together, 2, "plain").square().sum(), together)[learns]
-    tensors[learns].requires_grad_()
-    torch.testing.assert_close(*torch.autograd.grad(condition_path(*tensors, 2, "plain").square().sum(),
-                                                    tensors[learns]), expected)
+class TestInPyTorch(OperatorTests):
+    op, reference, registered = staticmethod(condition_path), staticmethod(condition_path_ref), OP
+    dynamic = {0: "batch"}, *(None,) * 8
+    residual = "doubled"
+
+    def arguments(self, batch=2, height=3, dtype=torch.float32):
+        restorer, code = restorer_and_code(batch, dtype=dtype, channels=4)
+        weights = [tensor.detach().requires_grad_() for tensor in condition_weights(restorer)[:6]]
+        return code, *weights, 2, self.residual
 
 
-@pytest.mark.parametrize("doubled", [True, False])
-def test_opcheck(doubled):
-    restorer, code = restorer_and_code(dtype=torch.float32)
-    tensors = [tensor.detach().requires_grad_() for tensor in condition_weights(restorer)[:6]]
-    torch.library.opcheck(OP, (code, *tensors, 2, doubled))
+class TestWithPlainGroups(TestInPyTorch):
+    residual = "plain"
 
 
 def test_16_bit_weights_are_computed_in_float32():
@@ -84,34 +83,6 @@ def test_16_bit_weights_are_computed_in_float32():
     assert restorer.head2.weight.grad.dtype == torch.bfloat16
 
 
-class Path(torch.nn.Module):
-    def __init__(self, restorer) -> None:
-        super().__init__()
-        self.restorer = restorer
-
-    def forward(self, code):
-        return condition_path(code, *condition_weights(self.restorer))
-
-
-def test_compiles_as_one_graph():
-    restorer, code = restorer_and_code(dtype=torch.float32, groups=1)
-    path = Path(restorer)
-    learned = [code, restorer.head2.weight, restorer.body[0].body[1].body2[0].weight]
-    expected = torch.autograd.grad(path(code).square().sum(), learned)
-    found = torch.autograd.grad(torch.compile(path, fullgraph=True)(code).square().sum(), learned)
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b)
-
-
-def test_exports():
-    restorer, code = restorer_and_code(dtype=torch.float32)
-    path = Path(restorer)
-    program = torch.export.export(path, (code.detach(),), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    assert OP in [node.target for node in program.graph.nodes]
-    other = torch.randn(5, code.shape[1])
-    torch.testing.assert_close(program.module()(other), path(other))
-
-
 def test_inference_mode_and_no_images():
     restorer, code = restorer_and_code()
     expected = condition_path(code, *condition_weights(restorer))
@@ -119,19 +90,6 @@ def test_inference_mode_and_no_images():
         weights = condition_weights(restorer)
         assert torch.equal(condition_path(code, *weights), expected)
         assert condition_path(code[:0], *weights).shape == (0, 6, 16)
-
-
-def test_autocast_leaves_it_in_float32():
-    restorer, code = restorer_and_code(dtype=torch.float32)
-
-    def gradient():
-        out = condition_path(code, *condition_weights(restorer))
-        return out, *torch.autograd.grad(out.square().sum(), (code, restorer.head2.weight))
-
-    expected = gradient()
-    with torch.autocast("cpu", torch.bfloat16):
-        for a, b in zip(gradient(), expected, strict=True):
-            assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("change, says", [
@@ -142,7 +100,7 @@ def test_autocast_leaves_it_in_float32():
     ({"weight2": torch.rand(6, 16, 8)}, r"weight2 has shape \(6, 16, 8\), expected \(6, 16, 16\)"),
     ({"bias2": torch.rand(5, 16)}, r"bias2 has shape \(5, 16\)"),
     ({"head_bias": torch.rand(16, device="meta")}, "head_bias is on meta"),
-    ({"blocks": 4}, "blocks=4: expected a whole number that divides the N=6"),
+    ({"blocks": 4}, "blocks=4: expected a whole number of blocks per group that divides all N=6"),
     ({"blocks": 2.0}, "blocks=2.0"),
     ({"blocks": 0}, "blocks=0"),
     ({"group_residual": "triple"}, "group_residual='triple': expected one of 'doubled', 'plain'"),

@@ -10,14 +10,14 @@ from support.aot import CAPABILITIES, assert_fits, recorded
 from dan_fast.ops.condition_path import TRITON_CHANNELS
 
 
-def launches_of(channels: int, count: int, config: configs.Config, doubled: bool = True, dtype=torch.float32):
+def launches_of(channels: int, count: int, config: configs.Config, residual: str = "doubled", dtype=torch.float32):
     weight = torch.empty(count, channels, channels, dtype=dtype)
     bias = torch.empty(count, channels, dtype=dtype)
-    scales = torch.empty(2, count, channels)
+    modulation = torch.empty(2, count, channels)
     with recorded(condition_path) as launches:
         condition_path.forward(torch.empty(2, 10), torch.empty(channels, 10), torch.empty(channels), weight, bias,
-                               weight, bias, 5, doubled, config)
-        condition_path.backward(scales, scales, weight, weight, 5, doubled, config)
+                               weight, bias, 5, residual, config)
+        condition_path.backward(modulation, modulation, weight, weight, 5, residual, config)
     assert [launch.kernel.__name__ for launch in launches] == ["forward_kernel", "backward_kernel"]
     return launches
 
@@ -31,8 +31,8 @@ def test_every_configuration(capability):
             assert needs.count("LDGSTS") > 0
 
 
-@pytest.mark.parametrize("doubled, dtype", [(False, torch.float32), (True, torch.bfloat16)])
+@pytest.mark.parametrize("residual, dtype", [("plain", torch.float32), ("doubled", torch.bfloat16)])
 @pytest.mark.parametrize("channels", TRITON_CHANNELS)
-def test_every_width(channels, doubled, dtype):
-    for launch in launches_of(channels, 15, condition_path.CANDIDATES[90][0], doubled, dtype):
+def test_every_width(channels, residual, dtype):
+    for launch in launches_of(channels, 15, condition_path.CANDIDATES[90][0], residual, dtype):
         assert_fits(launch, 90)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.operators import OperatorTests
 
 from dan_fast import ops
 from dan_fast.errors import DanFastError
@@ -94,26 +95,53 @@ def test_gradcheck_of_slopes(slope):
     assert torch.autograd.gradcheck(lambda *given: conv3x3_bias_lrelu(*given, slope), arguments, fast_mode=True)
 
 
-@every_function
-def test_only_the_gradients_that_are_needed(function, reference, names):
-    for position in range(len(names)):
-        arguments = arguments_of(names, dtype=torch.float64)
-        arguments[position].requires_grad_()
-        found, expected = (torch.autograd.grad(f(*arguments).square().sum(), arguments[position])
-                           for f in (function, reference))
-        torch.testing.assert_close(found, expected)
+class Conv3x3Tests(OperatorTests):
+    names: tuple[str, ...]
+
+    def arguments(self, batch=2, height=3, dtype=torch.float32):
+        return tuple(arguments_of(self.names, learning=True, dtype=dtype, shape=(batch, height, 5)))
+
+    def as_registered(self, arguments, learning):
+        return *arguments, learning  # whether to store what the gradients need
+
+    def test_autocast(self):
+        """It computes in autocast's dtype, as PyTorch's convolutions do."""
+        arguments = arguments_of(self.names, learning=True, channels=16)
+        images = [name in ("x", "residual", "modulation") for name in self.names]
+        arguments = [a.detach().bfloat16().requires_grad_() if image else a
+                     for a, image in zip(arguments, images, strict=True)]
+        with torch.autocast("cpu", torch.bfloat16):
+            out, expected = self.op(*arguments), self.reference(*arguments)
+            assert out.dtype == torch.bfloat16
+            torch.testing.assert_close(out, expected, rtol=0.02, atol=0.02)
+        for a, b, argument in zip(*(torch.autograd.grad(o.float().sum(), arguments) for o in (out, expected)),
+                                  arguments, strict=True):
+            assert a.dtype == argument.dtype
+            torch.testing.assert_close(a, b, rtol=0.05, atol=0.05 * b.abs().max().item())
 
 
-@every_function
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("store", [True, False])
-def test_opcheck(function, reference, names, dtype, store):
-    arguments = arguments_of(names, learning=store, dtype=dtype)
-    if function is conv3x3_bias_lrelu:
-        torch.library.opcheck(torch.ops.dan_fast.conv3x3_bias_lrelu.default, (*arguments, 0.2))
-    else:
-        name = "dpcb" if function is dpcb else "conv3x3_scale_residual"
-        torch.library.opcheck(getattr(torch.ops.dan_fast, name).default, (*arguments, store))
+IMAGE = {0: "batch", 2: "height"}
+
+
+class TestBiasLrelu(Conv3x3Tests):
+    op, reference = staticmethod(conv3x3_bias_lrelu), staticmethod(conv3x3_bias_lrelu_ref)
+    registered, names = torch.ops.dan_fast.conv3x3_bias_lrelu.default, FUNCTIONS["bias_lrelu"][2]
+    dynamic = IMAGE, None, None
+
+    def as_registered(self, arguments, learning):
+        return *arguments, 0.2  # the slope
+
+
+class TestScaleResidual(Conv3x3Tests):
+    op, reference = staticmethod(conv3x3_scale_residual), staticmethod(conv3x3_scale_residual_ref)
+    registered, names = torch.ops.dan_fast.conv3x3_scale_residual.default, FUNCTIONS["scale_residual"][2]
+    dynamic = IMAGE, None, None, {0: "batch"}, IMAGE
+
+
+class TestDPCB(Conv3x3Tests):
+    op, reference, registered = staticmethod(dpcb), staticmethod(dpcb_ref), torch.ops.dan_fast.dpcb.default
+    names = FUNCTIONS["dpcb"][2]
+    dynamic = IMAGE, None, None, None, None, {0: "batch"}
 
 
 @pytest.mark.parametrize("activated, add", [(False, False), (True, False), (False, True)])
@@ -133,59 +161,6 @@ def test_result_lies_like_its_image(function, reference, names, layout):
     assert out.is_contiguous(memory_format=layout)
     grad, = torch.autograd.grad(out.sum(), arguments[0])
     assert grad.shape == out.shape
-
-
-def loss(function, *arguments):
-    return function(*arguments).square().mean()
-
-
-@every_function
-def test_compiles_as_one_graph(function, reference, names):
-    arguments = arguments_of(names, learning=True)
-    expected = torch.autograd.grad(loss(function, *arguments), arguments)
-    compiled = torch.compile(loss, fullgraph=True)
-    for a, b in zip(torch.autograd.grad(compiled(function, *arguments), arguments), expected, strict=True):
-        torch.testing.assert_close(a, b)
-    with torch.no_grad():
-        torch.testing.assert_close(compiled(function, *arguments), loss(function, *arguments))
-
-
-class Block(torch.nn.Module):
-    def forward(self, *arguments):
-        return dpcb(*arguments)
-
-
-def test_exports():
-    names = FUNCTIONS["dpcb"][2]
-    batch, height = torch.export.Dim("batch"), torch.export.Dim("height")
-    shapes = ({0: batch, 2: height}, None, None, None, None, {0: batch})
-    program = torch.export.export(Block(), tuple(arguments_of(names)), dynamic_shapes=(shapes,))
-    assert torch.ops.dan_fast.dpcb.default in [node.target for node in program.graph.nodes]
-    other = arguments_of(names, shape=(3, 9, 5))
-    assert torch.equal(program.module()(*other), dpcb(*other))
-
-
-@every_function
-def test_inference_mode(function, reference, names):
-    arguments = arguments_of(names)
-    with torch.inference_mode():
-        assert torch.equal(function(*arguments), reference(*arguments))
-
-
-@every_function
-def test_autocast_computes_as_it_would(function, reference, names):
-    arguments = arguments_of(names, learning=True, channels=16)
-    images = [name in ("x", "residual", "modulation") for name in names]
-    arguments = [a.detach().bfloat16().requires_grad_() if image else a
-                 for a, image in zip(arguments, images, strict=True)]
-    with torch.autocast("cpu", torch.bfloat16):
-        out, expected = function(*arguments), reference(*arguments)
-        assert out.dtype == torch.bfloat16
-        torch.testing.assert_close(out, expected, rtol=0.02, atol=0.02)
-    for a, b, argument in zip(*(torch.autograd.grad(o.float().sum(), arguments) for o in (out, expected)), arguments,
-                              strict=True):
-        assert a.dtype == argument.dtype
-        torch.testing.assert_close(a, b, rtol=0.05, atol=0.05 * b.abs().max().item())
 
 
 def test_dtypes_may_differ_outside_the_convolution():

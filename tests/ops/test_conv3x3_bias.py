@@ -54,9 +54,9 @@ def test_output_channels_that_are_no_multiple_of_16(native):
 
 
 @pytest.mark.parametrize("weight, bias, says", [
-    (torch.rand(48, 17, 3, 3), torch.rand(48), r"weight\[0\] has shape \(48, 17, 3, 3\), expected \(48, 16, 3, 3\)"),
-    (torch.rand(48, 16, 5, 5), torch.rand(48), r"weight\[0\] has shape"),
-    (torch.rand(48, 16, 3, 3), torch.rand(47), r"bias\[0\] has shape \(47,\), expected \(48,\)"),
+    (torch.rand(48, 17, 3, 3), torch.rand(48), r"weight has shape \(48, 17, 3, 3\), expected \(48, 16, 3, 3\)"),
+    (torch.rand(48, 16, 5, 5), torch.rand(48), r"weight has shape"),
+    (torch.rand(48, 16, 3, 3), torch.rand(47), r"bias has shape \(47,\), expected \(48,\)"),
 ])
 def test_wrong_arguments_are_named(weight, bias, says):
     with pytest.raises(ValueError, match=says):

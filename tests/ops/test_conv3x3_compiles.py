@@ -27,12 +27,12 @@ def image(channels, dtype, size=(2, 64, 64)):
 def record(channels, dtype, chosen, every_epilogue=False):
     """Launches with each configuration of what takes most registers, or of every kind."""
     x, weight = image(channels, dtype), image(channels, dtype, (channels, 3, 3))
-    bias, scale = torch.empty(channels), torch.empty(2, channels)
+    bias, modulation = torch.empty(channels), torch.empty(2, channels)
     with recorded(conv3x3) as launches:
         for config in chosen:
-            conv3x3.scale_residual(x, weight, bias, scale, x, True, config)
+            conv3x3.scale_residual(x, weight, bias, modulation, x, True, config)
             if every_epilogue:
-                conv3x3.scale_residual(x, weight, bias, scale, x, False, config)
+                conv3x3.scale_residual(x, weight, bias, modulation, x, False, config)
                 conv3x3.scale_residual(x, weight, bias, x, x, True, config)
                 conv3x3.bias_lrelu(x, weight, bias, 0.2, config)
                 conv3x3.input_gradient(x, weight, x, 0.2, None, config)

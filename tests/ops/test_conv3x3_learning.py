@@ -41,7 +41,7 @@ OPERATORS = {
     **{f"bias_lrelu {slope}": (registered.conv3x3_bias_lrelu, ("x", "weight", "bias", slope))
        for slope in (0.0, 0.2, 1.0, 1.5)},
     **{f"scale_residual by {modulation}, {store}": (registered.conv3x3_scale_residual,
-                                               ("x", "weight", "bias", modulation, "residual", store))
+                                                    ("x", "weight", "bias", modulation, "residual", store))
        for modulation in ("modulation", "per pixel") for store in (True, False)},
     "dpcb": (registered.dpcb, ("x", "weight", "bias", "weight2", "bias2", "modulation", True)),
     "dpcb, nothing stored": (registered.dpcb, ("x", "weight", "bias", "weight2", "bias2", "modulation", False)),
@@ -51,7 +51,7 @@ OPERATORS = {
     "weight_gradient": (weight_gradient, ("grad", "x", "weight")),
     "bias_lrelu_backward": (conv3x3_bias_lrelu_backward, ("grad", "x", "weight", "bias", "activated", 0.2)),
     **{f"scale_residual_backward by {modulation}": (conv3x3_scale_residual_backward,
-                                               ("grad", "x", "weight", "bias", modulation, "residual"))
+                                                    ("grad", "x", "weight", "bias", modulation, "residual"))
        for modulation in ("modulation", "per pixel")},
     "dpcb_backward": (dpcb_backward, ("grad", "x", "weight", "bias", "weight2", "bias2", "modulation", "activated",
                                       "residual")),
@@ -246,7 +246,7 @@ def test_compiles_as_one_graph(function, names):
 
 
 @every_operator
-@pytest.mark.parametrize("per pixel", ["torch", "cpp"])
+@pytest.mark.parametrize("by", ["torch", "cpp"])
 def test_opcheck(name, by):
     operator = OPERATORS[name][0]
     with backend(by):

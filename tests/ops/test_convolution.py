@@ -44,8 +44,8 @@ def test_what_the_kernel_takes():
 
 @pytest.mark.parametrize("change, says", [
     (lambda x, w, b: (x, w[..., :4, :4], b), "expected an odd size"),
-    (lambda x, w, b: (x, w[:, :2], b), r"weight\[0\] has shape \(8, 2, 5, 5\), expected \(8, 3, 5, 5\)"),
-    (lambda x, w, b: (x, w, b[1:]), r"bias\[0\] has shape \(7,\), expected \(8,\)"),
+    (lambda x, w, b: (x, w[:, :2], b), r"weight has shape \(8, 2, 5, 5\), expected \(8, 3, 5, 5\)"),
+    (lambda x, w, b: (x, w, b[1:]), r"bias has shape \(7,\), expected \(8,\)"),
     (lambda x, w, b: (x, w.requires_grad_(), b), "has no gradient"),
 ])
 def test_wrong_arguments_are_named(change, says):

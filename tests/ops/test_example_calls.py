@@ -1,4 +1,4 @@
-"""The registry of example calls: which operators it has, and that the calls are those of a network and can be computed."""
+"""The registry of example calls: it has every operator, its calls are those of a network and can be computed."""
 
 from __future__ import annotations
 

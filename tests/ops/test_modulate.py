@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.accuracy import assert_accurate
+from support.operators import OperatorTests
 from support.stacks import each_number_of_threads
 
 from dan_fast.errors import DanFastError
@@ -45,12 +46,18 @@ def test_gradcheck(with_bias):
     assert torch.autograd.gradcheck(modulate, arguments)
 
 
-@pytest.mark.parametrize("shape", [(2, 8, 3, 5), (1, 16, 1, 1), (2, 1, 4, 4)], ids=str)
-@pytest.mark.parametrize("with_bias", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_opcheck(shape, with_bias, dtype):
-    x, f1, f2, bias = learning(case(shape, dtype))
-    torch.library.opcheck(OP, (x, f1, f2, bias if with_bias else None))
+class TestInPyTorch(OperatorTests):
+    op, reference, registered = staticmethod(modulate), staticmethod(modulate_ref), OP
+    dynamic = {0: "batch", 2: "height"}, {0: "batch", 2: "height"}, {0: "batch"}, None
+
+    def arguments(self, batch=2, height=3, dtype=torch.float32):
+        return tuple(learning(case((batch, 8, height, 5), dtype)))
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 1, 1), (2, 1, 4, 4)], ids=str)
+def test_opcheck_without_a_bias(shape):
+    x, f1, f2, _ = learning(case(shape))
+    torch.library.opcheck(OP, (x, f1, f2, None))
 
 
 @pytest.mark.parametrize("dtype, f1_dtype", [(torch.bfloat16, torch.bfloat16), (torch.float16, torch.bfloat16),
@@ -71,46 +78,6 @@ def test_result_lies_like_x(layout):
     assert out.is_contiguous(memory_format=layout)
     grad_x, grad_f1 = torch.autograd.grad(out.sum(), (x, f1))
     assert grad_x.shape == grad_f1.shape and grad_f1.stride() == f1.stride()
-
-
-def loss(x, f1, f2, bias):
-    return modulate(x, f1, f2, bias).square().mean()
-
-
-def test_compiles_as_one_graph():
-    arguments = learning(case())
-    expected = torch.autograd.grad(loss(*arguments), arguments)
-    found = torch.autograd.grad(torch.compile(loss, fullgraph=True)(*arguments), arguments)
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b)
-
-
-class Block(torch.nn.Module):
-    def forward(self, x, f1, f2, bias):
-        return modulate(x, f1, f2, bias)
-
-
-def test_exports():
-    batch, height = torch.export.Dim("batch"), torch.export.Dim("height")
-    shapes = ({0: batch, 2: height}, {0: batch, 2: height}, {0: batch}, None)
-    program = torch.export.export(Block(), case(), dynamic_shapes=shapes)
-    assert OP in [node.target for node in program.graph.nodes]
-    other = case((3, 8, 9, 5))
-    assert torch.equal(program.module()(*other), modulate(*other))
-
-
-def test_inference_mode():
-    arguments = case()
-    with torch.inference_mode():
-        torch.testing.assert_close(modulate(*arguments), modulate_ref(*arguments))
-
-
-def test_autocast_changes_no_dtype():
-    x, f1, f2, bias = case()
-    with torch.autocast("cpu", torch.bfloat16):
-        f1 = F.conv2d(f1, torch.randn(8, 8, 1, 1))
-        assert f1.dtype == torch.bfloat16
-        assert torch.equal(modulate(x, f1, f2, bias), modulate_ref(x, f1, f2, bias))
 
 
 @pytest.mark.parametrize("with_bias", [True, False])

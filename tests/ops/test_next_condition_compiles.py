@@ -20,7 +20,7 @@ def test_fits(capability, channels, width, monkeypatch):
             torch.empty(count, channels, channels).transpose(1, 2), torch.empty(count, channels),
             torch.empty(count, channels, channels), torch.empty(count, channels))
     with recorded(estimator_tail), recorded(next_condition) as launches:
-        next_condition.forward(x, *tail, *path, 10, True)
+        next_condition.forward(x, *tail, *path, 10, "doubled")
     launch, = launches
     assert launch.kernel.__name__ == "tail_and_path_kernel"
     assert_fits(launch, capability)

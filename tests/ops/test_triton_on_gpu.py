@@ -53,8 +53,8 @@ def drawn(network: str, index: int, shape: tuple[int, int, int], dtype: torch.dt
     operator, arguments, differentiable = call
     reference = getattr(sys.modules[operator.__module__], f"{operator.__name__}_ref")
     example_calls.fill(call)
-    tensors = {name: value.clone().requires_grad_(differentiable and name != "encoder") for name, value in arguments.items()
-               if isinstance(value, Tensor)}
+    tensors = {name: value.clone().requires_grad_(differentiable and name != "encoder")
+               for name, value in arguments.items() if isinstance(value, Tensor)}
     others = {name: value for name, value in arguments.items() if name not in tensors}
 
     def calling(function):

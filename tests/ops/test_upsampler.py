@@ -67,7 +67,7 @@ def test_in_pytorch():
 
 
 @pytest.mark.parametrize("change, says", [
-    (lambda x, w, b: (x[:, :, :2], w, b), "x is 2x6, expected at least 3 pixels a side"),
+    (lambda x, w, b: (x[:, :, :2], w, b), "x is 2x6, expected at least 3 pixels per side"),
     (lambda x, w, b: (x, w[..., 1:], b), r"weight has shape \(12, 4, 11, 10\), expected \(12, 4, 11, 11\)"),
     (lambda x, w, b: (x, w, b[1:]), r"bias has shape \(2, 3, 12\), expected \(3, 3, 12\)"),
     (lambda x, w, b: (x.requires_grad_(), w, b), "upsampler has no gradient"),

@@ -11,7 +11,7 @@ from support.rounding import RoundedTo, coarsest
 
 
 def results(function: Callable, tensors: Sequence[Tensor], weights: Sequence[Tensor]) -> dict[str, Tensor]:
-    """By name the outputs of ``function(*tensors)``, and gradients of the tensors that learn.
+    """By name the outputs of ``function(*tensors)``, and the gradients of those tensors that require one.
 
     The gradients are those of ``sum(output * weight)``.
     """
@@ -26,12 +26,11 @@ def results(function: Callable, tensors: Sequence[Tensor], weights: Sequence[Ten
 
 
 def assert_accurate(function: Callable, reference: Callable, tensors: Sequence[Tensor]) -> None:
-    """Every result errs at most twice as much as rounding to the tensors' dtypes does, plus a float32 sum's rounding.
+    """Every result errs at most twice as much as rounding to the tensors' dtypes, plus the rounding of a float32 sum.
 
-    That of a GPU may be three times a CPU's: it adds hundreds of products in an order of its own.
-
-    The truth is the reference in float64 on the CPU, and what rounding does is seen there (``RoundedTo``). Gradients of
-    all tensors that require one are compared.
+    The rounding of a sum may be three times as large on a GPU, which adds hundreds of products in an order of its own.
+    The truth is the reference in float64 on the CPU; the effect of rounding is computed there too (``RoundedTo``).
+    The gradients of all tensors that require one are compared.
     """
     on_cpu = [tensor.detach().cpu().double().requires_grad_(tensor.requires_grad) for tensor in tensors]
     with torch.no_grad():

@@ -41,7 +41,7 @@ TYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", t
 
 @dataclass
 class Launch:
-    """A kernel with the arguments of one launch."""
+    """A GPU kernel with the arguments of one launch."""
 
     kernel: Any
     grid: tuple[int, ...]
@@ -51,7 +51,7 @@ class Launch:
 
 @dataclass
 class Needs:
-    """What a compiled kernel takes: bytes of stack, spilled accesses, registers, bytes of shared memory.
+    """The resources of a compiled GPU kernel: bytes of stack, spilled accesses, registers, bytes of shared memory.
 
     ``instructions`` counts the machine code's by full name, for instance ``LDG.E.128``.
     """
@@ -114,7 +114,7 @@ def compiled(launch: Launch, capability: int) -> Needs:
 
 
 def _type_of(value) -> tuple[str, bool]:
-    """Triton's name of the type, and whether pointer or number is a multiple of 16."""
+    """Triton's name of the type, and whether the pointer or number is a multiple of 16."""
     if isinstance(value, torch.Tensor):
         return f"*{TYPES[value.dtype]}", True  # what torch allocates is
     if isinstance(value, TensorDescriptor):
@@ -142,7 +142,7 @@ def _needs(kernel) -> Needs:
 
 
 def assert_fits(launch: Launch, capability: int) -> Needs:
-    """No stack, no spills, shared memory within the card's limit. ``pytest -s`` prints what it takes."""
+    """No stack, no spills, shared memory within the card's limit. ``pytest -s`` prints the resources."""
     needs = compiled(launch, capability)
     blocks = {name: value for name, value in launch.arguments.items() if name.isupper()}
     what = f"sm_{capability} {launch.kernel.__name__} {blocks} {launch.options}: {needs}"

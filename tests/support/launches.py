@@ -1,13 +1,13 @@
-"""What a GPU would be asked to launch, counted on a machine without one.
+"""Count the launches that a GPU would be asked for, on a machine without one.
 
     with counted() as launches:
         step()
     launches.triton["descriptor_kernel"], launches.torch["convolution"], launches.total
 
-Operators take their Triton kernels, which are counted and not run: results are whatever memory held. PyTorch's own
-operations are counted where they would be kernels: by the profiler, those that are not made of others and are no mere
-views. A convolution's bias counts for itself, as cuDNN's is a kernel of its own, and one operation on a list of tensors
-once per 64 of them.
+Operators take their Triton kernels, which are counted and not run: results are undefined. PyTorch's own operations
+are counted, by the profiler, where they would be GPU kernels: if they neither consist of others nor only make views.
+The bias of a convolution counts for itself, as it is a GPU kernel of its own in cuDNN, and one operation on a list of
+tensors counts once per 64 of them.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _VIEWS = frozenset((
     "result_type", "select", "set_", "slice", "split", "split_with_sizes", "squeeze", "swapaxes", "t", "to",
     "transpose", "unbind", "unflatten", "unfold", "unsafe_split", "unsqueeze", "view", "view_as",
 ))
-# Made of others on a CPU alone.
+# They consist of others on a CPU, but not on a GPU.
 _KERNELS = frozenset(("convolution", "convolution_backward"))
 _TENSORS_PER_LAUNCH = 64
 
 
 @dataclass
 class Launches:
-    """By name."""
+    """How often each was launched, by name."""
 
     torch: Counter[str] = field(default_factory=Counter)
     triton: Counter[str] = field(default_factory=Counter)
@@ -102,7 +102,7 @@ def _add(event, found: Counter[str]) -> None:
 
 @functools.cache
 def _composite(name: str) -> bool:
-    """Whether PyTorch computes it by calling others: it has no kernel of its own."""
+    """Whether PyTorch computes it by calling other operations: it has no GPU kernel of its own."""
     packet = getattr(torch.ops.aten, name, None)
     if packet is None or name in _KERNELS:
         return packet is None

@@ -1,6 +1,6 @@
-"""What every operator of the compiled 3x3 convolutions is tested for, whatever it makes of them.
+"""Tests that all operators of compiled 3x3 convolutions share.
 
-A test module derives a class from ``StackTests`` and says there which operator it is and how its arguments are drawn.
+A test module derives a class from ``StackTests``, which names its operator and draws its arguments.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def each_number_of_threads(call) -> list[Tensor]:
 
 
 class StackTests:
-    """``case(batch, channels, height, width, **variant)`` draws the operator's arguments, of which the first is x and
-    the last the weights. ``module()`` is a part of a network, ``arguments(module, x)`` the operator's for it.
+    """``case(batch, channels, height, width, **variant)`` draws the operator's arguments: x first, the weights last.
+    ``module()`` is a part of a network, ``arguments(module, x)`` the operator's for it.
     """
 
     op: Any
@@ -69,7 +69,7 @@ class StackTests:
         raise NotImplementedError
 
     def flat(self, arguments: tuple) -> tuple:
-        """As the registered operator takes them."""
+        """The arguments of the registered operator."""
         raise NotImplementedError
 
     def changed(self, module: torch.nn.Module) -> torch.nn.Conv2d:
@@ -102,7 +102,7 @@ class StackTests:
                 assert error <= self.bound, (variant, height, width)
 
     def test_rows_longer_than_a_step(self, native):
-        """So wide that the first convolution runs only a few rows before the second."""
+        """An image so wide that the first convolution is only a few rows ahead of the second."""
         for variant in self.variants:
             assert self.error(self.case(1, 16, 41, 500, **variant)) <= self.bound
 
@@ -115,7 +115,7 @@ class StackTests:
             assert all(torch.equal(first, other) for other in others)
 
     def test_calls_from_several_threads_at_once(self, native):
-        """And the threads stay free to run wherever they might run before."""
+        """The results are right, and the threads may still run on every core that they might run on before."""
         def cores() -> list[set[int]]:
             found = []
             for task in os.listdir("/proc/self/task") if hasattr(os, "sched_getaffinity") else ():
@@ -168,7 +168,7 @@ class StackTests:
             arguments = self.case(2, 16, 7, 9, **variant)
             assert torch.equal(self.op(*tree_map_only(Tensor, inside, arguments)), self.op(*arguments))
 
-    @pytest.mark.parametrize("how", ["in place", "replaced", "data", "loaded", "optimiser"])
+    @pytest.mark.parametrize("how", ["in place", "replaced", "data", "loaded", "optimiser", "fused optimiser"])
     def test_a_changed_parameter_is_noticed(self, native, how):
         module = self.module()
         x = torch.randn(1, 16, 9, 9)
@@ -191,9 +191,12 @@ class StackTests:
         elif how == "loaded":
             module.load_state_dict({name: value * 1.5 for name, value in module.state_dict().items()})
         else:
-            optimiser = torch.optim.Adam([conv.weight], 0.1)
+            fused = how == "fused optimiser"
+            optimiser = torch.optim.Adam([conv.weight], 0.1, fused=fused)
             conv.weight.sum().backward()
             optimiser.step()
+            if fused:  # PyTorch does not count its steps; our training does this after each
+                torch.autograd.graph.increment_version([conv.weight])
         found, expected = both()
         assert (found - before).abs().max() > 1e-2
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
@@ -251,7 +254,7 @@ class StackTests:
                 self.op(*other)
             with pytest.raises(DanFastError, match="float64 and the extension"):
                 self.op(*doubled(arguments))
-        # Those are computed by PyTorch otherwise.
+        # Without a backend by name, PyTorch computes these.
         torch.testing.assert_close(self.op(*other), self.reference(*other))
 
     def test_without_the_extension(self, monkeypatch):
