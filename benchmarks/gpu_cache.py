@@ -92,7 +92,7 @@ class Compiler:
         driver.set_active(stand_in)
         launch, shape_class = JITFunction.run, configs.shape_class
 
-        def compile_only(kernel, *args, grid, warmup, **kwargs):
+        def compile_only(kernel, /, *args, grid, warmup, **kwargs):
             found = launch(kernel, *args, grid=grid, warmup=True, **kwargs)
             self.launches[kernel.fn.__name__] += 1
             if found.hash not in self.kernels:
