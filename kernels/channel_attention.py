@@ -57,13 +57,13 @@ def _total(sums, image, parts, C: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.
 
 @triton.jit
 def _gate(mean, weight1, bias1, weight2, bias2,
-          C: tl.constexpr, COLUMNS: tl.constexpr, H: tl.constexpr, HIDDEN: tl.constexpr):
+          C: tl.constexpr, COLUMNS: tl.constexpr, S: tl.constexpr, HIDDEN: tl.constexpr):
     """The hidden layer, the gate, and the tiles of both weights, (COLUMNS, HIDDEN)."""
     unit, channel = tl.arange(0, HIDDEN), tl.arange(0, COLUMNS)
-    inside = (channel < C)[:, None] & (unit < H)[None, :]
+    inside = (channel < C)[:, None] & (unit < S)[None, :]
     w1 = tl.load(weight1 + channel[:, None] + unit[None, :] * C, mask=inside, other=0.0).to(tl.float32)
-    w2 = tl.load(weight2 + channel[:, None] * H + unit[None, :], mask=inside, other=0.0).to(tl.float32)
-    hidden = tl.sum(w1 * mean[:, None], 0) + tl.load(bias1 + unit, mask=unit < H, other=0.0).to(tl.float32)
+    w2 = tl.load(weight2 + channel[:, None] * S + unit[None, :], mask=inside, other=0.0).to(tl.float32)
+    hidden = tl.sum(w1 * mean[:, None], 0) + tl.load(bias1 + unit, mask=unit < S, other=0.0).to(tl.float32)
     hidden = tl.where(hidden > 0, hidden, hidden * SLOPE)
     before = tl.sum(w2 * hidden[None, :], 1) + tl.load(bias2 + channel, mask=channel < C, other=0.0).to(tl.float32)
     return hidden, 1 / (1 + tl.exp(-before)), w1, w2
@@ -71,12 +71,12 @@ def _gate(mean, weight1, bias1, weight2, bias2,
 
 @triton.jit
 def forward_kernel(y, residual, weight1, bias1, weight2, bias2, sums, out, means, pixels, parts, rows_each,
-                   C: tl.constexpr, H: tl.constexpr, HIDDEN: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+                   C: tl.constexpr, S: tl.constexpr, HIDDEN: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Program (i, image): ``rows_each`` pixels of the image; the first also writes the means."""
     image, begin = tl.program_id(1), tl.program_id(0) * rows_each
     row, channel = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
     mean = _total(sums, image, parts, C, ROWS, COLUMNS) / pixels
-    _, gate, _, _ = _gate(mean, weight1, bias1, weight2, bias2, C, COLUMNS, H, HIDDEN)
+    _, gate, _, _ = _gate(mean, weight1, bias1, weight2, bias2, C, COLUMNS, S, HIDDEN)
     if begin == 0:
         tl.store(means + image * C + channel, mean, mask=channel < C)
     at = row[:, None] * C + channel[None, :]
@@ -91,7 +91,7 @@ def forward_kernel(y, residual, weight1, bias1, weight2, bias2, sums, out, means
 @triton.jit
 def backward_kernel(grad, weight1, bias1, weight2, bias2, means, sums, grad_y, outer, inner, hidden,
                     pixels, parts, rows_each,
-                    C: tl.constexpr, H: tl.constexpr, HIDDEN: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+                    C: tl.constexpr, S: tl.constexpr, HIDDEN: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Program (i, image): ``rows_each`` pixels of ``grad_y``.
 
     The first also writes the gradients of both layers before their activations, and the hidden layer.
@@ -99,15 +99,15 @@ def backward_kernel(grad, weight1, bias1, weight2, bias2, means, sums, grad_y, o
     image, begin = tl.program_id(1), tl.program_id(0) * rows_each
     row, channel, unit = tl.arange(0, ROWS), tl.arange(0, COLUMNS), tl.arange(0, HIDDEN)
     mean = tl.load(means + image * C + channel, mask=channel < C, other=0.0)
-    active, gate, w1, w2 = _gate(mean, weight1, bias1, weight2, bias2, C, COLUMNS, H, HIDDEN)
+    active, gate, w1, w2 = _gate(mean, weight1, bias1, weight2, bias2, C, COLUMNS, S, HIDDEN)
     of_outer = _total(sums, image, parts, C, ROWS, COLUMNS) * gate * (1 - gate)
     of_inner = tl.sum(w2 * of_outer[:, None], 0)
     of_inner = tl.where(active > 0, of_inner, of_inner * SLOPE)
     of_pixel = tl.sum(w1 * of_inner[None, :], 1) / pixels
     if begin == 0:
         tl.store(outer + image * C + channel, of_outer, mask=channel < C)
-        tl.store(inner + image * H + unit, of_inner, mask=unit < H)
-        tl.store(hidden + image * H + unit, active, mask=unit < H)
+        tl.store(inner + image * S + unit, of_inner, mask=unit < S)
+        tl.store(hidden + image * S + unit, active, mask=unit < S)
     at = row[:, None] * C + channel[None, :]
     for first in range(begin, tl.minimum(begin + rows_each, pixels), ROWS):
         inside = (first + row < pixels)[:, None] & (channel < C)[None, :]
@@ -136,7 +136,7 @@ def forward(y: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: T
 
 def backward(grad: Tensor, y: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, means: Tensor,
              config: configs.Config | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of y, of the gate (B, C) and the hidden layer (B, H) before their activations; and the hidden layer."""
+    """Gradients of y, of the gate (B, C) and the hidden layer (B, S) before their activations; and the hidden layer."""
     grad, y = channels_last(grad), channels_last(y)
     grad_y = torch.empty_like(y)
     outer, inner, hidden = (means.new_empty(len(y), width) for width in (len(weight2), len(weight1), len(weight1)))
@@ -167,7 +167,7 @@ def _second_launch(y: Tensor, weight1: Tensor, config: configs.Config) -> tuple[
     """Images, the kernel's constants, pixels of an image, programs for it, and the rows of each."""
     images, channels, pixels, rows, columns = tiles_of(y, config["BLOCK"])
     programs, rows_each = parts_of(pixels, rows, config["PROGRAMS"] // images)
-    sizes = {"C": channels, "H": len(weight1), "HIDDEN": triton.next_power_of_2(len(weight1)),
+    sizes = {"C": channels, "S": len(weight1), "HIDDEN": triton.next_power_of_2(len(weight1)),
              "ROWS": rows, "COLUMNS": columns}
     return images, sizes, pixels, programs, rows_each
 

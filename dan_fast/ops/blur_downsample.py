@@ -22,7 +22,7 @@ SCALES = (1, 2, 3, 4)
 
 
 def blur_downsample_ref(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
-    """What the operator computes, in plain PyTorch; same arguments as ``blur_downsample``."""
+    """The reference of the operator, in plain PyTorch; same arguments as ``blur_downsample``."""
     return bicubic_resize(blur(hr, kernel), Fraction(1, scale)).contiguous()
 
 

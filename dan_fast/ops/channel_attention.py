@@ -27,7 +27,7 @@ class AttentionWeights(NamedTuple):
 
 def channel_attention_ref(y: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, residual: Tensor
                           ) -> Tensor:
-    """What the operator computes, in plain PyTorch; same arguments as ``channel_attention``."""
+    """The reference of the operator, in plain PyTorch; same arguments as ``channel_attention``."""
     return _forward_ref(y, weight1, bias1, weight2, bias2, residual)[0]
 
 

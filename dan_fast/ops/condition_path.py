@@ -35,7 +35,7 @@ class ConditionWeights(NamedTuple):
 
 def condition_path_ref(code: Tensor, head_weight: Tensor, head_bias: Tensor, weight1: Tensor, bias1: Tensor,
                        weight2: Tensor, bias2: Tensor, blocks: int, group_residual: str) -> Tensor:
-    """What the operator computes, in plain PyTorch; same arguments as ``condition_path``."""
+    """The reference of the operator, in plain PyTorch; same arguments as ``condition_path``."""
     tensors = (code, head_weight, head_bias, weight1, bias1, weight2, bias2)
     return _forward_ref(*tensors, blocks, group_residual)[0]
 

@@ -22,7 +22,7 @@ HAS = ("torch", "cpp", "triton")
 
 
 def conv3x3_bias_ref(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """What the operator computes, in plain PyTorch; same arguments as ``conv3x3_bias``. Differentiable."""
+    """The reference of the operator, in plain PyTorch; same arguments as ``conv3x3_bias``. Differentiable."""
     return F.conv2d(x, weight, bias.to(x.dtype), padding=1)
 
 

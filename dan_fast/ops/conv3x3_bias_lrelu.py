@@ -18,7 +18,7 @@ NAME = "conv3x3_bias_lrelu"
 
 
 def conv3x3_bias_lrelu_ref(x: Tensor, weight: Tensor, bias: Tensor, slope: float = SLOPE) -> Tensor:
-    """What the operator computes, in plain PyTorch; same arguments as ``conv3x3_bias_lrelu``."""
+    """The reference of the operator, in plain PyTorch; same arguments as ``conv3x3_bias_lrelu``."""
     return F.leaky_relu(F.conv2d(x, weight, bias.to(x.dtype), padding=1), slope)
 
 

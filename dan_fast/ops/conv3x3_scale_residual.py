@@ -19,7 +19,7 @@ NAME = "conv3x3_scale_residual"
 
 
 def conv3x3_scale_residual_ref(x: Tensor, weight: Tensor, bias: Tensor, modulation: Tensor, residual: Tensor) -> Tensor:
-    """What the operator computes, in plain PyTorch; same arguments as ``conv3x3_scale_residual``."""
+    """The reference of the operator, in plain PyTorch; same arguments as ``conv3x3_scale_residual``."""
     return _modulated_ref(F.conv2d(x, weight, padding=1), bias, modulation, residual)
 
 

@@ -19,7 +19,7 @@ MOST_CHANNELS = 64  # of image and of result, for the GPU kernel
 
 
 def convolution_ref(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """What the operator computes, in plain PyTorch; same arguments as ``convolution``. Differentiable."""
+    """The reference of the operator, in plain PyTorch; same arguments as ``convolution``. Differentiable."""
     return F.conv2d(x.to(weight.dtype), weight, bias.to(weight.dtype), padding=weight.shape[2] // 2)
 
 

@@ -48,7 +48,7 @@ class CRBWeights(NamedTuple):
 
 
 def crb_stack_ref(x: Tensor, z: Tensor, weights: CRBWeights) -> Tensor:
-    """What the operator computes, in plain PyTorch; same arguments as ``crb_stack``. Differentiable."""
+    """The reference of the operator, in plain PyTorch; same arguments as ``crb_stack``. Differentiable."""
     return _forward_ref(x, z, *weights)
 
 

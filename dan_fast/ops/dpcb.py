@@ -25,7 +25,7 @@ Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def dpcb_ref(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, modulation: Tensor) -> Tensor:
-    """What the operator computes, in plain PyTorch; same arguments as ``dpcb``."""
+    """The reference of the operator, in plain PyTorch; same arguments as ``dpcb``."""
     return conv3x3_scale_residual_ref(conv3x3_bias_lrelu_ref(x, weight1, bias1), weight2, bias2, modulation, x)
 
 

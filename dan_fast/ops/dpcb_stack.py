@@ -42,7 +42,7 @@ class DPCBWeights(NamedTuple):
 
 
 def dpcb_stack_ref(x: Tensor, weights: DPCBWeights, modulation: Tensor) -> Tensor:
-    """What the operator computes, in plain PyTorch; same arguments as ``dpcb_stack``. Differentiable."""
+    """The reference of the operator, in plain PyTorch; same arguments as ``dpcb_stack``. Differentiable."""
     return _forward_ref(x, modulation, *weights)
 
 

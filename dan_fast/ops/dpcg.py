@@ -45,7 +45,7 @@ class DPCGWeights(NamedTuple):
 
 
 def dpcg_ref(x: Tensor, z: Tensor, weights: DPCGWeights) -> Tensor:
-    """What the operator computes, in plain PyTorch; same arguments as ``dpcg``. Differentiable."""
+    """The reference of the operator, in plain PyTorch; same arguments as ``dpcg``. Differentiable."""
     return _forward_ref(x, z, *weights)
 
 

@@ -29,7 +29,7 @@ class TailWeights(NamedTuple):
 
 def estimator_tail_ref(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor, out_bias: Tensor,
                        encoder: Tensor) -> tuple[Tensor, Tensor]:
-    """What the operator computes, in plain PyTorch; same arguments as ``estimator_tail``."""
+    """The reference of the operator, in plain PyTorch; same arguments as ``estimator_tail``."""
     kernel, code, _, _ = _forward_ref(x, conv_weight, conv_bias, out_weight, out_bias, encoder)
     return kernel.unflatten(1, (isqrt(len(out_weight)), -1)), code
 

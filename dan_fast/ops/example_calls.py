@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,11 +25,14 @@ from .modulate import modulate
 from .next_condition import next_condition
 from .upsampler import SIDE, SMALLEST, upsampler
 
-
-class Network(Protocol):
-    """A network, of which only the shape matters here."""
-
-    config: DANConfig
+WITHOUT_EXAMPLE = {
+    "blur_downsample": "it prepares training data, and no network gives it shapes",
+    "conv3x3_bias": "it has no GPU kernel of its own: it uses those of conv3x3_bias_lrelu and convolution",
+    "crb_stack": "it has no GPU kernel of its own: it uses those of channel_attention",
+    "dpcb_stack": "its weights are lists, and its GPU kernels those of dpcb; the self-test has its own check of it",
+    "dpcg": "its weights are lists; the self-test has its own check of it",
+}
+"""Operators that ``calls`` leaves out, each with the reason."""
 
 
 class Call(NamedTuple):

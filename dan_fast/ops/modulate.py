@@ -15,7 +15,7 @@ HAS = ("torch", "cpp", "triton")
 
 
 def modulate_ref(x: Tensor, f1: Tensor, modulation: Tensor, bias: Tensor | None = None) -> Tensor:
-    """What the operator computes, in plain PyTorch; same arguments as ``modulate``."""
+    """The reference of the operator, in plain PyTorch; same arguments as ``modulate``."""
     wide = wide_dtype(x, f1, modulation)
     value = f1.to(wide)
     if bias is not None:

@@ -24,7 +24,7 @@ def next_condition_ref(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_we
                        encoder: Tensor, head_weight: Tensor, head_bias: Tensor, weight1: Tensor, bias1: Tensor,
                        weight2: Tensor, bias2: Tensor, blocks: int, group_residual: str
                        ) -> tuple[Tensor, Tensor, Tensor]:
-    """What the operator computes, in plain PyTorch; same arguments as ``next_condition``."""
+    """The reference of the operator, in plain PyTorch; same arguments as ``next_condition``."""
     kernel, code = estimator_tail_ref(x, conv_weight, conv_bias, out_weight, out_bias, encoder)
     return kernel, code, condition_path_ref(code, head_weight, head_bias, weight1, bias1, weight2, bias2, blocks,
                                             group_residual)

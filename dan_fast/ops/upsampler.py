@@ -26,7 +26,7 @@ SIDE = 2 * SMALLEST + 2 * REACH + 1
 
 
 def upsampler_ref(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """What the operator computes, in plain PyTorch; same arguments as ``upsampler``. Differentiable.
+    """The reference of the operator, in plain PyTorch; same arguments as ``upsampler``. Differentiable.
 
     Edges are gathered, not sliced: the gradient of a slice would be an image of zeros for each of the eight edges.
     """

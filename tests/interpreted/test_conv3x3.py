@@ -43,7 +43,7 @@ def with_gradients(function, arguments, weight):
 
 
 def assert_close(found, rounded, exact, what):
-    """At most twice as far from float64 as rounding after every operation is, a rounding, and that of float32 sums."""
+    """The error is at most twice that of rounding after every operation, plus one rounding and that of float32 sums."""
     assert found.shape == exact.shape, what
     allowed = 2 * (rounded - exact).norm() + (torch.finfo(found.dtype).eps / 2 + 1e-6) * exact.norm()
     assert (found - exact).norm() <= allowed, f"{what}: {(found - exact).norm()} > {allowed}"
@@ -104,7 +104,7 @@ def test_any_strides(of, monkeypatch):
 
 
 def shipped():
-    """Every tile, once for every way to load it and to multiply."""
+    """Every tile that ships, once for each way to load it and to multiply."""
     from dan_fast_kernels import conv3x3 as kernels
 
     found = {}
@@ -151,7 +151,7 @@ def whole_numbers(*shape, most=3):
 @pytest.mark.parametrize("boxes", [0, 9, 3])
 @pytest.mark.parametrize("batch, height, width", [(3, 1, 1), (1, 5, 1), (3, 3, 4), (2, 9, 7), (1, 4, 13)])
 def test_whole_numbers_come_out_exact(batch, height, width, boxes, swap):
-    """In images narrower than a tile, of one column, of several tiles: every way to load, every epilogue."""
+    """Every way to load and every epilogue, in images narrower than a tile, of one column and of several tiles."""
     from dan_fast_kernels import conv3x3 as kernels
 
     config = {"BOXES": boxes, "SWAP": swap, "TH": 4, "TW": 8, "num_warps": 4, "num_stages": 2}
@@ -176,7 +176,7 @@ def test_whole_numbers_come_out_exact(batch, height, width, boxes, swap):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_bias_gradient_of_a_block_is_summed_before_rounding(dtype):
-    """And is the same in every bit each time."""
+    """It also has the same bits each time."""
     from dan_fast_kernels import conv3x3 as kernels
 
     grad, activated = image((3, 16, 13, 9), dtype), image((3, 16, 13, 9), dtype)

@@ -23,7 +23,7 @@ def upsamplers(batch, channels, out, height, width):
 
 
 def assert_right(op, reference, arguments, dtype=torch.float32):
-    """No further from float64 than rounding each product and sum to ``dtype`` is, and a rounding of the result."""
+    """The error is at most that of rounding each product and sum to ``dtype``, plus one rounding of the result."""
     arguments = [argument.to(dtype) for argument in arguments]
     exact = reference(*(argument.double() for argument in arguments))
     with torch.inference_mode():
@@ -44,7 +44,7 @@ def test_convolution(batch, channels, out, size, height, width):
 @pytest.mark.parametrize("batch, channels, out, height, width", [
     (1, 16, 48, 3, 3), (2, 16, 27, 4, 9), (1, 64, 12, 13, 3), (1, 32, 48, 11, 16), (3, 8, 3, 5, 5)])
 def test_upsampler(batch, channels, out, height, width):
-    """From images that are all border to several tiles and runs."""
+    """Images from those that are all border to those of several tiles and runs."""
     assert_right(upsampler, upsampler_ref, upsamplers(batch, channels, out, height, width))
 
 
@@ -56,7 +56,7 @@ def test_16_bits(dtype):
 
 @pytest.mark.parametrize("channels, out", [(16, 16), (16, 48), (32, 12)])
 def test_conv3x3_bias(channels, out):
-    """With the kernel of ``conv3x3`` where there are as many channels after as before."""
+    """It uses the GPU kernel of ``conv3x3`` where the number of channels stays."""
     assert_right(conv3x3_bias, conv3x3_bias_ref, convolutions(2, channels, out, 3, 5, 7))
 
 

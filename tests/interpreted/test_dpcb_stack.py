@@ -1,4 +1,4 @@
-"""``dpcb_stack`` by the Triton kernels of ``conv3x3``, and how many launches a network's body takes."""
+"""``dpcb_stack`` by the Triton kernels of ``conv3x3``, and the number of launches of a network's body."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_float16_with_factors_in_float32():
 
 
 def test_launches_of_a_body(launched):
-    """Two a block, and one for all that the code does: 101 for the 50 blocks of the published v2."""
+    """Two per block, and one for the whole condition path: 101 for the 50 blocks of the published v2."""
     restorer, x, _ = case("doubled")
     dpcb_stack(x, dpcb_weights(restorer), condition_path(torch.randn(1, 10), *condition_weights(restorer)))
     assert launched == ["forward_kernel"] + 4 * ["pointer_kernel", "pointer_kernel"]

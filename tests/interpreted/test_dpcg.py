@@ -57,7 +57,7 @@ def test_any_strides(of):
 
 
 def shipped():
-    """Every tile, once for every way to load it and to multiply."""
+    """Every tile that ships, once for each way to load it and to multiply."""
     from dan_fast_kernels import dpcg as kernels
 
     return {"{BOXES} {SWAP} {TH}x{TW}".format(**config): config for every in (kernels.FIRST, kernels.SECOND)
@@ -96,7 +96,7 @@ def test_every_configuration_computes_whole_numbers_exactly(config, batch, heigh
 
 
 def test_launches_of_a_body(launched):
-    """Two a block: 10 for the 5 blocks of the published v2."""
+    """Two per block: 10 for the 5 blocks of the published v2."""
     estimator, x, z = case("doubled")
     dpcg(x, z, dpcg_weights(estimator))
     assert launched == 2 * ["first_kernel", "second_kernel"]

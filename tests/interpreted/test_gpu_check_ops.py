@@ -1,4 +1,4 @@
-"""gpu-check's section on operators, as far as the interpreter goes: every configuration is judged."""
+"""gpu-check's section on operators, in the interpreter: it judges every configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture
 def rows(monkeypatch, tmp_path):
-    """Those that the section notes of a tiny image with 32 channels, on a GPU of this capability."""
+    """The rows that the section notes for a tiny image with 32 channels, on a GPU of this capability."""
     if torch.get_default_device().type != "cpu":
         pytest.skip("gpu-check itself does it on a GPU")
     monkeypatch.syspath_prepend(str(BENCHMARKS))

@@ -1,4 +1,4 @@
-"""The iteration that learns, through the Triton kernels."""
+"""The iteration that is trained, computed by the Triton kernels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONFIGS = {"v2": {"estimator_blocks": 2}, "v2, doubled": {"group_residual": "dou
 
 
 def gradients(step, model, lr, code, weights):
-    """Of every parameter and the code, and the outputs."""
+    """The gradients of every parameter and of the code, and the outputs."""
     code = code.requires_grad_()
     out = step(model, lr, code)
     sum((value * weight.to(value)).sum() for value, weight in zip(out, weights, strict=True) if value is not None

@@ -1,4 +1,4 @@
-"""The Triton kernel of ``next_condition`` against the references in float64, and as the two it is made of."""
+"""The Triton kernel of ``next_condition`` against the references in float64, and against the two that it joins."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_matches_reference(residual, batch, height, width):
 
 
 def test_other_widths_and_16_bit_images():
-    """More channels in the Restorer than in the Estimator, a code whose length is no power of two."""
+    """The Restorer has more channels than the Estimator, and the length of the code is not a power of two."""
     model = network(channels=32, code_length=11)
     x = torch.randn(2, 16, 6, 5).bfloat16()
     found = next_condition(x, *weights(model))

@@ -1,4 +1,4 @@
-"""The self-test's kernels, as far as the interpreter goes: right ones are fit, wrong ones are not."""
+"""The self-test of GPU kernels, in the interpreter: it accepts right ones and refuses wrong ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_kernels_are_fit(part):
 
 
 def test_a_kernel_that_does_not_write_is_found(monkeypatch):
-    """Although what is there was right the last time: new tensors are made NaN."""
+    """Even where memory still holds a right result of the last time: new tensors are filled with NaN."""
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     torch.use_deterministic_algorithms(False)
     monkeypatch.setattr(modulate, "forward", lambda x, *others: torch.empty_like(x))

@@ -1,4 +1,4 @@
-"""Which backend an operator runs on: by itself, by name, and the errors when it cannot."""
+"""The choice of an operator's backend: automatic, by name, and the errors when it cannot run."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ OPERATORS = {
 
 @pytest.mark.parametrize("op", OPERATORS)
 def test_backward_passes_are_computed_as_their_forward(monkeypatch, op):
-    """In whichever thread: on a GPU it is not the caller's."""
+    """In any thread: on a GPU the backward pass does not run in the caller's."""
     seen = []
     for name in OPERATORS:
         monkeypatch.setattr(sys.modules[f"dan_fast.ops.{name}"], "choose", lambda op, has, *tensors, **_: (
@@ -185,7 +185,7 @@ def test_cpp_for_a_device_that_it_was_not_built_for(monkeypatch):
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_blur_downsample_follows(monkeypatch, compiled):
-    """At every call, compiled or not."""
+    """The backend is chosen at every call, compiled or not."""
     if dan_fast_kernels.EXTENSION is None:
         pytest.skip("the extension is not built")
     function = torch.compile(blur_downsample, fullgraph=True, backend="aot_eager") if compiled else blur_downsample

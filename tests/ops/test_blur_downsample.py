@@ -79,7 +79,7 @@ def test_matches_reference_at_random_shapes(native, seed, kind):
 
 @pytest.mark.parametrize("disturbance", [1e-8, 1e-7, 3e-7, 5e-7, 1e-6, 1e-5, 1e-3])
 def test_kernels_of_almost_rank_1(native, disturbance):
-    """Wherever the criterion lies: what it ignores stays within the bound."""
+    """Wherever the criterion for a separable kernel lies, the part that it ignores stays within the bound."""
     hr, kernel = torch.rand(4, 3, 64, 64), KINDS["isotropic"](4, 21)
     kernel = (kernel * (1 + disturbance * torch.randn(4, 21, 21))).float()
     assert error(hr, kernel, 4) <= 3e-6

@@ -28,7 +28,7 @@ def case(batch: int, channels: int, height: int, width: int, k: int, dtype=torch
 
 
 def exact(hr: Tensor, kernel: Tensor, scale: int) -> Tensor:
-    """On the CPU: cuDNN may compute in TF32."""
+    """The reference on the CPU, as cuDNN may compute in TF32."""
     return blur_downsample_ref(hr.cpu().double().contiguous(), kernel.cpu().double(), scale)
 
 

@@ -26,7 +26,7 @@ def restorer_and_code(batch=3, residual="doubled", dtype=torch.float64, channels
 
 
 def from_restorer(restorer, code):
-    """(B, N, C): what the model itself computes, caught at the end of every block's z-path."""
+    """(B, N, C): the model's own modulation, caught at the end of every block's z-path."""
     caught = []
     hooks = [block.body2.register_forward_hook(lambda module, inputs, output: caught.append(output.flatten(1)))
              for group in restorer.body for block in group.body]

@@ -1,4 +1,4 @@
-"""How a kernel's configuration is chosen; what ``tuned.json`` may say."""
+"""The choice of a GPU kernel's configuration, and the contents of ``tuned.json``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 import pytest
 import torch
 from dan_fast_kernels import configs
+
+from dan_fast.ops.layout import SLOPE
 
 CANDIDATES = {80: [{"BLOCK": 1}, {"BLOCK": 2}], 90: [{"BLOCK": 3}]}
 CUDA = torch.device("cuda", 0)
@@ -44,3 +46,11 @@ def test_tuned_choice_of_this_card_kernel_and_shape(monkeypatch, tmp_path):
 ])
 def test_shape_classes(shape, name):
     assert configs.shape_class(torch.empty(shape, device="meta")) == name
+
+
+def test_one_slope():
+    """The GPU kernels cannot import it from ``dan_fast``."""
+    pytest.importorskip("triton", reason="triton is not installed")
+    from dan_fast_kernels import activation
+
+    assert activation.SLOPE.value == SLOPE

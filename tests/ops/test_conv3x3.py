@@ -63,7 +63,7 @@ def test_dpcb_is_the_restorers_block():
 
 
 def test_the_estimators_block():
-    """Its condition is an image: f2 is a convolution without activation, one value a pixel."""
+    """Its condition is an image: f2 is a convolution without activation, with one value per pixel."""
     block, (weight1, bias1, weight2, bias2) = block_with_weights(3)
     x, z = (torch.randn(2, 16, 5, 7, dtype=torch.float64, requires_grad=True) for _ in range(2))
 

@@ -25,7 +25,7 @@ def image(channels, dtype, size=(2, 64, 64)):
 
 
 def record(channels, dtype, chosen, every_epilogue=False):
-    """Launches with each configuration of what takes most registers, or of every kind."""
+    """Launches with each configuration, of the epilogue that takes most registers or of every epilogue."""
     x, weight = image(channels, dtype), image(channels, dtype, (channels, 3, 3))
     bias, modulation = torch.empty(channels), torch.empty(2, channels)
     with recorded(conv3x3) as launches:
@@ -84,7 +84,7 @@ def test_every_epilogue_on_three_boxes(capability, channels):
 @pytest.mark.parametrize("channels", TRITON_CHANNELS)
 @pytest.mark.parametrize("capability", [90, 100])
 def test_without_descriptors(capability, channels, monkeypatch):
-    """What is launched in their place compiles too; even where the copy engine's was found to be the fastest."""
+    """The GPU kernel in their place compiles too, even where tuning chose the copy engine."""
     fastest = conv3x3.TILES[16, channels][90][0]
     for size in ((2, 64, 64), (2, 250, 250)):
         x = image(channels, torch.bfloat16, size)
@@ -129,7 +129,7 @@ def test_starts_early_where_the_gpu_can(capability, boxes, monkeypatch):
 
 
 def test_desktops_of_generation_12():
-    """They have the shared memory and the tensor cores of 8.9, and take its configurations."""
+    """GPUs of capability 12 have the shared memory and the tensor cores of 8.9, and take its configurations."""
     for launch in record(64, torch.bfloat16, configs.candidates_for(conv3x3.TILES[16, 64], 120)):
         needs = compiled(launch, 120)
         assert needs.spills == needs.stack == 0 and needs.shared <= SHARED_LIMIT[89], needs

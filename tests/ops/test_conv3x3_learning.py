@@ -1,4 +1,4 @@
-"""The compiled 3x3 convolutions that learn, forward and gradients, against PyTorch in float64; their place in PyTorch.
+"""The compiled 3x3 convolutions, forward and gradients, against PyTorch in float64; their place in PyTorch.
 
 The same operators on PyTorch's own backend: ``test_conv3x3.py``; every instruction set: ``test_conv3x3_paths.py``.
 """
@@ -92,7 +92,7 @@ def test_any_size(name, channels):
 
 @every_operator
 def test_many_tiles(name):
-    """More than the weight gradient sums in one part, in a row and in a batch."""
+    """More tiles, in a row and in a batch, than the weight gradient sums in one part."""
     assert_accurate(name, 1, 16, 41, 500)
     assert_accurate(name, 7, 32, 21, 30)
 
@@ -162,7 +162,7 @@ def test_writes_all_of_its_result(name):
 @every_operator
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_not_finite_stays_so(name, value):
-    """And near: no other image, nor pixels more than 3 further than in PyTorch."""
+    """It stays near, too: in its image, and at most 3 pixels further than in PyTorch."""
     arguments = arguments_of(name, 2, 16, 30, 30)
     arguments[0][1, 3, 20, 20] = value
     for found, exact in zip(computed(name, arguments), computed(name, doubled(arguments), "torch"), strict=True):
@@ -195,7 +195,7 @@ def learners(names, *sizes) -> list[Tensor]:
 
 @every_function
 def test_gradients(function, names):
-    """Few pixels: one whose sign another rounding turns has another gradient."""
+    """Images have few pixels, as another rounding may turn the sign of one and thereby its gradient."""
     def exactly(*tensors):
         with backend("torch"):
             return function(*tensors)

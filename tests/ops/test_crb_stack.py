@@ -18,7 +18,7 @@ PLANES, IMAGE = {"image": False, "condition": 10}, {"image": True, "condition": 
 
 
 def case(batch, channels, height, width, blocks=3, image=False, condition=10):
-    """x, z, weights; of the code as large as trained ones are, and so that a block changes x by about a third."""
+    """x, z, weights: weights of the code are as large as trained ones, and a block changes x by about a third."""
     both, squeezed = channels + condition, max(channels // 16, 1)
     shapes = ((both, both, 3, 3), (both,), (channels, both, 3, 3), (channels,), (squeezed, channels, 1, 1), (squeezed,),
               (channels, squeezed, 1, 1), (channels,))
@@ -55,7 +55,7 @@ class TestCrbStack(StackTests):
 
 @pytest.mark.parametrize("height, width", [(1, 1), (1, 9), (9, 1), (2, 2), (5, 3)])
 def test_the_border_of_a_constant_condition(native, height, width):
-    """What one value for every pixel gives is what the image of it gives."""
+    """A condition (B, Cz) gives the same result as an image of it."""
     x, z, weights = case(2, 16, height, width, condition=7)
     image = z[:, :, None, None].expand(-1, -1, height, width)
     torch.testing.assert_close(crb_stack(x, z * 10, weights), crb_stack(x, image * 10, weights), rtol=1e-5, atol=1e-5)

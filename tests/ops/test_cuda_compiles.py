@@ -46,7 +46,7 @@ def test_there_are_sources():
 
 
 def kernels_in(log: str) -> dict[str, dict[str, int]]:
-    """What ptxas says of every kernel: bytes of stack, spilled bytes, registers, bytes of static shared memory."""
+    """Every kernel's bytes of stack, spilled bytes, registers and bytes of static shared memory, from ptxas."""
     kernels = {}
     for name, report in re.findall(r"Compiling entry function '(\w+)'(.*?Used .*?)$", log, re.DOTALL | re.MULTILINE):
         def number(pattern: str, report=report) -> int:

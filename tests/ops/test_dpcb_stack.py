@@ -91,7 +91,7 @@ def test_denormals(native):
 
 
 def test_no_block_leaves_x_alone(native):
-    """The public operator refuses this; the compiled one must not wait for steps that nobody takes."""
+    """The public operator refuses this; the compiled one must not wait for steps that never come."""
     code = ("import torch, dan_fast_kernels\nassert dan_fast_kernels.EXTENSION\nx = torch.rand(2, 8, 8, 16)\n"
             "none = torch.empty(0, 36 * 16 * 16 + 16), torch.empty(2, 0, 16)\n"
             "assert torch.equal(torch.ops.dan_fast.dpcb_stack_cpp(x, *none, 1, True), x)")

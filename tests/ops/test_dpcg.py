@@ -87,7 +87,7 @@ def test_is_the_body_of_the_estimator(residual):
     ({"z": torch.rand(2, 16, 1)}, r"z has shape \(2, 16, 1\)"),
     ({"z_weight2": [torch.rand(16, 16, 1, 1)] * 3}, r"z_weight2\[0\] has shape \(16, 16, 1, 1\), expected"),
     ({"z_bias1": [torch.rand(16)] * 2}, "z_bias1 has 2 tensors for 3 blocks"),
-    ({"bias2": [torch.ones(16).long()] * 3}, r"bias2\[0\] is torch.int64 and x torch.float32"),
+    ({"bias2": [torch.ones(16).long()] * 3}, r"bias2\[0\] is torch.int64, expected floating point"),
     ({"weight2": [torch.rand(16, 16, 3, 3).double()] * 3}, r"weight2\[0\] is torch.float64 and x torch.float32"),
     ({"group_residual": "triple"}, "group_residual='triple': expected one of 'doubled', 'plain'"),
 ])

@@ -30,7 +30,7 @@ def test_every_operator_has_an_example_or_a_reason():
 @pytest.mark.parametrize("config", [tiny_config(), tiny_config(upsampler="published", scale=3), V1],
                          ids=["v2", "v2, published upsampler", "v1"])
 def test_shapes_are_those_of_the_network(config):
-    """What has weights in the network has the same shapes in the calls."""
+    """The weights in the calls have the shapes of weights in the network."""
     parameters = {tuple(value.shape) for value in dan_fast.DAN(config).parameters()}
     plan = plan_for(dan_fast.DAN(config).eval())  # which makes some into others
     parameters |= {tuple(plan._upscale._weight.shape), tuple(plan._head_weight.shape)}
@@ -47,7 +47,7 @@ def test_shapes_are_those_of_the_network(config):
 
 
 def test_filled_calls_give_results_and_gradients():
-    """Calls share tensors, which have learned in one call when the next is filled."""
+    """Calls share tensors, which already require a gradient from one call when the next one is filled."""
     for call in example_calls.calls(tiny_config(), 2, 5, 7, torch.float32, "cpu"):
         example_calls.fill(call)
         results = example_calls.compute(call, True)

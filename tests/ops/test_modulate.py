@@ -83,7 +83,7 @@ def test_result_lies_like_x(layout):
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 7, 11), (3, 32, 9, 40), (1, 64, 50, 61), (0, 4, 3, 3)], ids=str)
 def test_the_compiled_code_is_accurate(native, shape, with_bias):
-    """Sums of many pixels too: they are added in parts."""
+    """Also sums of many pixels, which are added in parts."""
     arguments = learning(case(shape))[:4 if with_bias else 3]
     with backend("cpp"):
         assert_accurate(modulate, modulate_ref, arguments)

@@ -40,7 +40,7 @@ CASES = cases()
 
 @pytest.fixture(autouse=True)
 def exact_convolutions():
-    """Not in TF32: that is a choice of the user's, and here the bound is float32's."""
+    """Convolutions do not compute in TF32, as the bound is that of float32."""
     before = torch.backends.cudnn.conv.fp32_precision
     torch.backends.cudnn.conv.fp32_precision = "ieee"
     yield

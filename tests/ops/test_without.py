@@ -45,7 +45,7 @@ def test_automatic_choice_passes_it_over_and_a_named_one_says_why(leave_out, mon
     monkeypatch.setattr(backend, "why_no_triton", lambda: "")
     monkeypatch.setattr(backend, "interpreting", lambda: True)
     x = torch.zeros(1)
-    choose = lambda: backend.choose(op, ("torch", "triton"), x, kernel=kernel)  # noqa: E731
+    choose = lambda: backend.choose(op, ("torch", "triton"), x, part=kernel)  # noqa: E731
     with ops.backend("triton"):
         assert choose() == "triton"
         leave_out(kernel)

@@ -1,1 +1,1 @@
-"""What tests share: accuracy bounds, example networks, compilers."""
+"""Code that tests share: bounds of accuracy, classes of tests, example networks, compilers."""

@@ -1,4 +1,4 @@
-"""How far an operator's values and gradients may be from the truth, which is its reference in float64."""
+"""The bound on the error of an operator's values and gradients; the truth is its reference in float64."""
 
 from __future__ import annotations
 

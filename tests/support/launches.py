@@ -71,7 +71,7 @@ def counted() -> Iterator[Launches]:
     jit = pytest.importorskip("triton.runtime.jit", reason="triton is not installed")
     launches = Launches()
 
-    def count(kernel, *args, grid, warmup, **kwargs) -> None:
+    def count(kernel, /, *args, grid, warmup, **kwargs) -> None:
         launches.triton[kernel.fn.__name__] += 1
 
     with pytest.MonkeyPatch.context() as patch:

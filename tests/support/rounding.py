@@ -1,7 +1,7 @@
-"""What a floating point type costs by itself: the error of a computation that rounds to it after every operation.
+"""The error that a floating point type causes by itself, by rounding to it after every operation of a computation.
 
-PyTorch's own error in the type is no measure: it depends on the machine's instruction set, which decides in which order
-and with what in between sums are made.
+PyTorch's own error in the type is no measure: it depends on the machine's instruction set, which decides on the order
+and the intermediate precision of sums.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map_only
 
 
 class RoundedTo(TorchFunctionMode):
-    """Within it each operation on float64 tensors gives numbers of ``dtype``, and so does each one's gradient."""
+    """Inside, each operation on float64 tensors is rounded to ``dtype``, and so is its gradient."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The rounding error that Winograd's F(4x4, 3x3) has by itself, whatever the machine: what compiled code may err by.
+"""The rounding error of Winograd's F(4x4, 3x3) on any machine: the bound for compiled code.
 
 The algorithm of ``csrc/winograd.h`` in PyTorch: every operation in float64, its result rounded to float32. It errs as
 the algorithm does, with the points 0, +-5/8, +-3/2 and infinity and sums over half of the input channels each. Nothing
@@ -127,7 +127,7 @@ def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
 
 
 class Rounded(TorchFunctionMode):
-    """Within it, float32 convolutions of 3x3 taps are ``convolve``."""
+    """Inside, float32 convolutions of 3x3 taps are computed by ``convolve``."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is torch.conv2d and args[1].shape[2:] == (3, 3) and args[0].dtype == torch.float32:
