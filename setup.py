@@ -51,7 +51,7 @@ def cuda_to_build_with():
 
 
 def extension():
-    sources = sorted(map(str, Path("csrc").glob("*.cpp")))
+    sources = sorted(map(str, Path("csrc").rglob("*.cpp")))
     cuda = cuda_to_build_with()
     # The headers, so that a change to one of them compiles again.
     headers = sorted(str(path) for path in Path("csrc").rglob("*.*h"))
@@ -62,7 +62,7 @@ def extension():
                                           extra_compile_args={"cxx": CXX_FLAGS}, **common)
     cpp_extension.CUDA_HOME = cuda
     os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHITECTURES)
-    sources += sorted(map(str, Path("csrc/cuda").glob("*.cu")))
+    sources += sorted(map(str, Path("csrc").rglob("*.cu")))
     # torch's stable headers declare the CUDA functions only with USE_CUDA.
     return cpp_extension.CUDAExtension("dan_fast_kernels._C", sources, define_macros=[*MACROS, ("USE_CUDA", None)],
                                        extra_compile_args={"cxx": CXX_FLAGS, "nvcc": NVCC_FLAGS}, **common)

@@ -7,9 +7,9 @@
 
 #include <cstdio>
 
-#include "../../csrc/cuda/blur_downsample_kernels.cuh"
+#include "../../csrc/blur_downsample/cuda/kernels.cuh"
 
-using namespace dan_fast::device;
+using namespace dan_fast::blur_downsample::device;
 
 namespace {
 

@@ -2,19 +2,19 @@
 // is made of it, against plain sums in double. For test_conv3x3_paths.py and `make asan`: prints a line a set; exits with
 // 1 where one is wrong.
 
-#include "../../csrc/conv3x3.cpp"
-#include "../../csrc/conv3x3_weight_gradient.cpp"
+#include "../../csrc/conv3x3/conv3x3.cpp"
+#include "../../csrc/conv3x3/conv3x3_weight_gradient.cpp"
 
 #include <cmath>
 #include <cstdio>
 #include <random>
 #include <thread>
 
-#include "../../csrc/crb_stack.h"
-#include "../../csrc/dpcb_stack.h"
-#include "../../csrc/dpcg.h"
+#include "../../csrc/conv3x3/crb_stack.h"
+#include "../../csrc/conv3x3/dpcb_stack.h"
+#include "../../csrc/conv3x3/dpcg.h"
 
-namespace dan_fast {
+namespace dan_fast::conv3x3 {
 namespace {
 
 using Values = std::vector<float>;
@@ -340,10 +340,10 @@ template <int C> struct Avx512 { static constexpr Conv3x3Path path = conv3x3_avx
 #endif
 
 }  // namespace
-}  // namespace dan_fast
+}  // namespace dan_fast::conv3x3
 
 int main() {
-  using namespace dan_fast;
+  using namespace dan_fast::conv3x3;
   bool ok = check<Default>("default", weight_gradient_default);
 #ifdef DAN_FAST_X86
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))

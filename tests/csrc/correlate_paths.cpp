@@ -2,7 +2,7 @@
 // test_correlate.py: prints a line a set; exits with 1 where one is wrong, or writes where it should not, and by a
 // signal where one reads where it should not.
 
-#include "../../csrc/correlate.cpp"
+#include "../../csrc/blur_downsample/correlate.cpp"
 
 #include <cmath>
 #include <cstdio>
@@ -43,7 +43,7 @@ class Guarded {
 };
 
 template <typename T>
-bool right(dan_fast::Correlate<T> path, std::mt19937& random, double bound) {
+bool right(dan_fast::blur_downsample::Correlate<T> path, std::mt19937& random, double bound) {
   const auto draw = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
   std::uniform_real_distribution<T> value(-1, 1);
   const int height = draw(1, 40), width = draw(1, 12), step = draw(0, 4), count = draw(1, 26), columns = draw(1, 90);
@@ -63,7 +63,7 @@ bool right(dan_fast::Correlate<T> path, std::mt19937& random, double bound) {
     pointers[r] = row;
   }
 
-  const std::vector<T> by_phase = dan_fast::by_phase(taps.data(), height, width, std::max(step, 1));
+  const std::vector<T> by_phase = dan_fast::blur_downsample::by_phase(taps.data(), height, width, std::max(step, 1));
   const std::vector<T>& in_order = step > 0 ? by_phase : taps;
   const Guarded<T> ordered(in_order.size(), behind);
   std::copy(in_order.begin(), in_order.end(), ordered.data());
@@ -90,7 +90,7 @@ bool right(dan_fast::Correlate<T> path, std::mt19937& random, double bound) {
 }
 
 template <typename T>
-bool check(const char* name, dan_fast::Correlate<T> path, double bound) {
+bool check(const char* name, dan_fast::blur_downsample::Correlate<T> path, double bound) {
   std::mt19937 random(0);
   for (int i = 0; i < 300; ++i)
     if (!right<T>(path, random, bound)) {
@@ -100,7 +100,7 @@ bool check(const char* name, dan_fast::Correlate<T> path, double bound) {
   return true;
 }
 
-bool check_both(const char* name, dan_fast::Correlate<float> narrow, dan_fast::Correlate<double> wide) {
+bool check_both(const char* name, dan_fast::blur_downsample::Correlate<float> narrow, dan_fast::blur_downsample::Correlate<double> wide) {
   const bool ok = check(name, narrow, 2e-7) && check(name, wide, 4e-16);
   if (ok) std::printf("%s\n", name);
   return ok;
@@ -109,7 +109,7 @@ bool check_both(const char* name, dan_fast::Correlate<float> narrow, dan_fast::C
 }  // namespace
 
 int main() {
-  using namespace dan_fast;
+  using namespace dan_fast::blur_downsample;
   bool ok = check_both("default", correlate_default<float>, correlate_default<double>);
 #ifdef DAN_FAST_X86
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))

@@ -46,7 +46,7 @@ def test_cuda_on_a_cpu_build_of_torch_is_refused(run_setup, monkeypatch):
 
 def test_every_source_is_built(run_setup):
     (extension,) = run_setup(DAN_FAST_CUDA="0")["ext_modules"]
-    assert sorted(extension.sources) == sorted(f"csrc/{path.name}" for path in (ROOT / "csrc").glob("*.cpp"))
+    assert sorted(extension.sources) == sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/**/*.cpp"))
 
 
 def test_without_extension(run_setup):

@@ -1,6 +1,6 @@
 """The rounding error of Winograd's F(4x4, 3x3) on any machine: the bound for compiled code.
 
-The algorithm of ``csrc/winograd.h`` in PyTorch: every operation in float64, its result rounded to float32. It errs as
+The algorithm of ``csrc/conv3x3/winograd.h`` in PyTorch: every operation in float64, its result rounded to float32. It errs as
 the algorithm does, with the points 0, +-5/8, +-3/2 and infinity and sums over half of the input channels each. Nothing
 in it depends on the machine, as a bound of PyTorch's own error in float32 would: that changes threefold with the
 instruction set. A fused multiply-add rounds once where this rounds twice, so compiled code errs a little less; where a
@@ -116,7 +116,7 @@ def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     padded = F.pad(grad.double(), (0, 4 * along - width, 0, 4 * down - height))
     grads = both_sides(transform_gradient, padded.unfold(2, 4, 4).unfold(3, 4, 4), 4)
     inputs, grads = (v.permute(0, 2, 3, 4, 5, 1).flatten(0, 2) for v in (inputs, grads))  # (tiles, 6, 6, channels)
-    parts = max(1, min(len(inputs) // 128, 64))  # csrc/conv3x3_learning.cpp
+    parts = max(1, min(len(inputs) // 128, 64))  # csrc/conv3x3/conv3x3_gradients.cpp
     total = torch.zeros(())
     for part in range(parts):
         sums = torch.zeros(6, 6, grads.shape[3], inputs.shape[3], dtype=torch.float64)
