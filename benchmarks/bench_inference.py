@@ -64,7 +64,7 @@ def test_upscaler(compare, benchmark, capsys, name, size, batch, kernel_from):
         facts = {"peak_memory_bytes": torch.cuda.max_memory_allocated()}
     else:
         facts = {}
-    # What takes long to compile comes afterwards: our own time is known by then.
+    # The plain models, which take long to compile, come last: by then our own time is known.
     own = min(timeit.repeat(fast, number=1, repeat=3))
     with capsys.disabled():
         print(f"{name} {images.shape}: {1000 * own:.2f} ms", flush=True)

@@ -5,11 +5,12 @@
     pytest benchmarks/bench_operators.py -k "learns and dpcb"
 
 Which operators, with which arguments, and PyTorch's side: ``operators.py``. ``blur_downsample`` has a file of its own.
-On a GPU all sides run from CUDA graphs, in bfloat16; on a CPU in float32.
+On a GPU all sides run from CUDA graphs, in bfloat16; on a CPU in float32, with OMP_NUM_THREADS threads.
 
-``extra_info`` holds the ratios of the medians (above 1: ours is faster), and as ``floor_s`` the time that its
-multiplications would take at the rate of a large matrix product, or its arguments and results at that of a copy,
-whichever is longer. ``DAN_FAST_BENCH=all`` includes what takes torch.compile minutes: bodies of networks on a CPU.
+``extra_info`` holds the ratios of the medians (above 1: ours is faster). ``floor_s`` is the longer of two times: that
+of the multiplications at the rate of a large matrix product, and that of reading the arguments and writing the results
+at the rate of a large copy. On a CPU torch.compile takes minutes for a network's body: ``DAN_FAST_BENCH=all`` includes
+it.
 """
 
 from __future__ import annotations
@@ -36,20 +37,20 @@ TRAINING = {("cpu", "v2"): (4, 64, 64), ("cpu", "v2-small"): (8, 32, 32),
 if DRY:
     INFERENCE, TRAINING = {"cpu": [(1, 5, 7)]}, {("cpu", "v2-small"): (1, 5, 7)}
 COMPILES_FOR_MINUTES = ("dpcb_stack", "crb_stack")
-# Their extension needs a quarter of a 3x3 convolution's multiplications.
+# On a CPU these need a quarter of a 3x3 convolution's multiplications.
 BY_WINOGRAD = ("conv3x3_bias", "conv3x3_bias_lrelu", "conv3x3_scale_residual", "dpcb", "dpcb_stack", "dpcg",
                "crb_stack")
-# How far off the norm of a result may be.
+# Allowed errors, as a share of the norm of a result.
 BOUND = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 
 
 def has_fast_code(call: Call, device: str) -> bool:
-    """Whether the operator has more than PyTorch's code there: Triton kernels, or the extension."""
+    """Whether the operator has code of its own there: Triton kernels on a GPU, the extension on a CPU."""
     return device == "cuda" or hasattr(torch.ops.dan_fast, f"{call.operator.__name__}_cpp")
 
 
 def cases() -> Iterator[object]:
-    """(device, network, images, number of the call, whether it learns) of every benchmark, with a name."""
+    """Yield device, network, shape of the images, number of the call and whether it learns, for each benchmark."""
     for device in INFERENCE:
         for network in NETWORKS:
             found = list(all_calls(config_of(network), 1, 4, 4, torch.float32, "cpu"))
@@ -95,7 +96,7 @@ def test_operator(compare, floor, device, network, size, number, learns):
 
 
 def bytes_of(values: object) -> int:
-    """All memory of the tensors in ``values``, lists and tuples of them included."""
+    """Return the memory of all tensors in ``values``, also of those in its lists and tuples."""
     if isinstance(values, Tensor):
         return values.numel() * values.element_size()
     return sum(map(bytes_of, values)) if isinstance(values, (list, tuple)) else 0

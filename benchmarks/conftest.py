@@ -1,4 +1,4 @@
-"""What every benchmark records about the machine, and how two implementations are compared."""
+"""Fixtures of benchmarks: comparing implementations in turn, and the speed of the machine itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dan_fast import doctor  # noqa: E402
 
 @pytest.hookimpl(tryfirst=True)  # before fixtures
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What is marked ``gpu`` is skipped where there is none, with the reason."""
+    """Skip benchmarks that are marked ``gpu`` where there is none, with the reason."""
     if item.get_closest_marker("gpu") and (reason := doctor.why_no_gpu()):
         pytest.skip(reason)
 
@@ -100,9 +100,9 @@ def threads(request):
 
 @pytest.fixture(scope="session")
 def warm_allocator() -> None:
-    """Freed memory stays with the process (glibc): else PyTorch meets fresh pages in each of its large tensors.
+    """Make glibc keep freed memory in the process: else each large tensor of PyTorch lies in fresh pages.
 
-    That is slower than it must be, by up to two times, and would flatter whoever allocates less.
+    Fresh pages make PyTorch up to two times slower, and would flatter the side that allocates less.
     """
     if platform.libc_ver()[0] == "glibc":
         trim_threshold, mmap_max = -1, -4  # <malloc.h>

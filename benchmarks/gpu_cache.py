@@ -92,9 +92,9 @@ class Compiler:
         driver.set_active(stand_in)
         launch, shape_class = JITFunction.run, configs.shape_class
 
-        def compile_only(kernel, /, *args, grid, warmup, **kwargs):
-            found = launch(kernel, *args, grid=grid, warmup=True, **kwargs)
-            self.launches[kernel.fn.__name__] += 1
+        def compile_only(gpu_kernel, /, *args, grid, warmup, **kwargs):
+            found = launch(gpu_kernel, *args, grid=grid, warmup=True, **kwargs)
+            self.launches[gpu_kernel.fn.__name__] += 1
             if found.hash not in self.kernels:
                 self.kernels[found.hash] = found
                 nvidia.CudaLauncher(found.src, found.metadata)  # its launcher in C, too

@@ -1,7 +1,7 @@
-"""The calls of operators that benchmarks time, and what plain PyTorch does instead: the one registry of them.
+"""The calls of operators that benchmarks time, and the same in plain PyTorch.
 
-``dan_fast.ops.example_calls`` has the calls that a network makes of single operators; here the bodies of networks and
-the convolutions between them are added, whose weights are those of modules.
+``dan_fast.ops.example_calls`` has the calls of operators that take tensors. Here those of the stacks of blocks and of
+``conv3x3_bias`` are added, whose weights come from modules.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def config_of(network: str) -> DANConfig:
 
 def all_calls(config: DANConfig, batch: int, height: int, width: int, dtype: torch.dtype, device: torch.device | str
               ) -> Iterator[Call]:
-    """Calls of every operator that the network uses for LR images (batch, 3, height, width)."""
+    """Yield a call of every operator that the network uses, for LR images (batch, 3, height, width)."""
     yield from example_calls.calls(config, batch, height, width, dtype, device)
     yield from stack_calls(config, batch, height, width, dtype, device)
 
 
 def stack_calls(config: DANConfig, batch: int, height: int, width: int, dtype: torch.dtype,
                 device: torch.device | str) -> Iterator[Call]:
-    """The bodies of Restorer and Estimator, and the 3x3 convolutions behind the Restorer's; all for inference."""
+    """Yield the bodies of Restorer and Estimator and the convolutions after the Restorer's; all for inference."""
     def image(channels: int) -> Tensor:
         x = torch.randn(batch, channels, height, width, device=device).to(dtype)
         return x.contiguous(memory_format=torch.channels_last)
@@ -69,31 +69,31 @@ def stack_calls(config: DANConfig, batch: int, height: int, width: int, dtype: t
 
 
 def once(call: Call, gradients: bool) -> tuple[Tensor, ...]:
-    """All results of one call, in inference mode or with the gradients of everything that can learn."""
-    # Tensors that learn must not be made in inference mode, which the timing is in.
+    """Return all results of one call, and with ``gradients`` those of all its tensors too."""
+    # The timing is in inference mode, in which no tensor that requires a gradient may be made.
     with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
         return example_calls.compute(call, gradients)
 
 
 def positional(function: Callable) -> Callable:
-    """``function`` for a call's arguments, whatever their names are: they stand in the operator's order."""
+    """Return ``function`` taking a call's arguments, whose names may differ but whose order is the operator's."""
     return lambda **arguments: function(*arguments.values())
 
 
 def plain(call: Call) -> Call:
-    """The same call of plain PyTorch: of ``PLAIN``, or of the operator's reference where that is as fast."""
+    """Return the same call of plain PyTorch: a function of ``PLAIN``, or else the operator's reference."""
     name = call.operator.__name__
     reference = getattr(importlib.import_module(call.operator.__module__), f"{name}_ref")
     return call._replace(operator=positional(PLAIN.get(name, reference)))
 
 
 def per_pixel(modulation: Tensor, x: Tensor) -> Tensor:
-    """(B, C) or an image, for a product with ``x``, in its dtype."""
+    """Return ``modulation``, (B, C) or an image, in the shape and dtype for a product with ``x``."""
     return (modulation if modulation.dim() == 4 else modulation[:, :, None, None]).to(x.dtype)
 
 
-# References round once, at the end, and so compute in float32 what a network in 16 bits computes in its own dtype. What
-# follows does it as a network's layers do, with what PyTorch has fused.
+# References compute in float32 and round at the end. A plain network in 16 bits computes in its own dtype, which is
+# faster: so do the functions below, with those fused operations that PyTorch has.
 
 def plain_lrelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.leaky_relu(F.conv2d(x, weight, bias, padding=1), SLOPE, inplace=True)
@@ -128,7 +128,7 @@ def plain_channel_attention(y: Tensor, weight1: Tensor, bias1: Tensor, weight2: 
 
 def plain_estimator_tail(x: Tensor, conv_weight: Tensor, conv_bias: Tensor, out_weight: Tensor, out_bias: Tensor,
                          encoder: Tensor) -> tuple[Tensor, Tensor]:
-    """With the convolution on the whole image, as the Estimator's layers compute it."""
+    """Convolve the whole image, as the Estimator's layers do."""
     features = F.conv2d(x, conv_weight, conv_bias, padding=1).mean((2, 3))
     kernel = F.linear(features, out_weight, out_bias).softmax(1)
     side = round(len(out_weight)**0.5)

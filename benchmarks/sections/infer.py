@@ -13,6 +13,7 @@ import torch
 from figures import DEVICE, DRY, note, peak_gib, replay_time, synchronize, tried
 
 import dan_fast
+from dan_fast.evaluation.plain_model import last_sr
 from dan_fast.self_test import left_out
 
 NETWORKS = ("v2", "default", "v1")
@@ -59,11 +60,11 @@ def _image(name: str, model: dan_fast.DAN, upscaler: dan_fast.Upscaler, size: tu
     found = upscaler(lr, wants_kernel=False).image  # not rounded to 8 bits
     plain = copy.deepcopy(model).to(DEVICE, upscaler.plan.dtype).to(memory_format=torch.channels_last)
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-        truth = copy.deepcopy(model).to(DEVICE)(lr).sr.clamp(0, 1)
+        truth = last_sr(copy.deepcopy(model).to(DEVICE), lr).clamp(0, 1)
         low = lr.to(upscaler.plan.dtype).contiguous(memory_format=torch.channels_last)
-        theirs = plain(low).sr.float().clamp(0, 1)
+        theirs = last_sr(plain, low).float().clamp(0, 1)
         synchronize()
-        eager = statistics.median(_seconds(lambda: (plain(low), synchronize())) for _ in range(3))
+        eager = statistics.median(_seconds(lambda: (last_sr(plain, low), synchronize())) for _ in range(3))
     note(what="root mean square error to float32", ours=_rms(found - truth), plain=_rms(theirs - truth), **about)
     note(what="the plain model, eager, without images and copies", ms=1000 * eager, **about)
 

@@ -1,4 +1,4 @@
-"""``benchmarks/gpu_check.py`` and ``tune.py`` as far as they go without a GPU: fences, table, files, choices."""
+"""``benchmarks/gpu_check.py`` and ``tune.py`` without a GPU: time limits, summary, files, tuned choices."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_section_that_does_not_exist_is_named(check, capsys):
 
 
 def test_every_line_that_needs_no_gpu_runs(tmp_path):
-    """What fails here would have failed on a GPU that is lent for minutes."""
+    """A line that fails here would have failed on a GPU that is lent for minutes."""
     result = subprocess.run([sys.executable, str(BENCHMARKS / "gpu_check.py"), "--dry", "--out", str(tmp_path)],
                             capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr
@@ -170,7 +170,7 @@ def test_what_is_not_fit_is_left_out_where_a_network_runs(check, tmp_path, monke
     both = [section(check, "infer", code, leaves_out=True), section(check, "tests", code)]
     outcomes = check.execute_all(both, 60, tmp_path, {})
     assert [outcome.output.strip() for outcome in outcomes] == ["conv3x3", "nothing"]
-    # What the caller leaves out stays so.
+    # Parts that the caller leaves out stay left out.
     monkeypatch.setenv("DAN_FAST_WITHOUT", "descriptors, conv3x3")
     assert check.execute_all(both[:1], 60, tmp_path, {})[0].output.strip() == "descriptors,conv3x3"
     assert {found.name for found in check.sections(prebuilt=True, out=tmp_path) if found.leaves_out} == {
@@ -233,7 +233,7 @@ def test_the_revision_without_git(check, monkeypatch):
 
 
 def test_triton_s_cache_is_filled_without_a_gpu(tmp_path):
-    """The whole takes minutes: here one operator, in a process of its own."""
+    """All of it takes minutes: here two operators, in a process of their own."""
     pytest.importorskip("triton")
     program = """
 import sys
@@ -244,7 +244,8 @@ compiler = gpu_cache.Compiler()
 compiler.install()
 x = torch.zeros(1, 32, 8, 8, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
 ops.modulate(x, x, torch.zeros(1, 32), torch.zeros(32))
-print(dict(compiler.launches), [kernel.metadata.target.arch for kernel in compiler.kernels.values()])
+ops.estimator_tail(x, *(torch.zeros(*size) for size in ((64, 32, 3, 3), (64,), (9, 64), (9,), (9, 2))))
+print(dict(compiler.launches), {kernel.metadata.target.arch for kernel in compiler.kernels.values()})
 """
     stub = tmp_path / "stub"
     stub.mkdir()
@@ -255,7 +256,8 @@ print(dict(compiler.launches), [kernel.metadata.target.arch for kernel in compil
         capture_output=True, text=True,
         env={**os.environ, "TRITON_CACHE_DIR": str(tmp_path / "cache"), "TRITON_LIBCUDA_PATH": str(stub),
              "LD_LIBRARY_PATH": str(stub), "DAN_FAST_STUB": str(stub)})
-    assert result.stdout.strip() == "{'forward_kernel': 1} [90]", result.stderr[-2000:]
+    assert result.stdout.strip() == "{'forward_kernel': 1, 'sum_kernel': 1, 'tail_kernel': 1} {90}", (
+        result.stdout + result.stderr[-2000:])
     assert list((tmp_path / "cache").rglob("*.cubin")) and list((tmp_path / "cache").rglob("*.so"))
 
 
