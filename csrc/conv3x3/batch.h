@@ -10,10 +10,10 @@
 
 namespace dan_fast::conv3x3 {
 
-// Tables of rows of images (B, H, W, C), with zeros around them.
-class Images {
+// The tables of rows of a batch of images (B, H, W, C), with zeros around them.
+class ImageRows {
  public:
-  explicit Images(const Tensor& images)
+  explicit ImageRows(const Tensor& images)
       : pitch_(images.size(2) * images.size(3)), zero_(pitch_) {
     const int64_t height = images.size(1);
     float* const first = const_cast<float*>(data(images));
@@ -26,10 +26,11 @@ class Images {
  private:
   int64_t pitch_;
   Floats zero_;
-  std::vector<Rows> rows_;
+  std::vector<RowTable> rows_;
 };
 
-// `make(n)` is the convolution of image n, all of one shape. As many tiles for each thread, whosever they are.
+// Runs the convolutions make(n) of all images n, all of one shape. Tiles are divided evenly among threads; one thread
+// may get tiles of several images.
 template <typename Make>
 void convolve_batch(int64_t batch, const Make& make) {
   const Conv3x3 any = make(0);

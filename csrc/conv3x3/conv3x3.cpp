@@ -33,7 +33,7 @@ int64_t second_cache() {
   return bytes > 0 ? bytes : 512 << 10;
 }
 
-// As many as stay in the second cache: in a half of it, the other is for the weights, which pass by.
+// As many tiles as stay in one half of the second cache; the weights pass through the other half.
 int64_t tiles_at_once(int64_t in_channels) {
   static const int64_t cache = second_cache();
   return std::clamp<int64_t>(cache / 2 / (sizeof(float) * kPositions * (in_channels + kPanel)), 12, 96);
@@ -57,8 +57,8 @@ struct Products {
     }
   }
 
-  // `Rows` tiles times the panels: out[r][n] = sum over k of in[r][k] * weights[k][n]. `next`: of the weights that come
-  // after these, what to ask the memory for meanwhile. Sums of kRun products each are added up at the end: a rounding
+  // `Rows` tiles times the panels: out[r][n] = sum over k of in[r][k] * weights[k][n]. `next`: later weights, which are
+  // prefetched meanwhile. Sums of kRun products each are added up at the end: a rounding
   // error is that of the sum so far, so a long sum errs more (tests/support/winograd.py has the figures).
   template <int Rows>
   static DAN_FAST_INLINE void multiply(const float* in, const float* weights, const float* next, float* out) {
@@ -102,7 +102,7 @@ struct Products {
     else if constexpr (Rows > 1) multiply_some<Rows - 1>(rows, in, weights, next, out);
   }
 
-  // In parts of about the same number of tiles, so that none is small and slow.
+  // Splits the tiles into parts of about the same size, so that none is small and slow.
   static DAN_FAST_INLINE void multiply_all(int64_t tiles, const float* in, const float* weights, float* out) {
     const int64_t parts = (tiles + Most - 1) / Most, fewer = tiles / parts, larger = tiles % parts;
     const float* next = weights + C * kPanel;
@@ -111,7 +111,7 @@ struct Products {
       multiply_some<Most>(rows, in, weights, next, out);
       in += rows * C;
       out += rows * across;
-      next += C / 4 * kLine;  // as much as one product asks for: four have a whole panel
+      next += C / 4 * kLine;  // one product prefetches a quarter of a panel
     }
   }
 
@@ -129,7 +129,7 @@ struct Output {
   static constexpr int lanes = sizeof(Vector) / sizeof(float);
   static constexpr int across = Panels * kPanel;  // channels at once
 
-  // Whether the tile at row y and column x is all inside the image, with one bias for all of it.
+  // Whether the tile at row y and column x lies inside the image and all its pixels have the same bias.
   static DAN_FAST_INLINE bool is_whole(const Conv3x3& conv, int64_t y, int64_t x) {
     const int64_t border = conv.bias_step ? 1 : 0;
     return y >= border && x >= border && y + kOut + border <= conv.height && x + kOut + border <= conv.width;
@@ -140,12 +140,12 @@ struct Output {
     return conv.bias + (3 * down + along) * conv.bias_step;
   }
 
-  // A sum to a pixel: floats `at` of row y.
+  // Turns sums into values and stores them at float `at` of row y.
   template <Finish F>
-  static DAN_FAST_INLINE void put(const Conv3x3& conv, Vector& v, const Vector& bias, const Vector& scale, int64_t y,
-                                  int64_t at) {
-    constexpr bool scaled = F == Finish::kScaleAndAdd || F == Finish::kMultiplyAndAdd;
-    if (scaled && conv.bare) store(conv.bare[y] + at, v);
+  static DAN_FAST_INLINE void put(const Conv3x3& conv, Vector& v, const Vector& bias, const Vector& modulation,
+                                  int64_t y, int64_t at) {
+    constexpr bool modulated = F == Finish::kModulate || F == Finish::kModulateByPixel;
+    if (modulated && conv.f1) store(conv.f1[y] + at, v);
     v += bias;
     Vector other;
     if constexpr (F == Finish::kActivate) {
@@ -153,39 +153,39 @@ struct Output {
       v = v > Vector{} ? v : small;
     } else if constexpr (F == Finish::kActivateGradient) {
       const Vector small = conv.slope * v;
-      load(other, conv.by[y] + at);
+      load(other, conv.activated[y] + at);
       v = other > Vector{} ? v : small;
     } else if constexpr (F == Finish::kAdd) {
-      if (conv.kept) store(conv.kept[y] + at, v);
-      load(other, conv.onto[y] + at);
+      if (conv.addend) store(conv.addend[y] + at, v);
+      load(other, conv.residual[y] + at);
       v += other;
-    } else if constexpr (scaled) {
-      if constexpr (F == Finish::kMultiplyAndAdd) {
-        load(other, conv.by[y] + at);
+    } else if constexpr (modulated) {
+      if constexpr (F == Finish::kModulateByPixel) {
+        load(other, conv.modulation_image[y] + at);
         v *= other;
       } else {
-        v *= scale;
+        v *= modulation;
       }
-      load(other, conv.onto[y] + at);
-      v = conv.factor * (other + v);
-      if (conv.entry) {
-        load(other, conv.entry[y] + at);
+      load(other, conv.residual[y] + at);
+      v = conv.residual_factor * (other + v);
+      if (conv.group_input) {
+        load(other, conv.group_input[y] + at);
         v += other;
       }
     }
     store(conv.out[y] + at, v);
   }
 
-  // One tile of each position, `across` channels from `channel` on, to pixels.
+  // Transforms the sums of one tile back to pixels, `across` channels from `channel` on, and stores these.
   template <Finish F, bool Whole>
   static DAN_FAST_INLINE void finish(const Conv3x3& conv, const float* sums, int64_t pitch, int64_t channel, int64_t y,
                                      int64_t x) {
     const int64_t height = std::min<int64_t>(kOut, conv.height - y), width = std::min<int64_t>(kOut, conv.width - x);
     const float* const inside = bias_at(conv, 1, 1);
     for (int c = 0; c < across; c += lanes) {
-      Vector bias, scale = {};
+      Vector bias, modulation = {};
       load(bias, inside + channel + c);
-      if constexpr (F == Finish::kScaleAndAdd) load(scale, conv.scale + channel + c);
+      if constexpr (F == Finish::kModulate) load(modulation, conv.modulation + channel + c);
       Vector down[kOut][kIn];
       repeat<kIn>([&](auto j) DAN_FAST_INLINE_LAMBDA {
         Vector column[kIn], values[kOut];
@@ -205,17 +205,17 @@ struct Output {
         repeat<kOut>([&](auto j) DAN_FAST_INLINE_LAMBDA {
           if (!Whole && j >= width) return;
           if (!Whole) load(bias, bias_at(conv, y + i, x + j) + channel + c);
-          put<F>(conv, values[j], bias, scale, y + i, at + j * step);
+          put<F>(conv, values[j], bias, modulation, y + i, at + j * step);
         });
       });
     }
   }
 
   template <Finish F>
-  static DAN_FAST_INLINE void finish_all(const Conv3x3& given, const float* sums, int64_t pitch, int64_t channel,
+  static DAN_FAST_INLINE void finish_all(const Conv3x3& asked, const float* sums, int64_t pitch, int64_t channel,
                                          int64_t begin, int64_t tiles) {
-    Conv3x3 conv = given;  // which no store can change, as far as the compiler knows
-    if (!conv.onto) conv.onto = conv.out;
+    Conv3x3 conv = asked;  // a copy, so that the compiler knows that no store changes it
+    if (!conv.residual) conv.residual = conv.out;
     const int64_t along = tiles_along(conv.width);
     for (int64_t n = 0; n < tiles; ++n) {
       const int64_t y = (begin + n) / along * kOut, x = (begin + n) % along * kOut;
@@ -229,9 +229,9 @@ struct Output {
     switch (conv.finish) {
       case Finish::kStore: return finish_all<Finish::kStore>(conv, sums, pitch, channel, begin, tiles);
       case Finish::kActivate: return finish_all<Finish::kActivate>(conv, sums, pitch, channel, begin, tiles);
-      case Finish::kScaleAndAdd: return finish_all<Finish::kScaleAndAdd>(conv, sums, pitch, channel, begin, tiles);
-      case Finish::kMultiplyAndAdd:
-        return finish_all<Finish::kMultiplyAndAdd>(conv, sums, pitch, channel, begin, tiles);
+      case Finish::kModulate: return finish_all<Finish::kModulate>(conv, sums, pitch, channel, begin, tiles);
+      case Finish::kModulateByPixel:
+        return finish_all<Finish::kModulateByPixel>(conv, sums, pitch, channel, begin, tiles);
       case Finish::kAdd: return finish_all<Finish::kAdd>(conv, sums, pitch, channel, begin, tiles);
       case Finish::kActivateGradient:
         return finish_all<Finish::kActivateGradient>(conv, sums, pitch, channel, begin, tiles);
@@ -239,18 +239,18 @@ struct Output {
   }
 };
 
-// `Wide`: panels of output channels at once, as long as there are so many.
+// `Wide`: panels of output channels at once; fewer panels than that are computed one by one.
 template <int C, int Bytes, int Most, int Wide, const auto& Finish1, const auto& FinishWide>
 DAN_FAST_INLINE void convolve(const Conv3x3& conv, int64_t begin, int64_t end, float* workspace) {
   const int64_t most = tiles_at_once(C), blocks = (end - begin + most - 1) / most;
-  const int64_t pitch = most * C + kApart;
+  const int64_t pitch = most * C + kCacheSetPadding;
   for (int64_t n = 0; n < blocks; ++n) {
     const int64_t from = begin + (end - begin) * n / blocks, to = begin + (end - begin) * (n + 1) / blocks;
     const int64_t tiles = to - from;
     float* const sums = workspace + kPositions * pitch;
     Products<C, Bytes, Most, Wide>::transform_all(conv, from, tiles, workspace, pitch);
     const auto panels = [&](auto count, const auto& finish, int64_t channel) DAN_FAST_INLINE_LAMBDA {
-      const int64_t sums_pitch = most * count * kPanel + kApart;
+      const int64_t sums_pitch = most * count * kPanel + kCacheSetPadding;
       const float* weights = conv.weights + channel * kPositions * C;
       Products<C, Bytes, Most, count>::run(workspace, pitch, weights, sums, sums_pitch, tiles);
       finish(conv, sums, sums_pitch, channel, from, tiles);
@@ -317,7 +317,7 @@ Conv3x3Path best() {
 
 int64_t conv3x3_workspace(int in_channels) {
   const int64_t tiles = tiles_at_once(in_channels);
-  return kPositions * (tiles * (in_channels + 2 * kPanel) + 2 * kApart);
+  return kPositions * (tiles * (in_channels + 2 * kPanel) + 2 * kCacheSetPadding);
 }
 
 Conv3x3Path conv3x3_path(int64_t in_channels) {
@@ -327,17 +327,17 @@ Conv3x3Path conv3x3_path(int64_t in_channels) {
   return paths[in_channels / kPanel - 1];
 }
 
-DAN_FAST_CLONES void pack_conv3x3(const Taps& taps, int in_channels, int begin, float* packed) {
+DAN_FAST_CLONES void pack_conv3x3(const WeightView& weights, int in_channels, int begin, float* packed) {
   using Vector = VectorOf<double, 64>::Type;
   constexpr int lanes = sizeof(Vector) / sizeof(double);
   float* const panel = packed + int64_t{begin} * kPositions * in_channels;
   for (int in = 0; in < in_channels; ++in) {
-    const float* const first = taps.data + begin * taps.out + in * taps.in;
+    const float* const first = weights.data + begin * weights.out + in * weights.in;
     for (int out = 0; out < kPanel; out += lanes) {
-      double gathered[9][lanes];  // all of them first: vectors that are read at once wait for each of their numbers
+      double gathered[9][lanes];  // first, as a vector load that follows its scalar stores at once waits for them
       for (int n = 0; n < lanes; ++n)
         for (int tap = 0; tap < 9; ++tap)
-          gathered[tap][n] = first[(out + n) * taps.out + tap / 3 * taps.row + tap % 3 * taps.column];
+          gathered[tap][n] = first[(out + n) * weights.out + tap / 3 * weights.row + tap % 3 * weights.column];
       Vector own[9], values[kPositions];
       for (int tap = 0; tap < 9; ++tap) load(own[tap], gathered[tap]);
       winograd::filter(own, values);

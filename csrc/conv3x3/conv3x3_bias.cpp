@@ -1,4 +1,5 @@
-// dan_fast::conv3x3_bias_cpp, a convolution alone, and dan_fast::pack_conv3x3 for all who have some.
+// dan_fast::conv3x3_bias_cpp, a convolution with its bias, and dan_fast::pack_conv3x3, which packs the weights of
+// every operator that takes them packed.
 
 #include <torch/csrc/stable/library.h>
 
@@ -39,7 +40,7 @@ Tensor conv3x3_bias_cpu(const Tensor& x, const Tensor& packed, int64_t out_chann
   const int64_t shape[] = {batch, height, width, out_channels};
   Tensor out = torch::stable::new_empty(x, {shape, 4});
   if (out.numel() == 0) return out;
-  Images in_images(x), out_images(out);
+  ImageRows in_images(x), out_images(out);
   convolve_batch(batch, [&](int64_t n) {
     return Conv3x3{static_cast<int>(height), static_cast<int>(width), static_cast<int>(channels),
                    static_cast<int>(out_channels), in_images.of(n), out_images.of(n), data(packed),

@@ -109,8 +109,8 @@ struct Sums {
 
   static DAN_FAST_INLINE void run(const WeightGradient& sum, int64_t begin, int64_t end, float* taps, float* sums) {
     const int64_t along = tiles_along(sum.width), tiles_an_image = tiles_along(sum.height) * along;
-    const int64_t in_pitch = kTilesABlock * sum.in_channels + kApart;
-    const int64_t grad_pitch = kTilesABlock * sum.out_channels + kApart;
+    const int64_t in_pitch = kTilesABlock * sum.in_channels + kCacheSetPadding;
+    const int64_t grad_pitch = kTilesABlock * sum.out_channels + kCacheSetPadding;
     const int64_t count = int64_t{kPositions} * sum.in_channels * sum.out_channels;
     float *const in = sums + count, *const grad = in + kPositions * in_pitch;
     std::fill_n(sums, count, 0.0f);
@@ -165,7 +165,7 @@ WeightGradientPath best() {
 
 int64_t weight_gradient_workspace(int in_channels, int out_channels) {
   const int64_t in = in_channels, out = out_channels;
-  return kPositions * (in * out + kTilesABlock * (in + out) + 2 * kApart);
+  return kPositions * (in * out + kTilesABlock * (in + out) + 2 * kCacheSetPadding);
 }
 
 WeightGradientPath weight_gradient_path() {

@@ -1,22 +1,23 @@
 // Conditional residual blocks with channel attention, one after the other, in place:
-// y = conv(leaky ReLU(conv(x, z))), x <- x + y * a, a of each channel from the mean of y over the image.
+// y = conv(leaky ReLU(conv(x, z))), x <- x + y * a, where a has one value per channel, from the mean of y over the image.
 #pragma once
 
 #include <cmath>
+#include <vector>
 
-#include "run_blocks.h"
+#include "block_image.h"
 
 namespace dan_fast::conv3x3 {
 
 struct CrbStack {
   int channels;      // of x
-  int in_channels;   // of what is convolved: x and behind it, if it is an image, z
-  int hidden;        // channels between the convolutions
-  int squeezed;      // channels in the attention
+  int in_channels;   // of what is convolved: x, and behind it z where z is an image
+  int hidden;        // channels between the two convolutions
+  int squeezed;      // channels in the middle of the attention
   int blocks;
   int places;        // biases of the first convolution: 1, or 9 as Conv3x3 takes them
-  const float* one;  // for each block pack_conv3x3() and the bias, which is not used
-  const float* two;
+  const float* one;  // the first convolution of each block: pack_conv3x3() and a bias, which is not used
+  const float* two;  // the second one: pack_conv3x3() and the bias
   // a = sigmoid(excite * leaky ReLU(squeeze * mean + squeeze_bias) + excite_bias)
   const float* squeeze;  // (blocks, squeezed, channels)
   const float* squeeze_bias;
@@ -24,30 +25,36 @@ struct CrbStack {
   const float* excite_bias;
   Conv3x3Path path_one;
   Conv3x3Path path_two;
+
+  int widest() const { return std::max(in_channels, hidden); }
+  int64_t workspace() const { return std::max(conv3x3_workspace(in_channels), conv3x3_workspace(hidden)); }
 };
 
-class CrbImage {
+class CrbImage : public BlockImage {
  public:
-  // x (height, width, in_channels): x and z; x becomes the result. bias (blocks, places, hidden). zero: a row of zeros.
-  CrbImage(const CrbStack& stack, int height, int width, float* x, const float* bias, float* zero)
-      : stack_(stack), height_(height), width_(width), bias_(bias),
-        x_(height, zero, x, int64_t{width} * stack.in_channels), between_(height, zero),
-        y_memory_(int64_t{height} * width * stack.channels),
-        y_(height, zero, y_memory_.get(), int64_t{width} * stack.channels),
+  static constexpr int kPhases = 3;
+
+  // x (height, width, in_channels): x and z; x becomes the result. bias (blocks, places, hidden).
+  CrbImage(const CrbStack& stack, int height, int width, float* zero, float* x, const float* bias)
+      : BlockImage(height, width, zero), stack_(stack), bias_(bias), x_(rows(x, stack.in_channels)),
+        activated_(rows()), y_memory_(int64_t{height} * width * stack.channels),
+        y_(rows(y_memory_.get(), stack.channels)),
         sums_{std::vector<double>(tiles_along(height) * stack.channels), sums_[0]} {}
 
-  void place(Strip& strip) { strip.place_between(between_.get(), stack_.hidden); }
+  void place(Strip& strip) { strip.place_intermediate(activated_.get(), stack_.hidden); }
 
   // The attention takes the mean over the whole image.
   bool gathers(int phase) const { return phase == 2; }
 
   void run(int phase, Strip& strip, int block) {
-    const Conv3x3 first = one(block), second = two(block);
+    const Conv3x3 first = first_of(block);
     if (phase == 0) {
-      strip.lead(first, stack_.path_one);
+      strip.start_first(first, stack_.path_one);
     } else if (phase == 1) {
+      const Conv3x3 second = convolution(stack_.two, block, stack_.hidden, stack_.channels, activated_, y_,
+                                         Finish::kStore);
       strip.for_each_step([&](int64_t r, int64_t end) {
-        strip.reach(first, stack_.path_one, end);
+        strip.continue_first(first, stack_.path_one, end);
         strip.run(second, stack_.path_two, r, end);
         for (; r < end; ++r) add_up(strip, r, block);
       });
@@ -57,22 +64,15 @@ class CrbImage {
   }
 
  private:
-  Conv3x3 one(int block) {
-    const int64_t weights = packed_conv3x3(stack_.in_channels, stack_.hidden);
-    Conv3x3 conv{height_, width_, stack_.in_channels, stack_.hidden, x_.get(), between_.get(),
-                 stack_.one + block * (weights + stack_.hidden), bias_ + int64_t{block} * stack_.places * stack_.hidden};
+  Conv3x3 first_of(int block) {
+    Conv3x3 conv = convolution(stack_.one, block, stack_.in_channels, stack_.hidden, x_, activated_,
+                               Finish::kActivate);
+    conv.bias = bias_ + int64_t{block} * stack_.places * stack_.hidden;
     if (stack_.places > 1) conv.bias_step = stack_.hidden;
-    conv.finish = Finish::kActivate;
     return conv;
   }
 
-  Conv3x3 two(int block) {
-    const int64_t weights = packed_conv3x3(stack_.hidden, stack_.channels);
-    const float* packed = stack_.two + block * (weights + stack_.channels);
-    return {height_, width_, stack_.hidden, stack_.channels, between_.get(), y_.get(), packed, packed + weights};
-  }
-
-  // The sums of tile row r of y. Always in this order, and in double beyond some pixels.
+  // Stores the sums of tile row r of y: always in the same order, and in double beyond `some` pixels.
   void add_up(const Strip& strip, int64_t r, int block) {
     constexpr int64_t some = 64;
     double* const sums = sums_[block % 2].data() + r * stack_.channels;
@@ -87,7 +87,7 @@ class CrbImage {
         }
   }
 
-  // Of each channel; every strip computes it for itself.
+  // The attention a of each channel. Every strip computes it for itself.
   std::vector<float> attention(int block) const {
     const int64_t channels = stack_.channels, squeezed = stack_.squeezed;
     std::vector<double> mean(channels), hidden(squeezed);
@@ -122,27 +122,21 @@ class CrbImage {
   }
 
   const CrbStack& stack_;
-  const int height_, width_;
   const float* const bias_;
-  Rows x_, between_;
+  RowTable x_, activated_;
   const Floats y_memory_;
-  Rows y_;
-  // Two blocks' sums: some strips begin the next block before others have read those of this one.
+  RowTable y_;
+  // The sums of two blocks: some strips begin the next block before others have read the sums of this one.
   std::vector<double> sums_[2];
 };
 
-// All images x (batch, height, width, in_channels) in place, with biases (batch, blocks, places, hidden).
+// Changes all images x (batch, height, width, in_channels) in place; bias (batch, blocks, places, hidden).
 template <typename Parallel>
 void crb_stack(const CrbStack& stack, int64_t batch, int height, int width, float* x, const float* bias, int threads,
                const Parallel& parallel) {
-  const int most = std::max(stack.in_channels, stack.hidden);
-  const Floats zero(int64_t{width} * most);
-  const auto make = [&](int64_t n) {
-    return std::make_unique<CrbImage>(stack, height, width, x + n * height * width * stack.in_channels,
-                                      bias + n * stack.blocks * stack.places * stack.hidden, zero.get());
-  };
-  const int64_t workspace = std::max(conv3x3_workspace(stack.in_channels), conv3x3_workspace(stack.hidden));
-  run_blocks(batch, height, width, stack.blocks, 3, workspace, threads, make, parallel);
+  run_stack<CrbImage>(stack, batch, height, width, threads, parallel,
+                      PerImage<float>{x, int64_t{height} * width * stack.in_channels},
+                      PerImage<const float>{bias, int64_t{stack.blocks} * stack.places * stack.hidden});
 }
 
 }  // namespace dan_fast::conv3x3

@@ -9,7 +9,7 @@
 namespace dan_fast::conv3x3 {
 
 constexpr int kLine = 16;           // floats of a cache line
-constexpr int64_t kApart = kLine;  // floats between positions, whose addresses would share cache sets otherwise
+constexpr int64_t kCacheSetPadding = kLine;  // floats between positions, whose addresses would share cache sets otherwise
 
 // Six by six inputs, of which the first is at column x, to one tile of each position, `pitch` floats apart.
 template <typename Vector>

@@ -9,19 +9,19 @@
 namespace dan_fast::pointwise {
 namespace {
 
-// grad, f1 (B, H, W, C), f2 (B, C), bias (C) -> the gradients of f1, f2 and bias.
-std::tuple<Tensor, Tensor, Tensor> modulate_backward_cpu(const Tensor& grad, const Tensor& f1, const Tensor& f2,
+// grad, f1 (B, H, W, C), modulation (B, C), bias (C) -> the gradients of f1, modulation and bias.
+std::tuple<Tensor, Tensor, Tensor> modulate_backward_cpu(const Tensor& grad, const Tensor& f1, const Tensor& modulation,
                                                          const Tensor& bias) {
-  const ModulateGradients gradients = modulate_gradients(grad, f1, f2, bias);
-  return {gradients.f1, gradients.f2, gradients.bias};
+  const ModulateGradients gradients = modulate_gradients(grad, f1, modulation, bias);
+  return {gradients.f1, gradients.modulation, gradients.bias};
 }
 
 }  // namespace
 }  // namespace dan_fast::pointwise
 
 STABLE_TORCH_LIBRARY_FRAGMENT(dan_fast, m) {
-  m.def("modulate_cpp(Tensor x, Tensor f1, Tensor f2, Tensor bias) -> Tensor");
-  m.def("modulate_backward_cpp(Tensor grad, Tensor f1, Tensor f2, Tensor bias) -> (Tensor, Tensor, Tensor)");
+  m.def("modulate_cpp(Tensor x, Tensor f1, Tensor modulation, Tensor bias) -> Tensor");
+  m.def("modulate_backward_cpp(Tensor grad, Tensor f1, Tensor modulation, Tensor bias) -> (Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dan_fast, CPU, m) {

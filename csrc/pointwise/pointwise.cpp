@@ -1,4 +1,4 @@
-// One kernel for each, on some pixels; then the sums of all.
+// Loops over some pixels that compilers vectorise, and the operators that call them in parallel.
 
 #include "pointwise.h"
 
@@ -9,36 +9,36 @@
 namespace dan_fast::pointwise {
 namespace {
 
-// `sums` are added to.
+// These loops add to `sums`.
 
-DAN_FAST_CLONES void modulate(const float* x, const float* f1, const float* f2, const float* bias, int64_t pixels,
+DAN_FAST_CLONES void modulate(const float* x, const float* f1, const float* modulation, const float* bias, int64_t pixels,
                               int64_t channels, float* __restrict out) {
   for (int64_t n = 0; n < pixels; ++n)
     for (int64_t c = 0; c < channels; ++c)
-      out[n * channels + c] = x[n * channels + c] + (f1[n * channels + c] + bias[c]) * f2[c];
+      out[n * channels + c] = x[n * channels + c] + (f1[n * channels + c] + bias[c]) * modulation[c];
 }
 
 // Sums of grad, then of grad * f1.
-DAN_FAST_CLONES void modulate_gradient(const float* grad, const float* f1, const float* f2, int64_t pixels,
+DAN_FAST_CLONES void modulate_gradient(const float* grad, const float* f1, const float* modulation, int64_t pixels,
                                        int64_t channels, float* __restrict out, float* __restrict sums) {
   for (int64_t n = 0; n < pixels; ++n)
     for (int64_t c = 0; c < channels; ++c) {
       const float g = grad[n * channels + c];
-      out[n * channels + c] = g * f2[c];
+      out[n * channels + c] = g * modulation[c];
       sums[c] += g;
       sums[channels + c] += g * f1[n * channels + c];
     }
 }
 
-DAN_FAST_CLONES void multiply_gradient(const float* grad, const float* f1, const float* f2, const float* bias,
+DAN_FAST_CLONES void modulate_by_pixel_gradient(const float* grad, const float* f1, const float* modulation, const float* bias,
                                        int64_t pixels, int64_t channels, float* __restrict of_f1,
-                                       float* __restrict of_f2, float* __restrict sums) {
+                                       float* __restrict of_modulation, float* __restrict sums) {
   for (int64_t n = 0; n < pixels; ++n)
     for (int64_t c = 0; c < channels; ++c) {
       const int64_t at = n * channels + c;
-      const float g = grad[at] * f2[at];
+      const float g = grad[at] * modulation[at];
       of_f1[at] = g;
-      of_f2[at] = grad[at] * (f1[at] + bias[c]);
+      of_modulation[at] = grad[at] * (f1[at] + bias[c]);
       sums[c] += g;
     }
 }
@@ -59,40 +59,42 @@ DAN_FAST_CLONES void add_up(const float* grad, int64_t pixels, int64_t channels,
     for (int64_t c = 0; c < channels; ++c) sums[c] += grad[n * channels + c];
 }
 
-// run(image, at, pixels, part) for parts of images, from float `at` of all.
-constexpr int64_t kPixelsAPart = 64;  // whose sums are added in float, those of the parts in double
+// Pixels per part: their sums are added in float, those of the parts in double.
+constexpr int64_t kPixelsPerPart = 64;
 
+// Images cut into parts, which any thread may compute.
 struct Parts {
-  int64_t batch, pixels, channels, an_image;
+  int64_t batch, pixels, channels, per_image;
 
   explicit Parts(const Tensor& x)
       : batch(x.size(0)), pixels(x.size(1) * x.size(2)), channels(x.size(3)),
-        an_image((pixels + kPixelsAPart - 1) / kPixelsAPart) {}
+        per_image((pixels + kPixelsPerPart - 1) / kPixelsPerPart) {}
 
+  // Calls run(image, at, pixels, part) for every part; `at`: the first float of the part in the batch.
   template <typename Run>
   void for_each(const Run& run) const {
-    torch::stable::parallel_for(0, batch * an_image, 16, [&](int64_t begin, int64_t end) {
+    torch::stable::parallel_for(0, batch * per_image, 16, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
-        const int64_t image = n / an_image, first = n % an_image * kPixelsAPart;
-        run(image, (image * pixels + first) * channels, std::min(kPixelsAPart, pixels - first), n);
+        const int64_t image = n / per_image, first = n % per_image * kPixelsPerPart;
+        run(image, (image * pixels + first) * channels, std::min(kPixelsPerPart, pixels - first), n);
       }
     });
   }
 
-  // run(image, at, pixels, sums) adds to `count` sums -> those of each image.
+  // The sums (batch, count) of each image; run(image, at, pixels, sums) adds those of one part to `count` sums.
   template <typename Run>
   std::vector<double> sum(int64_t count, const Run& run) const {
-    std::vector<float> parts(batch * an_image * count);
+    std::vector<float> parts(batch * per_image * count);
     for_each([&](int64_t image, int64_t at, int64_t some, int64_t part) {
       run(image, at, some, parts.data() + part * count);
     });
     std::vector<double> sums(batch * count);
-    for (int64_t part = 0; part < batch * an_image; ++part)
-      for (int64_t n = 0; n < count; ++n) sums[part / an_image * count + n] += parts[part * count + n];
+    for (int64_t part = 0; part < batch * per_image; ++part)
+      for (int64_t n = 0; n < count; ++n) sums[part / per_image * count + n] += parts[part * count + n];
     return sums;
   }
 
-  // Over the images, of the first `channels` of `count` sums each: (C).
+  // Adds the sums (batch, channels) of all images: (C).
   Tensor total(const Tensor& x, const std::vector<double>& sums) const {
     Tensor out = torch::stable::new_empty(x, {&channels, 1});
     for (int64_t c = 0; c < channels; ++c) {
@@ -112,53 +114,53 @@ void check_images(const Tensor& x, const Tensor& other) {
 
 }  // namespace
 
-Tensor modulated(const Tensor& x, const Tensor& f1, const Tensor& f2, const Tensor& bias) {
+Tensor modulated(const Tensor& x, const Tensor& f1, const Tensor& modulation, const Tensor& bias) {
   check_images(x, f1);
-  check("f2", f2, {x.size(0), x.size(3)});
+  check("modulation", modulation, {x.size(0), x.size(3)});
   check("bias", bias, {x.size(3)});
   const Parts parts(x);
   Tensor out = torch::stable::empty_like(x);
   float* const to = mutable_data(out);
   parts.for_each([&](int64_t image, int64_t at, int64_t pixels, int64_t) {
-    modulate(data(x) + at, data(f1) + at, data(f2) + image * parts.channels, data(bias), pixels, parts.channels,
+    modulate(data(x) + at, data(f1) + at, data(modulation) + image * parts.channels, data(bias), pixels, parts.channels,
              to + at);
   });
   return out;
 }
 
-ModulateGradients modulate_gradients(const Tensor& grad, const Tensor& f1, const Tensor& f2, const Tensor& bias) {
+ModulateGradients modulate_gradients(const Tensor& grad, const Tensor& f1, const Tensor& modulation, const Tensor& bias) {
   check_images(grad, f1);
-  check("f2", f2, {grad.size(0), grad.size(3)});
+  check("modulation", modulation, {grad.size(0), grad.size(3)});
   check("bias", bias, {grad.size(3)});
   const Parts parts(grad);
   const int64_t channels = parts.channels;
-  Tensor of_f1 = torch::stable::empty_like(grad), of_f2 = torch::stable::empty_like(f2);
+  Tensor of_f1 = torch::stable::empty_like(grad), of_modulation = torch::stable::empty_like(modulation);
   float* const to = mutable_data(of_f1);
   const std::vector<double> sums = parts.sum(2 * channels, [&](int64_t image, int64_t at, int64_t pixels, float* own) {
-    modulate_gradient(data(grad) + at, data(f1) + at, data(f2) + image * channels, pixels, channels, to + at, own);
+    modulate_gradient(data(grad) + at, data(f1) + at, data(modulation) + image * channels, pixels, channels, to + at, own);
   });
   std::vector<double> of_bias(parts.batch * channels);
   for (int64_t n = 0; n < parts.batch * channels; ++n) {
     const int64_t image = n / channels, c = n % channels;
     const double plain = sums[image * 2 * channels + c], product = sums[(image * 2 + 1) * channels + c];
-    mutable_data(of_f2)[n] = static_cast<float>(product + plain * data(bias)[c]);
-    of_bias[n] = plain * data(f2)[n];
+    mutable_data(of_modulation)[n] = static_cast<float>(product + plain * data(bias)[c]);
+    of_bias[n] = plain * data(modulation)[n];
   }
-  return {of_f1, of_f2, parts.total(grad, of_bias)};
+  return {of_f1, of_modulation, parts.total(grad, of_bias)};
 }
 
-ModulateGradients multiply_gradients(const Tensor& grad, const Tensor& f1, const Tensor& f2, const Tensor& bias) {
+ModulateGradients modulate_by_pixel_gradients(const Tensor& grad, const Tensor& f1, const Tensor& modulation, const Tensor& bias) {
   check_images(grad, f1);
-  check_images(grad, f2);
+  check_images(grad, modulation);
   check("bias", bias, {grad.size(3)});
   const Parts parts(grad);
-  Tensor of_f1 = torch::stable::empty_like(grad), of_f2 = torch::stable::empty_like(grad);
-  float *const to1 = mutable_data(of_f1), *const to2 = mutable_data(of_f2);
+  Tensor of_f1 = torch::stable::empty_like(grad), of_modulation = torch::stable::empty_like(grad);
+  float *const to1 = mutable_data(of_f1), *const to2 = mutable_data(of_modulation);
   const auto sums = parts.sum(parts.channels, [&](int64_t, int64_t at, int64_t pixels, float* own) {
-    multiply_gradient(data(grad) + at, data(f1) + at, data(f2) + at, data(bias), pixels, parts.channels, to1 + at,
+    modulate_by_pixel_gradient(data(grad) + at, data(f1) + at, data(modulation) + at, data(bias), pixels, parts.channels, to1 + at,
                       to2 + at, own);
   });
-  return {of_f1, of_f2, parts.total(grad, sums)};
+  return {of_f1, of_modulation, parts.total(grad, sums)};
 }
 
 ActivateGradients activate_gradients(const Tensor& grad, const Tensor& out, double slope) {

@@ -1,6 +1,6 @@
-// Every instruction set of csrc/conv3x3.cpp and csrc/conv3x3_weight_gradient.cpp that this machine has, under all that
-// is made of it, against plain sums in double. For test_conv3x3_paths.py and `make asan`: prints a line a set; exits with
-// 1 where one is wrong.
+// Compares every instruction set of csrc/conv3x3 that this machine has, and the stacks that are made of its
+// convolutions, with plain sums in double. For test_conv3x3_paths.py and `make asan`: prints one line per set; exits
+// with 1 if one is wrong.
 
 #include "../../csrc/conv3x3/conv3x3.cpp"
 #include "../../csrc/conv3x3/conv3x3_weight_gradient.cpp"
@@ -128,11 +128,11 @@ bool dpcb_stack_right(Path path, int channels, std::mt19937& random) {
   const int64_t floats = shape.pixels() * channels;
   std::vector<Convolution> convs;
   for (int n = 0; n < 2 * blocks; ++n) convs.emplace_back(channels, channels, random);
-  const Values packed = all_packed(convs), scales = draw(int64_t{shape.batch} * blocks * channels, 0.3, random);
+  const Values packed = all_packed(convs), modulation = draw(int64_t{shape.batch} * blocks * channels, 0.3, random);
   const Values in = draw(shape.batch * floats, 1, random);
   Values out = in;
   dpcb_stack({channels, blocks, group, doubled, packed.data(), path(channels)}, shape.batch, shape.height, shape.width,
-             out.data(), scales.data(), shape.threads, either(random));
+             out.data(), modulation.data(), shape.threads, either(random));
 
   for (int image = 0; image < shape.batch; ++image) {
     Doubles x = image_of(in, image, floats), entry = x;
@@ -140,7 +140,7 @@ bool dpcb_stack_right(Path path, int channels, std::mt19937& random) {
       const Doubles t = activated(convs[2 * n].of(x, shape.height, shape.width));
       const Doubles f = convs[2 * n + 1].of(t, shape.height, shape.width);
       for (size_t i = 0; i < x.size(); ++i)
-        x[i] += f[i] * scales[(int64_t{image} * blocks + n) * channels + i % channels];
+        x[i] += f[i] * modulation[(int64_t{image} * blocks + n) * channels + i % channels];
       if (n % group != group - 1) continue;
       for (size_t i = 0; i < x.size(); ++i) x[i] = doubled ? 2 * x[i] : entry[i] + x[i];
       entry = x;
@@ -241,7 +241,7 @@ bool input_gradient_right(Path path, int channels, std::mt19937& random) {
   const Shape shape = draw_shape(random);
   const int64_t floats = shape.pixels() * channels, pitch = int64_t{shape.width} * channels;
   const Convolution conv(channels, channels, random);
-  const Taps taps = Taps{conv.weights.data(), int64_t{9} * channels, 9, 3, 1}.transposed();
+  const WeightView taps = WeightView{conv.weights.data(), int64_t{9} * channels, 9, 3, 1}.transposed();
   Values packed(packed_conv3x3(channels, channels)), turned(conv.weights.size()), none(channels), zero(pitch);
   for (int panel = 0; panel < channels; panel += kPanel) pack_conv3x3(taps, channels, panel, packed.data());
   for (int o = 0; o < channels; ++o)
@@ -251,15 +251,15 @@ bool input_gradient_right(Path path, int channels, std::mt19937& random) {
 
   Values grad = draw(floats, 1, random), other = draw(floats, 1, random), out(floats), workspace(
       conv3x3_workspace(channels));
-  Rows in(shape.height, zero.data(), grad.data(), pitch), by(shape.height, zero.data(), other.data(), pitch);
-  Rows to(shape.height, zero.data(), out.data(), pitch);
+  RowTable in(shape.height, zero.data(), grad.data(), pitch), by(shape.height, zero.data(), other.data(), pitch);
+  RowTable to(shape.height, zero.data(), out.data(), pitch);
   const Doubles plain = convolved(Doubles(grad.begin(), grad.end()), shape.height, shape.width, channels, channels,
                                   turned.data(), none.data());
   for (const Finish finish : {Finish::kStore, Finish::kActivateGradient, Finish::kAdd}) {
     Conv3x3 own{shape.height, shape.width, channels, channels, in.get(), to.get(), packed.data(), none.data()};
     own.finish = finish;
     own.slope = 0.3f;
-    own.by = own.onto = by.get();
+    own.activated = own.residual = by.get();
     path(channels)(own, 0, tiles_along(shape.height) * tiles_along(shape.width), workspace.data());
     Doubles expected = plain;
     for (int64_t i = 0; i < floats; ++i) {
@@ -278,7 +278,7 @@ bool weight_gradient_right(WeightGradientPath path, int in, int out, std::mt1993
   Values x = draw(shape.batch * shape.pixels() * in, 1, random);
   Values grad = draw(shape.batch * shape.pixels() * out, 1, random);
   const Values zero(std::max(in_pitch, out_pitch));
-  std::vector<Rows> in_rows, grad_rows;
+  std::vector<RowTable> in_rows, grad_rows;
   std::vector<const float* const*> in_tables, grad_tables;
   for (int n = 0; n < shape.batch; ++n) {
     in_rows.emplace_back(shape.height, const_cast<float*>(zero.data()), x.data() + n * shape.pixels() * in, in_pitch);
