@@ -27,7 +27,7 @@ struct Axis {
   // Away from the borders, output j reads the blurred pixels from j * scale + first on.
   int first;
   std::vector<double> weights;
-  int begin;  // the outputs whose taps lie inside the image; none if begin == end
+  int begin;  // from `begin` to `end` the outputs whose taps lie inside the image; none if they are equal
   int end;
   Border low;  // the outputs before `begin`, and from `end` on
   Border high;

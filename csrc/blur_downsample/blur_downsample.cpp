@@ -16,7 +16,7 @@
 namespace dan_fast::blur_downsample {
 namespace {
 
-// The filters of one image: one of the two.
+// The filters of one image: separable ones if its kernel allows that, else direct ones.
 template <typename T>
 struct Filters {
   std::optional<SeparableFilters<T>> separable;
@@ -34,8 +34,8 @@ struct Filters {
   }
 };
 
-// An output plane is computed in parts that any thread may take: blocks of rows inside, and what is at the
-// borders. They do not depend on the number of threads, hence neither do the results.
+// An output plane is computed in parts that any thread may take: blocks of rows inside, and the outputs at the borders.
+// The parts do not depend on the number of threads, so neither do the results.
 template <typename T>
 class Parts {
  public:
@@ -68,7 +68,7 @@ class Parts {
  private:
   static constexpr int kUnit = 12;  // rows
 
-  // Of a block. Blocks overlap in what they read, and many planes are parts enough without small ones.
+  // The most units per block. Blocks overlap in what they read, so they are small only where there are few planes.
   static int most_units(int64_t planes) { return planes < 8 ? 3 : 6; }
 
   void top_or_bottom(const BorderFilters<T>& filters, int k, const Plane<T>& plane, const Border& border, T* out) {

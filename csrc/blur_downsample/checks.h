@@ -29,7 +29,8 @@ inline void check_blur_downsample(const Tensor& hr, const Tensor& kernel, int64_
   STD_TORCH_CHECK(border < height && border < width, "blur_downsample: hr is ", height, "x", width,
                   ", expected more than ", border, " pixels a side for this kernel");
   // Pixel positions are ints, with room for the border.
-  STD_TORCH_CHECK(height < (1 << 29) && width < (1 << 29), "blur_downsample: hr is ", height, "x", width, ", too large");
+  STD_TORCH_CHECK(height < (1 << 29) && width < (1 << 29), "blur_downsample: hr is ", height, "x", width,
+                  ", too large");
 }
 
 // Checks, then calls run<T>(hr, kernel, scale, out) with contiguous tensors of float or double;

@@ -41,7 +41,7 @@ struct Block {
     for (int64_t ahead = 0; ahead < width; ahead += 64 / sizeof(T)) DAN_FAST_PREFETCH(in + width + ahead);
   }
 
-  // Of the input rows `step` apart, output row r reads those from number r on: at first only row 0 reads, then 0
+  // Among the input rows `step` apart, output row r reads those from number r on: at first only row 0 reads, then 0
   // and 1, ... up to all ...
   template <int Reading>
   static DAN_FAST_INLINE void grow(const T* const* rows, int step, int64_t at, const T* taps, Vector (&sums)[R][C]) {
@@ -68,7 +68,7 @@ struct Block {
     for (int phase = 0; phase < std::min(step, filter.height); ++phase) {
       const int count = (filter.height - phase + step - 1) / step;
       const T* const* in = rows + phase;
-      // What the next block reads here: a filter of one column would wait for the memory otherwise.
+      // Prefetch for the next block: a filter of one column would wait for the memory otherwise.
       if (filter.width == 1)
         for (int n = 0; n < count + R - 1; ++n) prefetch_next(in[int64_t{n} * step] + x);
       for (int u = 0; u < filter.width; ++u) {
@@ -118,7 +118,7 @@ struct Block {
     });
   }
 
-  // All of `width`, which must be at least this block's.
+  // Runs across `columns` columns, which must be at least this block's width.
   static DAN_FAST_INLINE void run_across(const Filter<T>& filter, const T* const* rows, int step, int64_t columns,
                                          T* out, int64_t pitch) {
     for (int64_t x = 0; x < columns; x += width)

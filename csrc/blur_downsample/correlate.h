@@ -16,9 +16,9 @@ struct Filter {
   const int64_t* offsets;
 };
 
-// The taps of a filter whose outputs lie `step` input rows apart: of the rows 0, step, 2 * step, ... first, one column
-// after the other; then of the rows 1, 1 + step, ... All have the length of the longest. A filter of one column
-// with step 1, or of one row, stays as it is.
+// The taps of a filter whose outputs lie `step` input rows apart, reordered: first those of the rows 0, step, 2 * step,
+// ..., one column after the other; then those of the rows 1, 1 + step, ... All columns have the length of the longest.
+// A filter of one column with step 1, or of one row, stays as it is.
 template <typename T>
 std::vector<T> by_phase(const T* taps, int height, int width, int step) {
   const int most = (height + step - 1) / step;

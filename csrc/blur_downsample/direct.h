@@ -28,7 +28,7 @@ Matrix<T> compose_down(const Matrix<T>& in, const double* weights, int count) {
   return out;
 }
 
-// One for each output of the border, below one another.
+// The same for each output of a border: their filters below one another.
 template <typename T>
 Matrix<T> compose_down(const Matrix<T>& in, const Border& border) {
   Matrix<T> out(0, in.width);
@@ -140,7 +140,7 @@ class Direct {
   }
 
  private:
-  // run(start, count) for equal parts of the outputs inside, so narrow that their input stays in the cache.
+  // Calls run(start, count) for equal parts of the outputs inside, so narrow that their input stays in the cache.
   template <typename Run>
   static void for_tiles(const Axis& axis, const Run& run) {
     const int64_t count = axis.end - axis.begin, tiles = (count + 127) / 128;

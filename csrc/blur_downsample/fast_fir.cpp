@@ -1,4 +1,4 @@
-// What a FastFir does besides correlate(), for every instruction set.
+// The steps of a FastFir besides correlate(), for every instruction set.
 
 #include "fast_fir.h"
 
@@ -73,7 +73,7 @@ DAN_FAST_INLINE void outputs(const T* const* in, int64_t count, T* __restrict ou
 
 }  // namespace
 
-// Templates cannot be cloned, hence one function a type.
+// Templates cannot be cloned, hence one function per type.
 DAN_FAST_CLONES void split_fours(const float* in, int64_t groups, float* out, int64_t pitch) {
   fours(in, groups, out, pitch);
 }

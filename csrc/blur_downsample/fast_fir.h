@@ -9,7 +9,7 @@
 //   | A B |   | g |   | B(g + h) + (A - B)g |
 //   | B C | * | h | = | B(g + h) + (C - B)h |
 // and doing it twice makes nine of sixteen. The products are correlations too, of whole rows: correlate() does
-// them, and sums of their results, once an output, are all that is left. Exact; only the roundings differ.
+// them, and only sums of their results, once per output, are left. Exact; only the roundings differ.
 // (Mou and Duhamel, Short-length FIR filters and their use in fast nonrecursive filtering, 1991.)
 #pragma once
 
@@ -30,7 +30,7 @@ namespace dan_fast::blur_downsample {
 constexpr int kPhases = 4;
 constexpr int kProducts = 9;
 
-// The nine filters of a filter that moves on by `down` rows and `across` columns an output.
+// The nine filters that a filter becomes which moves on by `down` rows and `across` columns per output.
 template <typename T>
 struct FastFilters {
   struct Product {
@@ -92,12 +92,12 @@ void combine_inputs(const double* in, int64_t count, double* const* out);
 void combine_outputs(const float* const* in, int64_t count, float* out);
 void combine_outputs(const double* const* in, int64_t count, double* out);
 
-// Computes blocks of an output plane. One a thread, used again and again: its memory stays.
+// Computes blocks of an output plane. Each thread keeps one, and with it its memory.
 template <typename T>
 class FastFir {
  public:
-  // `rows` x `columns` outputs. The first reads the plane from row y and column x on, the next `down` rows below it
-  // and `across` columns beside it; what lies outside the plane is reflected.
+  // Computes `rows` x `columns` outputs. The first reads the plane from row y and column x on, the next `down` rows
+  // below it and `across` columns beside it; what lies outside the plane is reflected.
   void run(const FastFilters<T>& filters, const Plane<T>& plane, int y, int rows, int down, int x, int columns,
            int across, T* out, int64_t out_pitch) {
     const int groups = (columns + kPhases - 1) / kPhases;
@@ -133,7 +133,7 @@ class FastFir {
   static constexpr int kRows = 12;   // at a time: what correlate() keeps in registers, or a multiple of it
   static constexpr int kAhead = 4;   // rows to be fetched before they are needed
   static constexpr int kLanes = 16;  // whole vectors of any machine
-  static constexpr int kVector = 32 / sizeof(T);  // and of combine_inputs()
+  static constexpr int kVector = 32 / sizeof(T);  // values of a vector of combine_inputs()
 
   void shape(const FastFilters<T>& filters, int lanes, int down, int across) {
     pitch_ = lanes + filters.places;
@@ -181,15 +181,15 @@ class FastFir {
     combine_inputs(phases_.data(), width_, out);
   }
 
-  int64_t pitch_ = 0;  // of a column phase
-  int64_t width_ = 0;  // of a row: all column phases
+  int64_t pitch_ = 0;  // values of a column phase
+  int64_t width_ = 0;  // values of a row: all column phases
   int slots_ = 0;  // rows that are kept, in a ring
   int first_ = 0, last_ = 0;  // the columns inside the plane
   std::vector<std::pair<int, int>> reflected_;  // the others: to where, from where
   std::vector<T> line_;     // a row as it is; 0 behind its last column
   std::vector<T> columns_;  // every `across`-th column side by side
-  std::vector<T> phases_;   // and those in their four phases
-  std::vector<T> inputs_, results_;  // of the nine products
+  std::vector<T> phases_;   // these columns in their four phases
+  std::vector<T> inputs_, results_;  // those of the nine products
   std::vector<const T*> pointers_;
   std::array<std::vector<int64_t>, kProducts> offsets_;
 };

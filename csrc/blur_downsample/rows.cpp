@@ -10,7 +10,7 @@
 namespace dan_fast::blur_downsample {
 namespace {
 
-// The compiler knows the scale, and shuffles whole vectors.
+// With a constant scale the compiler shuffles whole vectors.
 template <int Scale, typename T>
 DAN_FAST_INLINE void split_by(const T* __restrict in, int64_t count, T* __restrict out, int64_t pitch) {
   for (int64_t i = 0; i < count; ++i)
@@ -54,7 +54,7 @@ DAN_FAST_INLINE void split_any(int scale, const T* in, int64_t count, T* out, in
 
 }  // namespace
 
-// Templates cannot be cloned, hence one function a type.
+// Templates cannot be cloned, hence one function per type.
 DAN_FAST_CLONES void split(int scale, const float* in, int64_t count, float* out, int64_t pitch) {
   split_any(scale, in, count, out, pitch);
 }

@@ -24,11 +24,11 @@ struct Plane {
 void split(int scale, const float* in, int64_t count, float* out, int64_t pitch);
 void split(int scale, const double* in, int64_t count, double* out, int64_t pitch);
 
-// One a thread, used again and again: its memory stays.
+// Each thread keeps one, and with it its memory.
 template <typename T>
 class Rows {
  public:
-  // Columns x to x + columns of `rows` rows from row y on; what lies outside the plane is reflected.
+  // Loads the columns x to x + columns of `rows` rows from row y on; pixels outside the plane are reflected ones.
   void load(const Plane<T>& plane, int y, int rows, int x, int columns, int scale) {
     shape(rows, columns, scale);
     // The whole groups of `scale` columns inside the plane.
@@ -46,7 +46,7 @@ class Rows {
     }
   }
 
-  // The same of the transposed plane: y and rows are across, x and columns down.
+  // The same for the transposed plane: y and rows count across, x and columns down.
   void load_transposed(const Plane<T>& plane, int y, int rows, int x, int columns, int scale) {
     shape(rows, columns, scale);
     from_.resize(rows);
@@ -77,13 +77,13 @@ class Rows {
     }
   }
 
-  // Of rows that are used where they are.
+  // Uses rows where they lie, without copying them.
   void point_at(const Plane<T>& plane, int y, int rows) {
     pointers_.resize(rows);
     for (int r = 0; r < rows; ++r)
       pointers_[r] = plane.pixels + int64_t{reflected(y + r, plane.height)} * plane.width;
     offsets_.assign(1, 0);
-    // correlate() goes down many rows at once, which no machine foresees.
+    // correlate() goes down many rows at once, which no processor prefetches by itself.
     for (const T* row : pointers_)
       for (int64_t x = 0; x < plane.width; x += 64 / sizeof(T)) DAN_FAST_PREFETCH_2(row + x);
   }

@@ -19,7 +19,7 @@ struct Factors {
 
 // How far the factors may be from a kernel of T: the sum of all differences over the sum of all taps, both
 // absolute. A few roundings of T and far from visible: it changes an output by at most 1.5 times this (the
-// downsampling's weights have an absolute sum of at most 1.19 an axis) times that sum of taps, 1 for a
+// downsampling's weights have an absolute sum of at most 1.19 per axis) times that sum of taps, 1 for a
 // blur, times the brightest pixel: 6e-7 of it in float.
 template <typename T>
 constexpr double kRank1Tolerance = sizeof(T) == 4 ? 4e-7 : 1e-15;
@@ -47,7 +47,7 @@ Factors factorise(const T* kernel, int k) {
 
 template <typename T>
 struct SeparableFilters {
-  // Of one axis: for the outputs inside, and for those at either border, one after the other.
+  // The filters of one axis: for the outputs inside, and for those at either border, one after the other.
   struct OneAxis {
     std::vector<T> inside, low, high;
 

@@ -1,5 +1,5 @@
-// What a thread needs for its part of blur_downsample. It stays with the thread: the pages of new memory cost more
-// than what they are for.
+// The memory of a thread for its part of blur_downsample. It stays with the thread, as the pages of new memory would
+// cost more time than the computation.
 #pragma once
 
 #include <vector>

@@ -1,4 +1,4 @@
-// What compilers call differently. Everything compiles without any of it, slower.
+// Names for what each compiler spells differently. Everything compiles without them, but runs slower.
 #pragma once
 
 #if defined(__GNUC__)
@@ -46,7 +46,8 @@
 
 // One build for every x86-64 machine: the loader picks the widest vectors that the machine has. Not under the thread
 // sanitizer, which the loader's choice would call before it has begun.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_THREAD__)
 #if __GNUC__ >= 12
 #define DAN_FAST_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #endif

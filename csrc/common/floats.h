@@ -26,8 +26,8 @@ class Floats {
   std::unique_ptr<float, Delete> data_;
 };
 
-// At least `count` floats that the calling thread may overwrite until it calls again. The memory stays with the thread:
-// the pages of new memory cost more than what they are for.
+// At least `count` floats that the calling thread may use until it calls this again. The memory stays with the thread,
+// as the pages of new memory would cost more time than the computation.
 inline float* memory_of_this_thread(int64_t count) {
   static thread_local std::unique_ptr<Floats> memory;
   if (!memory || memory->count() < count) memory = std::make_unique<Floats>(count);

@@ -1,9 +1,9 @@
 // Keeps the threads of one call on different cores.
 //
-// A kernel wakes a thread where the one that woke it runs, if every other core is busy. Two of our threads then take
-// turns on one core while another program has a core for itself, and nothing moves them apart: to the kernel one layout
-// is as good as the other. On two cores, beside one busy program, this alone is the difference between one core and one
-// and a half.
+// If every other core is busy, the operating system wakes a thread on the core of the thread that woke it. Two of our
+// threads then take turns on one core while another program has a core for itself, and nothing moves them apart: to the
+// system one layout is as good as the other. On two cores, beside one busy program, moving them apart is the difference
+// between one core and one and a half.
 #pragma once
 
 #include <atomic>
@@ -24,7 +24,7 @@ class Spread {
     for (std::atomic<int>& core : cores_) core.store(kNone, std::memory_order_relaxed);
   }
 
-  // Worker `worker`, which calls this often, runs on the calling thread: moves it if it shares its core with another one.
+  // Called often by the thread of worker `worker`: moves it to another core if it shares its core with another worker.
   void runs(int64_t worker) {
     const int core = sched_getcpu();
     cores_[worker].store(core, std::memory_order_relaxed);
@@ -33,7 +33,7 @@ class Spread {
         return move(worker);
   }
 
-  // It waits, or has ended.
+  // Called when the worker waits or has ended.
   void pauses(int64_t worker) { cores_[worker].store(kNone, std::memory_order_relaxed); }
 
  private:
@@ -47,8 +47,8 @@ class Spread {
     return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
   }
 
-  // Where the kernel gives other programs' cores to them alone, as it does between sessions, the thread would run less
-  // than on the core that it shares: it then stays for a while.
+  // Where the operating system reserves a core for another session's programs, the thread would run less there than on
+  // the core that it shares: it then stays for a while.
   void move(int64_t worker) {
     static thread_local double moved = 0, moved_ran = 0, stays_until = 0;
     const double now = seconds(CLOCK_MONOTONIC), since = now - moved;
@@ -69,7 +69,7 @@ class Spread {
       if (taken >= 0 && taken < CPU_SETSIZE) CPU_CLR(taken, &free);
     }
     if (CPU_COUNT(&free) == 0) return;
-    // The first moves the thread at once; the second lets the kernel move it again.
+    // The first call moves the thread at once; the second lets the operating system move it again.
     if (!sched_setaffinity(0, sizeof free, &free)) sched_setaffinity(0, sizeof allowed, &allowed);
     cores_[worker].store(sched_getcpu(), std::memory_order_relaxed);
   }

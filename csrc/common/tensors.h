@@ -1,4 +1,4 @@
-// What operators of the CPU do with tensors: checks, data, threads.
+// Tensors in operators of the CPU: their checks, their data, and loops on torch's threads.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -15,7 +15,7 @@ namespace dan_fast {
 
 using torch::stable::Tensor;
 
-// Contiguous float32 of this shape, on the CPU.
+// Refuses what is not contiguous float32 of this shape on the CPU.
 inline void check(const char* name, const Tensor& tensor, std::initializer_list<int64_t> shape) {
   STD_TORCH_CHECK(tensor.is_cpu() && tensor.scalar_type() == torch::headeronly::ScalarType::Float &&
                       tensor.is_contiguous(),
@@ -31,7 +31,7 @@ inline float* mutable_data(const Tensor& tensor) { return static_cast<float*>(te
 
 inline int threads() { return static_cast<int>(torch::stable::get_num_threads()); }
 
-// run(n) for every n < count, on torch's threads: each takes the next one as soon as it has finished one.
+// Calls run(n) for every n < count on torch's threads: each takes the next n as soon as it has finished one.
 inline constexpr auto in_parallel = [](int64_t count, const auto& run) {
   std::atomic<int64_t> next{0};
   torch::stable::parallel_for(0, std::min<int64_t>(count, threads()), 1, [&](int64_t, int64_t) {

@@ -1,4 +1,4 @@
-// Vectors as compilers offer them for every machine: arithmetic by element, in as many instructions as it takes.
+// Vectors as compilers offer them on every machine: arithmetic by element; wide ones become several instructions.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,8 @@ struct VectorOf<T, sizeof(T)> {
   using Type = T;
 };
 
-// From and to any address. By reference: a vector wider than the machine's has no registers to be passed in.
+// Load from and store to any address. Vectors are passed by reference, as one that is wider than the machine's has no
+// register to be passed in.
 template <typename Vector, typename T>
 DAN_FAST_INLINE void load(Vector& vector, const T* from) {
   std::memcpy(&vector, from, sizeof(Vector));
@@ -37,8 +38,8 @@ DAN_FAST_INLINE void store(T* to, const Vector& vector) {
   std::memcpy(to, &vector, sizeof(Vector));
 }
 
-// All elements *from. Spelled out for x86, where GCC would keep the numbers of one loop in registers for the next one
-// and put vectors together from them, many instructions each.
+// Sets all elements to *from. Spelled out for x86: GCC would keep the numbers of one loop in registers for the next one
+// and assemble vectors from them, at many instructions each.
 template <typename Vector, typename T>
 DAN_FAST_INLINE void broadcast(Vector& vector, const T* from) {
 #ifdef DAN_FAST_X86
@@ -78,7 +79,7 @@ DAN_FAST_INLINE void transpose_4x4(const T* const* in, T* out, int64_t pitch) {
 using Four = VectorOf<float, 16>::Type;
 using Eight = VectorOf<float, 32>::Type;
 
-// Four values here and four there.
+// Loads four values from each of two addresses.
 DAN_FAST_INLINE void load_halves(Eight& vector, const float* low, const float* high) {
   Four a, b;
   load(a, low);
@@ -104,7 +105,7 @@ DAN_FAST_INLINE void split_8_by_4(const float* in, int64_t step, float* out, int
 }
 #endif
 
-// run(0), run(1), ... run(Count - 1), each number a constant: arrays that only such numbers index stay in registers.
+// Calls run(0), run(1), ... run(Count - 1) with constant numbers: arrays indexed only by these stay in registers.
 template <typename Run, int... Number>
 DAN_FAST_INLINE void repeat(std::integer_sequence<int, Number...>, const Run& run) {
   (run(std::integral_constant<int, Number>{}), ...);

@@ -6,7 +6,7 @@
 
 namespace dan_fast::conv3x3 {
 
-// (B, H, W, C) with sizes that the convolutions can count.
+// Refuses what is not (B, H, W, C) with sizes that convolutions can count.
 inline void check_image(const char* name, const Tensor& x) {
   STD_TORCH_CHECK(x.dim() == 4, "expected ", name, " (B, H, W, C)");
   check(name, x, {x.size(0), x.size(1), x.size(2), x.size(3)});
@@ -16,7 +16,7 @@ inline void check_image(const char* name, const Tensor& x) {
                   ", too large");
 }
 
-// Of `count` convolutions, from pack_conv3x3_cpp.
+// Refuses what is not `count` convolutions from pack_conv3x3.
 inline void check_packed(const Tensor& packed, int64_t count, int64_t in_channels, int64_t out_channels) {
   check("packed", packed, {count, packed_conv3x3(in_channels, out_channels) + out_channels});
 }

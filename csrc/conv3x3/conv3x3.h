@@ -26,8 +26,9 @@ struct Conv3x3 {
   const float* const* in;
   float* const* out;     // the rows inside the image, as in all that follow
   const float* weights;  // as pack_conv3x3() writes them
-  // One per channel. With a bias_step there are nine such rows: the pixel's is number 3 * place(row) + place(column),
-  // where place is 0 for the first row or column, 2 for the last, else 1; a first one that is also the last counts as 0.
+  // One per channel. With a bias_step there are nine such rows, bias_step floats apart: that of a pixel is number
+  // 3 * place(row) + place(column), where place is 0 for the first row or column, 2 for the last, else 1. A first one
+  // that is also the last has place 0.
   const float* bias;
   int64_t bias_step = 0;
   Finish finish = Finish::kStore;

@@ -66,8 +66,8 @@ void bias_lrelu(const Tensor& x, const WeightView& taps, const Tensor& bias, dou
 }
 
 // f1: empty, or receives the convolution without its bias.
-void scale_residual(const Tensor& x, const WeightView& taps, const Tensor& bias, const Tensor& modulation, const Tensor& residual,
-                    Tensor& out, Tensor& f1) {
+void scale_residual(const Tensor& x, const WeightView& taps, const Tensor& bias, const Tensor& modulation,
+                    const Tensor& residual, Tensor& out, Tensor& f1) {
   const Convolution conv(x, taps);
   const bool by_pixel = modulation.dim() == 4, store = f1.numel() > 0;
   ImageRows from(x), onto(residual), to(out), by(by_pixel ? modulation : x), sums(store ? f1 : x);
@@ -132,7 +132,8 @@ std::tuple<Tensor, Tensor, Tensor> dpcb_cpu(const Tensor& x, const Tensor& weigh
 }
 
 // The input's gradient from the output's, with an epilogue; `other` is what kAdd or kActivateGradient reads.
-Tensor input_gradient(const Tensor& grad, const WeightView& taps, Finish finish, const Tensor& other, double slope = 0) {
+Tensor input_gradient(const Tensor& grad, const WeightView& taps, Finish finish, const Tensor& other,
+                      double slope = 0) {
   Tensor out = like(grad);
   if (out.numel() == 0) return out;
   const Convolution conv(grad, taps.transposed());
@@ -146,8 +147,8 @@ Tensor input_gradient(const Tensor& grad, const WeightView& taps, Finish finish,
   return out;
 }
 
-// grad (B, H, W, C), the output's gradient -> the input's. `activated`, the output of the leaky ReLU before the
-// convolution, multiplies it by the ReLU's slope; `add` (another gradient) is added. Both like grad, at most one of them.
+// grad (B, H, W, C), the output's gradient -> the input's. With `activated`, the output of the leaky ReLU before the
+// convolution, that of the ReLU's input; `add`, another gradient, is added. At most one of these two; both like grad.
 Tensor input_gradient_cpu(const Tensor& grad, const Tensor& weight, const Optional& activated, double slope,
                           const Optional& add) {
   check_image("grad", grad);
@@ -161,7 +162,7 @@ Tensor input_gradient_cpu(const Tensor& grad, const Tensor& weight, const Option
 }
 
 // The parts of the sum over a batch do not depend on the number of threads, so neither does the rounding.
-constexpr int64_t kTilesAPart = 128, kMostParts = 64;
+constexpr int64_t kTilesPerPart = 128, kMostParts = 64;
 
 // grad (B, H, W, O), the output's gradient, and the input x (B, H, W, I) -> the weight's gradient (O, 3, 3, I).
 Tensor weight_gradient_cpu(const Tensor& grad, const Tensor& x) {
@@ -181,7 +182,7 @@ Tensor weight_gradient_cpu(const Tensor& grad, const Tensor& x) {
   const WeightGradient sum{static_cast<int>(height), static_cast<int>(width), static_cast<int>(in),
                            static_cast<int>(out), in_rows.data(), grad_rows.data()};
   const int64_t tiles = batch * tiles_along(height) * tiles_along(width);
-  const int64_t parts = std::clamp<int64_t>(tiles / kTilesAPart, 1, kMostParts);
+  const int64_t parts = std::clamp<int64_t>(tiles / kTilesPerPart, 1, kMostParts);
   const int64_t parts_shape[] = {parts, out, 3, 3, in};
   Tensor summed = torch::stable::new_empty(x, {parts_shape, 5});
   float* const taps = mutable_data(summed);
@@ -242,10 +243,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> dpcb_backward_cpu(
 
 STABLE_TORCH_LIBRARY_FRAGMENT(dan_fast, m) {
   m.def("conv3x3_bias_lrelu_cpp(Tensor x, Tensor weight, Tensor bias, float slope) -> Tensor");
-  m.def("conv3x3_scale_residual_cpp(Tensor x, Tensor weight, Tensor bias, Tensor modulation, Tensor residual, bool store) "
-        "-> (Tensor, Tensor)");
-  m.def("dpcb_cpp(Tensor x, Tensor weight1, Tensor bias1, Tensor weight2, Tensor bias2, Tensor modulation, float slope, "
-        "bool store) -> (Tensor, Tensor, Tensor)");
+  m.def("conv3x3_scale_residual_cpp(Tensor x, Tensor weight, Tensor bias, Tensor modulation, Tensor residual, "
+        "bool store) -> (Tensor, Tensor)");
+  m.def("dpcb_cpp(Tensor x, Tensor weight1, Tensor bias1, Tensor weight2, Tensor bias2, Tensor modulation, "
+        "float slope, bool store) -> (Tensor, Tensor, Tensor)");
   m.def("conv3x3_input_gradient_cpp(Tensor grad, Tensor weight, Tensor? activated, float slope, Tensor? add) "
         "-> Tensor");
   m.def("conv3x3_weight_gradient_cpp(Tensor grad, Tensor x) -> Tensor");
@@ -253,8 +254,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dan_fast, m) {
         "-> (Tensor, Tensor, Tensor)");
   m.def("conv3x3_scale_residual_backward_cpp(Tensor grad, Tensor x, Tensor weight, Tensor bias, Tensor modulation, "
         "Tensor f1) -> (Tensor, Tensor, Tensor, Tensor)");
-  m.def("dpcb_backward_cpp(Tensor grad, Tensor x, Tensor weight1, Tensor weight2, Tensor bias2, Tensor modulation, Tensor activated, "
-        "Tensor f1, float slope) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def("dpcb_backward_cpp(Tensor grad, Tensor x, Tensor weight1, Tensor weight2, Tensor bias2, Tensor modulation, "
+        "Tensor activated, Tensor f1, float slope) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dan_fast, CPU, m) {

@@ -1,7 +1,7 @@
 // conv3x3_weight_gradient for every instruction set: one kernel, compiled several times.
 //
-// Each of 36 products (out * tiles) * (tiles * in) goes on from one block of tiles to the next. A small part of it, some
-// output channels times one panel of inputs, is in registers for the tiles of a block.
+// The gradient is 36 products (out * tiles) * (tiles * in), summed over blocks of tiles. During a block a small part of
+// a product, some output channels times one panel of inputs, stays in registers.
 
 #include "conv3x3_weight_gradient.h"
 
@@ -20,8 +20,9 @@ using winograd::kIn;
 using winograd::kOut;
 using winograd::kPositions;
 
-// Few enough that a block and the sums stay in the second cache, enough that the sums are seldom fetched.
-constexpr int64_t kTilesABlock = 32;
+// Tiles per block: few enough that a block and the sums stay in the second cache, many enough that the sums are seldom
+// loaded.
+constexpr int64_t kTilesPerBlock = 32;
 
 // Vectors of `Bytes` bytes, `Most` output channels and `Panels` panels of inputs in registers.
 template <int Bytes, int Most, int Panels>
@@ -63,7 +64,7 @@ struct Sums {
     else if constexpr (Rows > 1) add_some<Rows - 1, Across>(rows, sum, grad, in, tiles, sums);
   }
 
-  // Output channels in parts of about the same number, so that none is small and slow.
+  // Splits the output channels into parts of about the same size, so that none is small and slow.
   template <int Across>
   static DAN_FAST_INLINE void add_panels(const WeightGradient& sum, const float* grad, const float* in, int64_t tiles,
                                          float* sums) {
@@ -109,13 +110,13 @@ struct Sums {
 
   static DAN_FAST_INLINE void run(const WeightGradient& sum, int64_t begin, int64_t end, float* taps, float* sums) {
     const int64_t along = tiles_along(sum.width), tiles_an_image = tiles_along(sum.height) * along;
-    const int64_t in_pitch = kTilesABlock * sum.in_channels + kCacheSetPadding;
-    const int64_t grad_pitch = kTilesABlock * sum.out_channels + kCacheSetPadding;
+    const int64_t in_pitch = kTilesPerBlock * sum.in_channels + kCacheSetPadding;
+    const int64_t grad_pitch = kTilesPerBlock * sum.out_channels + kCacheSetPadding;
     const int64_t count = int64_t{kPositions} * sum.in_channels * sum.out_channels;
     float *const in = sums + count, *const grad = in + kPositions * in_pitch;
     std::fill_n(sums, count, 0.0f);
-    for (int64_t from = begin; from < end; from += kTilesABlock) {
-      const int64_t tiles = std::min(kTilesABlock, end - from);
+    for (int64_t from = begin; from < end; from += kTilesPerBlock) {
+      const int64_t tiles = std::min(kTilesPerBlock, end - from);
       for (int64_t n = 0; n < tiles; ++n) {
         const int64_t image = (from + n) / tiles_an_image, tile = (from + n) % tiles_an_image;
         const int64_t y = tile / along * kOut, x = tile % along * kOut;
@@ -165,7 +166,7 @@ WeightGradientPath best() {
 
 int64_t weight_gradient_workspace(int in_channels, int out_channels) {
   const int64_t in = in_channels, out = out_channels;
-  return kPositions * (in * out + kTilesABlock * (in + out) + 2 * kCacheSetPadding);
+  return kPositions * (in * out + kTilesPerBlock * (in + out) + 2 * kCacheSetPadding);
 }
 
 WeightGradientPath weight_gradient_path() {

@@ -1,5 +1,6 @@
-// The gradient of a 3x3 convolution's weights, in the same tiles as the convolution: for each position in a tile the
-// product of its gradients with its inputs, summed over the tiles and taken back to nine taps at the end.
+// The gradient of a 3x3 convolution's weights, in the same tiles as the convolution: at each position of a tile the
+// gradients are multiplied with the inputs, the products are summed over the tiles, and the sums transformed to nine
+// taps.
 #pragma once
 
 #include <cstdint>
@@ -14,18 +15,18 @@ struct WeightGradient {
   int width;
   int in_channels;
   int out_channels;
-  // For each image of a batch its table of rows, as in Conv3x3: the convolution's input, the gradient of its output.
+  // One table of rows per image, as in Conv3x3: the convolution's input, and the gradient of its output.
   const float* const* const* in;
   const float* const* const* grad;
 };
 
-// The tiles begin <= n < end, numbered row after row and image after image, to taps (out, 3, 3, in); in
-// weight_gradient_workspace() floats of memory that one thread has.
+// Sums over the tiles begin <= n < end, numbered row after row and image after image, into taps (out, 3, 3, in).
+// workspace: weight_gradient_workspace() floats that no other thread uses.
 using WeightGradientPath = void (*)(const WeightGradient& sum, int64_t begin, int64_t end, float* taps,
                                     float* workspace);
 int64_t weight_gradient_workspace(int in_channels, int out_channels);
 
-// For the widest vectors that this machine has.
+// The code for the widest vectors that this machine has.
 WeightGradientPath weight_gradient_path();
 
 }  // namespace dan_fast::conv3x3

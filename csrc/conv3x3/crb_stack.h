@@ -1,5 +1,5 @@
-// Conditional residual blocks with channel attention, one after the other, in place:
-// y = conv(leaky ReLU(conv(x, z))), x <- x + y * a, where a has one value per channel, from the mean of y over the image.
+// Conditional residual blocks with channel attention, one after the other, in place: y = conv(leaky ReLU(conv(x, z))),
+// x <- x + y * a, where a has one value per channel, found from the mean of y over the image.
 #pragma once
 
 #include <cmath>

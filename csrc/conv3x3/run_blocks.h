@@ -1,9 +1,9 @@
 // Blocks of convolutions, one after the other, on images that are cut into strips.
 //
-// A strip takes `phases` steps for every block. It may take its next step as soon as the strips beside it have taken as
-// many steps as itself: a convolution reads one row of pixels beyond the strip. So no thread waits for all others, as it
-// would at a barrier. There are more strips than threads, and a thread whose own strips must wait takes those of another
-// one: where another program keeps that one from running, its work gets done all the same.
+// A strip takes `phases` steps for every block. It may take its next step as soon as its neighbours have taken as many
+// steps as itself, because a convolution reads one row of pixels beyond the strip. So no thread waits for all others,
+// as it would at a barrier. There are more strips than threads: a thread whose own strips must wait takes those of
+// another thread, which another program may be keeping from running.
 #pragma once
 
 #include <algorithm>
@@ -21,11 +21,11 @@
 
 namespace dan_fast::conv3x3 {
 
-// Which steps the strips have taken, and which strip a thread may take on.
+// Knows which steps the strips have taken, and which strip a thread may work on.
 class Progress {
  public:
-  // image_of: the image of each strip; strips of an image lie side by side. A step of a phase for which `gathers` is
-  // true waits for all strips of the image.
+  // image_of: the image of each strip; strips of an image follow each other. A step of a phase for which `gathers` is
+  // true waits for all strips of its image.
   template <typename Gathers>
   Progress(const std::vector<int64_t>& image_of, int steps, int phases, const Gathers& gathers)
       : steps_(steps), strips_(image_of.size()), left_(steps > 0 ? static_cast<int64_t>(image_of.size()) : 0) {
@@ -37,9 +37,8 @@ class Progress {
     }
   }
 
-  // Runs step(n, number) for the steps of every strip n, until no strip has any left; calls pause() before it waits and
-  // at the end. Any number of threads may call this at once, or one after the other; each begins with the strips from
-  // `home` on.
+  // Calls step(n, number) for the steps of every strip n until none is left, and pause() before it waits and at the
+  // end. Any number of threads may call this at once or one after the other; each begins with strip `home`.
   template <typename Step, typename Pause>
   void work(int64_t home, const Step& step, const Pause& pause) {
     for (;;) {
@@ -83,7 +82,7 @@ class Progress {
     return true;
   }
 
-  // A strip that is ready, for this thread alone; -1: none is.
+  // Takes a strip that is ready for this thread alone; -1 if none is.
   int64_t take(int64_t home) {
     const int64_t count = static_cast<int64_t>(strips_.size());
     for (int64_t i = 0; i < count; ++i) {
@@ -111,7 +110,7 @@ class Progress {
     woken_.notify_all();
   }
 
-  // Until a step was taken since `seen`. A thread that waits actively for long takes the time of the one it waits for.
+  // Waits until a step was taken since `seen`: only briefly actively, as that takes time from the thread waited for.
   void wait(uint32_t seen) {
     for (int n = 0; n < kSpins; ++n) {
       if (events_.load() != seen) return;
@@ -137,25 +136,27 @@ class Progress {
   std::condition_variable woken_;
 };
 
-// How many strips an image of `rows` x `columns` tiles is cut into for `threads` threads. With many of them a thread that
-// another program keeps from running holds up little: the others go on with strips that are not beside its own. But a
-// strip has tiles enough for the convolutions to be fast.
+// The number of strips of an image of `rows` x `columns` tiles for `threads` threads. With many strips, a thread that
+// another program keeps from running holds up little: the others go on with strips that are not beside its own. But
+// each strip has enough tiles for the convolutions to be fast.
 inline int64_t strips_for(int64_t rows, int64_t columns, int64_t threads) {
   constexpr int64_t most_per_thread = 16, least_tiles = 32;
   return std::min(rows, std::max(threads, std::min(most_per_thread * threads, rows * columns / least_tiles)));
 }
 
-// `make(n)` makes image n: a pointer to what has place(strip), which gives a new strip its memory, run(phase, strip,
-// block) for phase < phases, and gathers(phase), whether that needs what all strips did before. `parallel(count, run)`
-// calls run(n) for every n < count, in any order or at once, on `threads` threads, each of which needs `workspace`
-// floats.
+// Runs `blocks` blocks of `phases` phases each on every image of a batch.
+//
+// make(n): returns a pointer to image n, an object with place(strip), which gives a new strip its memory; run(phase,
+// strip, block); and gathers(phase), which says whether the phase needs what all strips did before.
+// parallel(count, run): calls run(n) for every n < count, in any order or at once, on `threads` threads, each of which
+// needs `workspace` floats.
 template <typename Make, typename Parallel>
 void run_blocks(int64_t batch, int height, int width, int blocks, int phases, int64_t workspace, int threads,
                 const Make& make, const Parallel& parallel) {
   const int64_t rows = tiles_along(height), workers = std::min<int64_t>(threads, batch * rows);
   std::vector<std::unique_ptr<StripMemory>> memories;
 
-  // As many images at once as there are threads; with fewer images each has several.
+  // Works on as many images at once as there are threads; if there are fewer images, each gets several threads.
   for (int64_t done = 0, count; done < batch; done += count) {
     count = std::min(batch - done, workers);
     std::vector<decltype(make(0))> images;

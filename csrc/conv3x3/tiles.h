@@ -1,4 +1,5 @@
-// Tiles of an image at the points of Winograd's transform. Rows are of a table with zeros above and below the image.
+// Transforms tiles of an image to the points of Winograd's algorithm. Images are tables of rows, with zeros above and
+// below the image.
 #pragma once
 
 #include <cstdint>
@@ -9,9 +10,10 @@
 namespace dan_fast::conv3x3 {
 
 constexpr int kLine = 16;           // floats of a cache line
-constexpr int64_t kCacheSetPadding = kLine;  // floats between positions, whose addresses would share cache sets otherwise
+// Floats between the positions of a tile: without them their addresses would share cache sets.
+constexpr int64_t kCacheSetPadding = kLine;
 
-// Six by six inputs, of which the first is at column x, to one tile of each position, `pitch` floats apart.
+// Transforms the 6 x 6 inputs from column x on to the 36 positions of a tile, which lie `pitch` floats apart.
 template <typename Vector>
 DAN_FAST_INLINE void transform_inputs(const float* const* rows, int64_t x, int64_t width, int channels, float* to,
                                       int64_t pitch) {
@@ -21,7 +23,7 @@ DAN_FAST_INLINE void transform_inputs(const float* const* rows, int64_t x, int64
     Vector down[kIn][kIn];  // [row][column]
     repeat<kIn>([&](auto j) DAN_FAST_INLINE_LAMBDA {
       Vector column[kIn] = {}, values[kIn];
-      if (j >= kIn - kOut && c % kLine == 0)  // of the next tile, what this one does not share
+      if (j >= kIn - kOut && c % kLine == 0)  // what only the next tile reads
         repeat<kIn>([&](auto i) DAN_FAST_INLINE_LAMBDA { DAN_FAST_PREFETCH(rows[i] + (x + j + kOut) * channels + c); });
       if (x + j >= 0 && x + j < width)
         repeat<kIn>([&](auto i) DAN_FAST_INLINE_LAMBDA { load(column[i], rows[i] + (x + j) * channels + c); });
@@ -36,7 +38,7 @@ DAN_FAST_INLINE void transform_inputs(const float* const* rows, int64_t x, int64
   }
 }
 
-// The same of gradients: four by four of the outputs.
+// The same for 4 x 4 gradients of outputs.
 template <typename Vector>
 DAN_FAST_INLINE void transform_gradients(const float* const* rows, int64_t x, int64_t width, int channels, float* to,
                                          int64_t pitch) {

@@ -15,7 +15,7 @@ constexpr int kPositions = kIn * kIn;
 constexpr float kNear = 0.625f, kNear2 = kNear * kNear, kNear3 = kNear2 * kNear;
 constexpr float kFar = 1.5f, kFar2 = kFar * kFar, kFar3 = kFar2 * kFar;
 
-// Along one side: six neighbouring inputs to their values at the points.
+// Evaluates six neighbouring inputs along one side at the points.
 template <typename V>
 DAN_FAST_INLINE void input(const V (&d)[kIn], V (&out)[kIn]) {
   constexpr float product = kNear2 * kFar2, sum = kNear2 + kFar2;
@@ -29,7 +29,7 @@ DAN_FAST_INLINE void input(const V (&d)[kIn], V (&out)[kIn]) {
   out[5] = product * d[1] + (d[5] - sum * d[3]);
 }
 
-// Along one side: the products at the points to four outputs.
+// Interpolates four outputs along one side from the products at the points.
 template <typename V>
 DAN_FAST_INLINE void output(const V (&m)[kIn], V (&out)[kOut]) {
   const V even_near = m[1] + m[2], odd_near = m[1] - m[2];
@@ -40,7 +40,7 @@ DAN_FAST_INLINE void output(const V (&m)[kIn], V (&out)[kOut]) {
   out[3] = m[5] + kNear3 * odd_near + kFar3 * odd_far;
 }
 
-// The transpose of output(): four gradients of outputs to those of the products.
+// The transpose of output(): the gradients of the products from those of four outputs.
 template <typename V>
 DAN_FAST_INLINE void output_gradient(const V (&g)[kOut], V (&out)[kIn]) {
   out[0] = g[0];
@@ -53,8 +53,8 @@ DAN_FAST_INLINE void output_gradient(const V (&g)[kOut], V (&out)[kIn]) {
   out[5] = g[3];
 }
 
-// What a tap, the coefficient of power 0, 1 or 2, contributes to the value at each point; with the divisors of the
-// interpolation.
+// What a tap, the coefficient of power 0, 1 or 2, contributes to the value at each point, divided by the divisors of
+// the interpolation.
 struct Powers {
   double at[kIn][3];
 };
@@ -75,7 +75,7 @@ constexpr Powers make_powers() {
 
 constexpr Powers kPowers = make_powers();
 
-// 3 x 3 taps to their values at the points of both sides.
+// Evaluates 3 x 3 taps at the points of both sides.
 template <typename V>
 DAN_FAST_INLINE void filter(const V (&taps)[9], V (&out)[kPositions]) {
   for (int i = 0; i < kIn; ++i) {
@@ -89,7 +89,7 @@ DAN_FAST_INLINE void filter(const V (&taps)[9], V (&out)[kPositions]) {
   }
 }
 
-// The transpose of filter() along one side: gradients of the values at the points to those of three taps.
+// The transpose of filter() along one side: the gradients of three taps from those of the values at the points.
 template <typename V>
 DAN_FAST_INLINE void filter_gradient(const V (&g)[kIn], V (&out)[3]) {
   for (int u = 0; u < 3; ++u) {

@@ -11,8 +11,8 @@ namespace {
 
 // These loops add to `sums`.
 
-DAN_FAST_CLONES void modulate(const float* x, const float* f1, const float* modulation, const float* bias, int64_t pixels,
-                              int64_t channels, float* __restrict out) {
+DAN_FAST_CLONES void modulate(const float* x, const float* f1, const float* modulation, const float* bias,
+                              int64_t pixels, int64_t channels, float* __restrict out) {
   for (int64_t n = 0; n < pixels; ++n)
     for (int64_t c = 0; c < channels; ++c)
       out[n * channels + c] = x[n * channels + c] + (f1[n * channels + c] + bias[c]) * modulation[c];
@@ -30,9 +30,10 @@ DAN_FAST_CLONES void modulate_gradient(const float* grad, const float* f1, const
     }
 }
 
-DAN_FAST_CLONES void modulate_by_pixel_gradient(const float* grad, const float* f1, const float* modulation, const float* bias,
-                                       int64_t pixels, int64_t channels, float* __restrict of_f1,
-                                       float* __restrict of_modulation, float* __restrict sums) {
+DAN_FAST_CLONES void modulate_by_pixel_gradient(const float* grad, const float* f1, const float* modulation,
+                                                const float* bias, int64_t pixels, int64_t channels,
+                                                float* __restrict of_f1, float* __restrict of_modulation,
+                                                float* __restrict sums) {
   for (int64_t n = 0; n < pixels; ++n)
     for (int64_t c = 0; c < channels; ++c) {
       const int64_t at = n * channels + c;
@@ -128,7 +129,8 @@ Tensor modulated(const Tensor& x, const Tensor& f1, const Tensor& modulation, co
   return out;
 }
 
-ModulateGradients modulate_gradients(const Tensor& grad, const Tensor& f1, const Tensor& modulation, const Tensor& bias) {
+ModulateGradients modulate_gradients(const Tensor& grad, const Tensor& f1, const Tensor& modulation,
+                                     const Tensor& bias) {
   check_images(grad, f1);
   check("modulation", modulation, {grad.size(0), grad.size(3)});
   check("bias", bias, {grad.size(3)});
@@ -137,7 +139,8 @@ ModulateGradients modulate_gradients(const Tensor& grad, const Tensor& f1, const
   Tensor of_f1 = torch::stable::empty_like(grad), of_modulation = torch::stable::empty_like(modulation);
   float* const to = mutable_data(of_f1);
   const std::vector<double> sums = parts.sum(2 * channels, [&](int64_t image, int64_t at, int64_t pixels, float* own) {
-    modulate_gradient(data(grad) + at, data(f1) + at, data(modulation) + image * channels, pixels, channels, to + at, own);
+    modulate_gradient(data(grad) + at, data(f1) + at, data(modulation) + image * channels, pixels, channels, to + at,
+                      own);
   });
   std::vector<double> of_bias(parts.batch * channels);
   for (int64_t n = 0; n < parts.batch * channels; ++n) {
@@ -149,7 +152,8 @@ ModulateGradients modulate_gradients(const Tensor& grad, const Tensor& f1, const
   return {of_f1, of_modulation, parts.total(grad, of_bias)};
 }
 
-ModulateGradients modulate_by_pixel_gradients(const Tensor& grad, const Tensor& f1, const Tensor& modulation, const Tensor& bias) {
+ModulateGradients modulate_by_pixel_gradients(const Tensor& grad, const Tensor& f1, const Tensor& modulation,
+                                              const Tensor& bias) {
   check_images(grad, f1);
   check_images(grad, modulation);
   check("bias", bias, {grad.size(3)});
@@ -157,8 +161,8 @@ ModulateGradients modulate_by_pixel_gradients(const Tensor& grad, const Tensor& 
   Tensor of_f1 = torch::stable::empty_like(grad), of_modulation = torch::stable::empty_like(grad);
   float *const to1 = mutable_data(of_f1), *const to2 = mutable_data(of_modulation);
   const auto sums = parts.sum(parts.channels, [&](int64_t, int64_t at, int64_t pixels, float* own) {
-    modulate_by_pixel_gradient(data(grad) + at, data(f1) + at, data(modulation) + at, data(bias), pixels, parts.channels, to1 + at,
-                      to2 + at, own);
+    modulate_by_pixel_gradient(data(grad) + at, data(f1) + at, data(modulation) + at, data(bias), pixels,
+                               parts.channels, to1 + at, to2 + at, own);
   });
   return {of_f1, of_modulation, parts.total(grad, sums)};
 }

@@ -17,10 +17,12 @@ Tensor modulated(const Tensor& x, const Tensor& f1, const Tensor& modulation, co
 struct ModulateGradients {
   Tensor f1, modulation, bias;
 };
-ModulateGradients modulate_gradients(const Tensor& grad, const Tensor& f1, const Tensor& modulation, const Tensor& bias);
+ModulateGradients modulate_gradients(const Tensor& grad, const Tensor& f1, const Tensor& modulation,
+                                     const Tensor& bias);
 
 // The same with modulation (B, H, W, C).
-ModulateGradients modulate_by_pixel_gradients(const Tensor& grad, const Tensor& f1, const Tensor& modulation, const Tensor& bias);
+ModulateGradients modulate_by_pixel_gradients(const Tensor& grad, const Tensor& f1, const Tensor& modulation,
+                                              const Tensor& bias);
 
 // `in`: the gradient of a leaky ReLU's input, from that of its output `out`; `bias`: its sum over all pixels, (C).
 struct ActivateGradients {

@@ -28,7 +28,8 @@ class Guarded {
       std::abort();
     values_ = reinterpret_cast<T*>(memory_ + page_ + (behind ? inside_ - count * sizeof(T) : 0));
   }
-  Guarded(Guarded&& other) : page_(other.page_), inside_(other.inside_), memory_(other.memory_), values_(other.values_) {
+  Guarded(Guarded&& other)
+      : page_(other.page_), inside_(other.inside_), memory_(other.memory_), values_(other.values_) {
     other.memory_ = nullptr;
   }
   ~Guarded() {
@@ -100,7 +101,8 @@ bool check(const char* name, dan_fast::blur_downsample::Correlate<T> path, doubl
   return true;
 }
 
-bool check_both(const char* name, dan_fast::blur_downsample::Correlate<float> narrow, dan_fast::blur_downsample::Correlate<double> wide) {
+bool check_both(const char* name, dan_fast::blur_downsample::Correlate<float> narrow,
+                dan_fast::blur_downsample::Correlate<double> wide) {
   const bool ok = check(name, narrow, 2e-7) && check(name, wide, 4e-16);
   if (ok) std::printf("%s\n", name);
   return ok;

@@ -1,5 +1,5 @@
 // Runs CUDA kernels on the CPU: a thread for each thread of a block, a real barrier, one block after the other.
-// Enough for the kernels of csrc/cuda; with -fsanitize=thread it finds a missing __syncthreads(), with
+// Enough for the GPU kernels of blur_downsample; with -fsanitize=thread it finds a missing __syncthreads(), with
 // -fsanitize=address an access beyond a buffer or beyond the shared memory.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Blur and downsampling folded into one filter an image: the geometry, and the kernel that builds the filters.
+// Blur and downsampling folded into one filter per image: the geometry, and the GPU kernel that builds the filters.
 //
 // No torch here and nothing that only nvcc knows: tests/csrc/cuda_on_host.h compiles this for the CPU as well.
 //
@@ -6,7 +6,7 @@
 // image with its reflected border: one filter of size() x size() taps on that image, moved by `scale` from pixel to
 // pixel. Where the downsampling reaches over the border, it takes mirrored blurred pixels: only its weights on the
 // blurred pixels inside change, so such pixels have filters of their own on the same place. That concerns two
-// pixels at either end of an axis: five classes a row, five a column, 25 filters an image.
+// pixels at either end of an axis: five classes of rows, five of columns, 25 filters per image.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ namespace device {
 constexpr int kClasses = 5;
 constexpr int kMaxTaps = 16;
 constexpr int kInner = 2;   // the class of all pixels which are not at a border
-constexpr int kBorder = 2;  // pixels at either end that are, unless the scale is 1: there is nothing to mirror
+constexpr int kBorder = 2;  // pixels at either border of an axis; none at scale 1, where nothing is mirrored
 
 // Taps of the antialiased bicubic filter that are not zero.
 constexpr DAN_FAST_HD int tap_count(int scale) { return scale == 1 ? 1 : scale == 3 ? 11 : 4 * scale; }
@@ -37,11 +37,11 @@ constexpr DAN_FAST_HD int tap_count(int scale) { return scale == 1 ? 1 : scale =
 constexpr DAN_FAST_HD int taps_per_phase(int scale, int k) { return (k + tap_count(scale) - 1 + scale - 1) / scale; }
 constexpr DAN_FAST_HD int phase_pitch(int scale, int k) { return (taps_per_phase(scale, k) + 3) / 4 * 4; }
 
-// Kernels are treated as one of these sizes, by zeros: one compiled kernel each. 0: as they are.
+// Blur kernels are filled up with zeros to one of these sizes, each of which has a compiled GPU kernel. 0: as they are.
 constexpr DAN_FAST_HD int size_class(int k) { return k <= 11 ? 11 : k <= 21 ? 21 : k <= 31 ? 31 : 0; }
 
-// Of a downsampled row (or column) y of n, and one of that class. With fewer than five, each is its own class; the
-// classes without any are as the last row: nothing that counts uses them, but it may multiply them by zero.
+// The class of downsampled row (or column) y of n, and a row of a class. With fewer than five rows, each is a class of
+// its own; the empty classes equal the last row: their values do not matter, but they may be multiplied by zero.
 DAN_FAST_HD int class_of(int y, int n) {
   return y <= kInner || n < kClasses ? y : y < n - kBorder ? kInner : y - n + kClasses;
 }
@@ -49,7 +49,7 @@ DAN_FAST_HD int member_of(int cls, int n) {
   return n < kClasses ? min(cls, n - 1) : cls <= kInner ? cls : cls + n - kClasses;
 }
 
-// Everything a kernel is told. The high-resolution images are (images, channels, height, width).
+// The arguments of all GPU kernels. The high-resolution images are (images, channels, height, width).
 template <typename T>
 struct Problem {
   int64_t images;
@@ -116,7 +116,7 @@ int compose_shared(const Problem<T>& p) {
   return static_cast<int>(sizeof(T)) * (kMaxTaps * (kClasses + 1) + kComposeRows * (p.k + 2 * tap_count(p.scale) - 2));
 }
 
-// Some rows of the filters of an image and a row class: blur and downsampling composed along y, then along x.
+// Builds some rows of the filters of an image and a row class: composes blur and downsampling along y, then along x.
 template <typename T, int S>
 __global__ void __launch_bounds__(kComposeThreads)
     compose(const T* __restrict__ kernels, T* __restrict__ filters, const __grid_constant__ Problem<T> p,
@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(kComposeThreads)
   }
   __syncthreads();
 
-  // As p.filter_at() and p.tap_at() say, with what does not change in the loop before it.
+  // p.filter_at() and p.tap_at(), with what is constant in the loop moved before it.
   const unsigned size = p.size(), pitch = p.pitch(), filter_size = size * S * pitch;
   T* const to = filters + p.filter_at(image, row_class, 0);
   for (unsigned q = threadIdx.x; q < kClasses * kComposeRows * size; q += kComposeThreads) {

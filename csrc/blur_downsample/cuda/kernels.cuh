@@ -1,7 +1,7 @@
-// The kernels of blur_downsample on the folded filters of blur_downsample_filters.cuh, and their launches.
+// The GPU kernels of blur_downsample on the folded filters of filters.cuh, and their launches.
 //
 //   forward_tiled    float, k up to 31: what training uses
-//   forward_any      any type, any k: a thread a pixel, plainly
+//   forward_any      any type, any k: one thread per pixel, without tricks
 //   backward_tiled, backward_any    the same for the gradient of the image: every sum gathered, in a fixed order
 #pragma once
 
@@ -126,8 +126,8 @@ struct Rim {
   }
 };
 
-// The pixels of the tile which have filters of their own: 32 at a time, a lane each; a warp takes every 8th column
-// of their taps.
+// Computes the pixels of the tile that have filters of their own: 32 at a time, one per lane; a warp takes every 8th
+// column of their taps.
 template <int S, int K>
 __device__ void border_pixels(const float* tile, float* partial, const float* filters, float* out,
                               const Problem<float>& p, const Place& place) {
@@ -170,8 +170,9 @@ __device__ void border_pixels(const float* tile, float* partial, const float* fi
   }
 }
 
-// A block: 32 x 16 pixels of one plane. Two warps side by side in y take 8 pixels a thread; four such pairs share
-// the columns of the filter among them, as more pixels would not fit into shared memory, and add up their sums.
+// A block computes 32 x 16 pixels of one plane. Two warps, one above the other, compute 8 pixels per thread. Four such
+// pairs divide the columns of the filter among them, as more pixels would not fit into shared memory, and add their
+// sums.
 template <int S, int K>
 __global__ void __launch_bounds__(kThreads, 3)
     forward_tiled(const float* __restrict__ hr, const float* __restrict__ filters, float* __restrict__ out,
@@ -252,7 +253,7 @@ struct Reach {
   }
 };
 
-// The gradient of pixel (u, v) of the image. `skip_inner`: less what comes without reflection from inner pixels.
+// The gradient of pixel (u, v) of the image. `skip_inner`: without what comes from inner pixels without reflection.
 template <typename T>
 DAN_FAST_HD T gather(const T* grad, const T* filters, const Problem<T>& p, int64_t image, int u, int v,
                      bool skip_inner) {
@@ -283,8 +284,8 @@ DAN_FAST_HD T gather(const T* grad, const T* filters, const Problem<T>& p, int64
   return sum;
 }
 
-// The pixels which reflection, or the filters of pixels at a border, reach: `all` of them, or, after backward_tiled,
-// those at the border of the image, where this adds what backward_tiled leaves out.
+// The gradient of the pixels that reflection or the filters of border pixels reach. `all`: of every pixel; else, after
+// backward_tiled, it adds what that leaves out near the border of the image.
 template <typename T>
 DAN_FAST_HD Rim<int64_t> to_gather(const Problem<T>& p, bool all) {
   if (all) return Rim<int64_t>{{p.height, p.height, 0}, {p.width, p.width, 0}};

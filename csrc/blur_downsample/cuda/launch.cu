@@ -1,6 +1,6 @@
-// dan_fast::blur_downsample on CUDA, and its gradient of hr: checks, memory and launches around the kernels of
-// blur_downsample_kernels.cuh. Everything runs on the current stream; nothing waits, and all memory is torch's, so
-// both can be captured into a CUDA graph.
+// dan_fast::blur_downsample on CUDA, and its gradient of hr: checks, memory and launches around the GPU kernels of
+// kernels.cuh. Everything runs on the current stream; nothing waits, and all memory is torch's, so both can be captured
+// into a CUDA graph.
 
 #include "../checks.h"
 #include "kernels.cuh"
@@ -28,7 +28,7 @@ struct Launch {
   template <typename Kernel, typename... Args>
   void operator()(Kernel kernel, int64_t blocks, int threads, int shared, Args... args) const {
     STD_TORCH_CHECK(blocks <= std::numeric_limits<int>::max(), "blur_downsample: too many images for one call");
-    if (shared > 48 * 1024)  // more than this is to be asked for
+    if (shared > 48 * 1024)  // more must be asked for
       STD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared));
     kernel<<<static_cast<unsigned>(blocks), threads, shared, stream>>>(args...);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
