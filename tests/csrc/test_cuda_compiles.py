@@ -15,7 +15,7 @@ import setuptools
 from torch.utils import cpp_extension
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+SOURCES = sorted((ROOT / "csrc").rglob("*.cu"))
 
 
 @pytest.fixture(scope="module")
