@@ -1,4 +1,4 @@
-// correlate() for every instruction set: one register-blocked kernel, compiled several times.
+// correlate() for every instruction set: one source, blocked for registers and compiled several times.
 //
 // A block of R output rows and C vectors stays in registers while the input rows pass by once: a vector
 // that was loaded serves all R rows, a tap all C vectors, so that arithmetic and not loading limits it.
@@ -21,7 +21,8 @@ struct Block {
   static constexpr int lanes = sizeof(Vector) / sizeof(T);
   static constexpr int64_t width = C * lanes;
 
-  // Adds C vectors of one input row to the output rows Low to High, times `taps`, each row's before that of the last.
+  // Adds C vectors of one input row, each times a tap, to the output rows Low to High; output row r multiplies with
+  // taps[-r * before].
   template <int Low, int High>
   static DAN_FAST_INLINE void add(const T* in, const T* taps, int64_t before, Vector (&sums)[R][C]) {
     Vector values[C];
@@ -175,39 +176,34 @@ void correlate_default(const Filter<T>& filter, const T* const* rows, int step, 
 
 #ifdef DAN_FAST_X86
 template <typename T>
-DAN_FAST_AVX2 void correlate_avx2(const Filter<T>& filter, const T* const* rows, int step,
-                                                        int count, int64_t width, T* out, int64_t pitch) {
+DAN_FAST_AVX2 void correlate_avx2(const Filter<T>& filter, const T* const* rows, int step, int count, int64_t width,
+                                  T* out, int64_t pitch) {
   correlate_in_blocks<T, 32, 6, 2>(filter, rows, step, count, width, out, pitch);
 }
 
 template <typename T>
-DAN_FAST_AVX512 void correlate_avx512(const Filter<T>& filter, const T* const* rows,
-                                                                      int step, int count, int64_t width, T* out,
-                                                                      int64_t pitch) {
+DAN_FAST_AVX512 void correlate_avx512(const Filter<T>& filter, const T* const* rows, int step, int count,
+                                      int64_t width, T* out, int64_t pitch) {
   correlate_in_blocks<T, 64, 8, 2>(filter, rows, step, count, width, out, pitch);
 }
 #endif
 
 template <typename T>
-Correlate<T> best() {
-#ifdef DAN_FAST_X86
-  return widest(correlate_avx512<T>, correlate_avx2<T>, correlate_default<T>);
-#else
-  return correlate_default<T>;
-#endif
+Correlate<T> widest_path() {
+  return DAN_FAST_WIDEST(correlate_avx512<T>, correlate_avx2<T>, correlate_default<T>);
 }
 
 }  // namespace
 
 void correlate(const Filter<float>& filter, const float* const* rows, int step, int count, int64_t width, float* out,
                int64_t pitch) {
-  static const Correlate<float> chosen = best<float>();
+  static const Correlate<float> chosen = widest_path<float>();
   chosen(filter, rows, step, count, width, out, pitch);
 }
 
 void correlate(const Filter<double>& filter, const double* const* rows, int step, int count, int64_t width,
                double* out, int64_t pitch) {
-  static const Correlate<double> chosen = best<double>();
+  static const Correlate<double> chosen = widest_path<double>();
   chosen(filter, rows, step, count, width, out, pitch);
 }
 

@@ -1,8 +1,8 @@
-// conv3x3 for every instruction set: one kernel, compiled several times.
+// conv3x3 for every instruction set: one source, compiled several times.
 //
 // Winograd's transform turns the convolution into 36 products (tiles x in) * (in x out), one for each position in a
-// tile. They run in blocks of tiles that stay in the second cache, 16 output channels (or 32) after the other; a small
-// part of the product, some tiles times one panel of channels, stays in registers.
+// tile. They run in blocks of tiles that stay in the second cache, for 16 or 32 output channels at a time; a small part
+// of the product, some tiles times one or two panels of channels, stays in registers.
 
 #include "conv3x3.h"
 
@@ -58,8 +58,8 @@ struct Products {
   }
 
   // `Rows` tiles times the panels: out[r][n] = sum over k of in[r][k] * weights[k][n]. `next`: later weights, which are
-  // prefetched meanwhile. Sums of kRun products each are added up at the end: a rounding
-  // error is that of the sum so far, so a long sum errs more (tests/support/winograd.py has the figures).
+  // prefetched meanwhile. kRun products at a time are summed, and these sums added: each addition rounds in proportion
+  // to the sum so far, so one long sum would err more (tests/support/winograd.py has the figures).
   template <int Rows>
   static DAN_FAST_INLINE void multiply(const float* in, const float* weights, const float* next, float* out) {
     constexpr int unrolled = 4;
@@ -198,7 +198,7 @@ struct Output {
         Vector values[kOut];
         winograd::output(down[i], values);
         const int64_t step = conv.out_channels, at = x * step + channel + c;
-        if (c % kLine == 0)  // the next tile
+        if (c % kLine == 0)  // the pixels of the next tile
           repeat<kOut>([&](auto j) DAN_FAST_INLINE_LAMBDA {
             DAN_FAST_PREFETCH(conv.out[y + i] + at + (j + kOut) * step);
           });
@@ -263,7 +263,7 @@ DAN_FAST_INLINE void convolve(const Conv3x3& conv, int64_t begin, int64_t end, f
 }
 
 #if defined(__aarch64__)
-constexpr int kDefaultTiles = 6;  // of 32 registers
+constexpr int kDefaultTiles = 6;  // as many as 32 registers hold
 #else
 constexpr int kDefaultTiles = 2;
 #endif
@@ -279,38 +279,31 @@ void conv3x3_default(const Conv3x3& conv, int64_t begin, int64_t end, float* wor
 }
 
 #ifdef DAN_FAST_X86
-DAN_FAST_AVX2 void finish_avx2(const Conv3x3& conv, const float* sums, int64_t pitch,
-                                                     int64_t channel, int64_t begin, int64_t tiles) {
+DAN_FAST_AVX2 void finish_avx2(const Conv3x3& conv, const float* sums, int64_t pitch, int64_t channel, int64_t begin,
+                               int64_t tiles) {
   Output<32, 1>::run(conv, sums, pitch, channel, begin, tiles);
 }
 
 template <int C>
-DAN_FAST_AVX2 void conv3x3_avx2(const Conv3x3& conv, int64_t begin, int64_t end,
-                                                      float* workspace) {
+DAN_FAST_AVX2 void conv3x3_avx2(const Conv3x3& conv, int64_t begin, int64_t end, float* workspace) {
   convolve<C, 32, 6, 1, finish_avx2, finish_avx2>(conv, begin, end, workspace);
 }
 
 template <int Panels>
-DAN_FAST_AVX512 void finish_avx512(const Conv3x3& conv, const float* sums,
-                                                                   int64_t pitch, int64_t channel, int64_t begin,
-                                                                   int64_t tiles) {
+DAN_FAST_AVX512 void finish_avx512(const Conv3x3& conv, const float* sums, int64_t pitch, int64_t channel,
+                                   int64_t begin, int64_t tiles) {
   Output<64, Panels>::run(conv, sums, pitch, channel, begin, tiles);
 }
 
 template <int C>
-DAN_FAST_AVX512 void conv3x3_avx512(const Conv3x3& conv, int64_t begin, int64_t end,
-                                                                    float* workspace) {
+DAN_FAST_AVX512 void conv3x3_avx512(const Conv3x3& conv, int64_t begin, int64_t end, float* workspace) {
   convolve<C, 64, 12, 2, finish_avx512<1>, finish_avx512<2>>(conv, begin, end, workspace);
 }
 #endif
 
 template <int C>
-Conv3x3Path best() {
-#ifdef DAN_FAST_X86
-  return widest(conv3x3_avx512<C>, conv3x3_avx2<C>, conv3x3_default<C>);
-#else
-  return conv3x3_default<C>;
-#endif
+Conv3x3Path widest_path() {
+  return DAN_FAST_WIDEST(conv3x3_avx512<C>, conv3x3_avx2<C>, conv3x3_default<C>);
 }
 
 }  // namespace
@@ -321,7 +314,8 @@ int64_t conv3x3_workspace(int in_channels) {
 }
 
 Conv3x3Path conv3x3_path(int64_t in_channels) {
-  static const Conv3x3Path paths[] = {best<16>(), best<32>(), best<48>(), best<64>(), best<80>()};
+  static const Conv3x3Path paths[] = {widest_path<16>(), widest_path<32>(), widest_path<48>(), widest_path<64>(),
+                                      widest_path<80>()};
   static_assert(std::size(paths) * kPanel == kMostChannels);
   if (in_channels < 1 || in_channels > kMostChannels || in_channels % kPanel) return nullptr;
   return paths[in_channels / kPanel - 1];

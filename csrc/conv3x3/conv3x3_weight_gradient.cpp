@@ -1,4 +1,4 @@
-// conv3x3_weight_gradient for every instruction set: one kernel, compiled several times.
+// conv3x3_weight_gradient for every instruction set: one source, compiled several times.
 //
 // The gradient is 36 products (out * tiles) * (tiles * in), summed over blocks of tiles. During a block a small part of
 // a product, some output channels times one panel of inputs, stays in registers.
@@ -132,7 +132,7 @@ struct Sums {
 };
 
 #if defined(__aarch64__)
-constexpr int kDefaultRows = 6;  // of 32 registers
+constexpr int kDefaultRows = 6;  // as many as 32 registers hold
 #else
 constexpr int kDefaultRows = 2;
 #endif
@@ -142,25 +142,16 @@ void weight_gradient_default(const WeightGradient& sum, int64_t begin, int64_t e
 }
 
 #ifdef DAN_FAST_X86
-DAN_FAST_AVX2 void weight_gradient_avx2(const WeightGradient& sum, int64_t begin, int64_t end,
-                                                              float* taps, float* workspace) {
+DAN_FAST_AVX2 void weight_gradient_avx2(const WeightGradient& sum, int64_t begin, int64_t end, float* taps,
+                                        float* workspace) {
   Sums<32, 6, 1>::run(sum, begin, end, taps, workspace);
 }
 
-DAN_FAST_AVX512 void weight_gradient_avx512(const WeightGradient& sum, int64_t begin,
-                                                                            int64_t end, float* taps,
-                                                                            float* workspace) {
+DAN_FAST_AVX512 void weight_gradient_avx512(const WeightGradient& sum, int64_t begin, int64_t end, float* taps,
+                                            float* workspace) {
   Sums<64, 12, 2>::run(sum, begin, end, taps, workspace);
 }
 #endif
-
-WeightGradientPath best() {
-#ifdef DAN_FAST_X86
-  return widest(weight_gradient_avx512, weight_gradient_avx2, weight_gradient_default);
-#else
-  return weight_gradient_default;
-#endif
-}
 
 }  // namespace
 
@@ -170,7 +161,8 @@ int64_t weight_gradient_workspace(int in_channels, int out_channels) {
 }
 
 WeightGradientPath weight_gradient_path() {
-  static const WeightGradientPath path = best();
+  static const WeightGradientPath path =
+      DAN_FAST_WIDEST(weight_gradient_avx512, weight_gradient_avx2, weight_gradient_default);
   return path;
 }
 
