@@ -1,4 +1,4 @@
-// One axis of the downsampling: which blurred pixels every output reads, the mirrored border folded in.
+// One axis of the downsampling: the blurred pixels that every output reads, with the mirrored border folded in.
 #pragma once
 
 #include <algorithm>

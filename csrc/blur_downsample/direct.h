@@ -14,7 +14,7 @@
 
 namespace dan_fast::blur_downsample {
 
-// Filter `in`, then read its results with `weights` below one another: one filter, count - 1 rows higher.
+// The filter that does the work of two: `in`, then a column of `count` weights. It has count - 1 rows more than `in`.
 template <typename T>
 Matrix<T> compose_down(const Matrix<T>& in, const double* weights, int count) {
   const std::vector<T> zeros(in.width);
@@ -45,11 +45,11 @@ Matrix<T> compose_across(const Matrix<T>& in, const std::vector<double>& weights
   return transposed(compose_down(transposed(in), weights.data(), static_cast<int>(weights.size())));
 }
 
-// The filters of one border, (outputs, size + k - 1, ...) each.
+// The filters of one border: one of size + k - 1 rows per output, below one another.
 template <typename T>
 struct BorderFilters {
   Matrix<T> down;  // composed with the downsampling across the border only: k wide
-  Matrix<T> both;  // and with that along it
+  Matrix<T> both;  // composed with the downsampling along the border too
 };
 
 template <typename T>
@@ -81,7 +81,7 @@ class Direct {
  public:
   Direct(const Axis& down, const Axis& across) : down_(down), across_(across) {}
 
-  // Output rows `begin` to `end`, all inside; columns inside.
+  // Computes the output rows `begin` to `end`, none of them at a border, without the columns at a border.
   void inside(const DirectFilters<T>& filters, const Plane<T>& plane, int begin, int end, T* out) {
     for_tiles(across_, [&](int x, int columns) {
       fast_.run(filters.inside, plane, begin * down_.scale + down_.first - filters.k / 2, end - begin, down_.scale,
@@ -90,7 +90,7 @@ class Direct {
     });
   }
 
-  // The output rows of a border; columns inside.
+  // Computes the output rows of a border, without the columns at a border.
   void border_rows(const BorderFilters<T>& filters, int k, const Plane<T>& plane, const Border& border, T* out) {
     if (border.count() == 0) return;
     const int height = border.size + k - 1, width = filters.both.width;
@@ -102,7 +102,7 @@ class Direct {
     });
   }
 
-  // The output columns of a border; rows inside.
+  // Computes the output columns of a border, without the rows at a border.
   void border_columns(const BorderFilters<T>& filters, int k, const Plane<T>& plane, const Border& border, T* out) {
     if (border.count() == 0) return;
     const int height = border.size + k - 1, width = filters.both.width;
@@ -118,7 +118,7 @@ class Direct {
     });
   }
 
-  // The pixels where two borders meet.
+  // Computes the pixels where two borders meet.
   void corner(const BorderFilters<T>& filters, int k, const Plane<T>& plane, const Border& rows, const Border& columns,
               T* out) {
     if (rows.count() == 0 || columns.count() == 0) return;

@@ -130,9 +130,9 @@ class FastFir {
   }
 
  private:
-  static constexpr int kRows = 12;   // at a time: what correlate() keeps in registers, or a multiple of it
-  static constexpr int kAhead = 4;   // rows to be fetched before they are needed
-  static constexpr int kLanes = 16;  // whole vectors of any machine
+  static constexpr int kRows = 12;   // output rows at a time: a multiple of those that correlate() keeps in registers
+  static constexpr int kAhead = 4;   // rows between the one that is loaded and the one that is prefetched
+  static constexpr int kLanes = 16;  // results per row are a multiple of this: whole vectors on every machine
   static constexpr int kVector = 32 / sizeof(T);  // values of a vector of combine_inputs()
 
   void shape(const FastFilters<T>& filters, int lanes, int down, int across) {
@@ -155,7 +155,7 @@ class FastFir {
 
   T* input(int product, int slot) { return inputs_.data() + (int64_t{product} * slots_ + slot) * width_; }
 
-  // Which of `count` columns from x on lie inside the plane, and where those that do not are reflected to.
+  // Notes which of `count` columns from x on lie inside the plane, and where the others are reflected to.
   void plan_row(int width, int x, int count) {
     first_ = std::max(-x, 0);
     last_ = std::max(std::min(width - x, count), first_);

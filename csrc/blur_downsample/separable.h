@@ -25,7 +25,7 @@ template <typename T>
 constexpr double kRank1Tolerance = sizeof(T) == 4 ? 4e-7 : 1e-15;
 
 // The factors of a kernel of rank 1; empty if it has none. The sums of its rows and of its columns are its
-// factors up to scale, more precisely than any one row or column.
+// factors up to a constant, more precisely than any one row or column.
 template <typename T>
 Factors factorise(const T* kernel, int k) {
   Factors factors{std::vector<double>(k), std::vector<double>(k)};
@@ -68,7 +68,7 @@ struct SeparableFilters {
 
   int k;
   OneAxis down, across;
-  std::vector<T> down_by_phase;  // down.inside as correlate() wants it
+  std::vector<T> down_by_phase;  // down.inside in the order of by_phase()
 
   SeparableFilters(const Factors& factors, const Axis& down_axis, const Axis& across_axis)
       : k(static_cast<int>(factors.down.size())), down(factors.down, down_axis), across(factors.across, across_axis),
@@ -81,7 +81,7 @@ class Separable {
  public:
   Separable(const Axis& down, const Axis& across) : down_(down), across_(across) {}
 
-  // Output rows `begin` to `end`, all inside.
+  // Computes the output rows `begin` to `end`, none of them at a border.
   void inside(const SeparableFilters<T>& filters, const Plane<T>& plane, int begin, int end, T* out) {
     const int taps = static_cast<int>(filters.down.inside.size());
     for (int row = begin; row < end; row += kRows) {
@@ -92,7 +92,7 @@ class Separable {
     }
   }
 
-  // The output rows of a border.
+  // Computes the output rows of a border.
   void border_rows(const SeparableFilters<T>& filters, const std::vector<T>& taps, const Plane<T>& plane,
                    const Border& border, T* out) {
     if (border.count() == 0) return;
@@ -102,7 +102,7 @@ class Separable {
   }
 
  private:
-  static constexpr int kRows = 36;  // at a time, so that what they read stays in the cache
+  static constexpr int kRows = 36;  // output rows at a time: few enough for their input to stay in the cache
 
   void shrink_down(const std::vector<T>& filter, int taps, int step, int count, int width) {
     shrunk_.resize(std::max<size_t>(shrunk_.size(), int64_t{count} * width));

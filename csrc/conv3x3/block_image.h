@@ -1,5 +1,5 @@
-// What the images of all stacks of blocks share: zeros around them, packed convolutions, and the way from a batch to
-// run_blocks().
+// The base of the images of all stacks of blocks (zeros around them, packed convolutions), and run_stack(), which runs
+// such a stack on a batch.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,6 @@
-// A 3x3 convolution with zero padding, in tiles of 4 x 4 pixels, and what a network does after it while the sums are in
-// registers. Images lie as (row, column, channel). Numbers of channels are multiples of 16; callers fill up with zeros.
+// A 3x3 convolution with zero padding, in tiles of 4 x 4 pixels, and the arithmetic that follows it in a network, done
+// while the sums are in registers. Images lie as (row, column, channel). Numbers of channels are multiples of 16;
+// callers fill up with zeros.
 #pragma once
 
 #include <cstdint>

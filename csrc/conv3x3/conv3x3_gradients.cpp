@@ -70,13 +70,15 @@ void scale_residual(const Tensor& x, const WeightView& taps, const Tensor& bias,
                     const Tensor& residual, Tensor& out, Tensor& f1) {
   const Convolution conv(x, taps);
   const bool by_pixel = modulation.dim() == 4, store = f1.numel() > 0;
-  ImageRows from(x), onto(residual), to(out), by(by_pixel ? modulation : x), sums(store ? f1 : x);
+  ImageRows x_rows(x), residual_rows(residual), out_rows(out), modulation_rows(by_pixel ? modulation : x),
+      f1_rows(store ? f1 : x);
   convolve_batch(x.size(0), [&](int64_t n) {
-    Conv3x3 own = conv.of(from.of(n), to.of(n), by_pixel ? Finish::kModulateByPixel : Finish::kModulate, data(bias));
-    if (by_pixel) own.modulation_image = by.of(n);
+    const Finish finish = by_pixel ? Finish::kModulateByPixel : Finish::kModulate;
+    Conv3x3 own = conv.of(x_rows.of(n), out_rows.of(n), finish, data(bias));
+    if (by_pixel) own.modulation_image = modulation_rows.of(n);
     else own.modulation = data(modulation) + n * x.size(3);
-    own.residual = onto.of(n);
-    if (store) own.f1 = sums.of(n);
+    own.residual = residual_rows.of(n);
+    if (store) own.f1 = f1_rows.of(n);
     return own;
   });
 }
@@ -112,8 +114,8 @@ std::tuple<Tensor, Tensor> scale_residual_cpu(const Tensor& x, const Tensor& wei
   return {out, f1};
 }
 
-// x (B, H, W, C), modulation (B, C) -> the result, and with `store` the first convolution after its
-// activation, and f1, the second one without its bias.
+// x (B, H, W, C), modulation (B, C) -> the result, and with `store` the first convolution after its activation and f1,
+// the second one without its bias.
 std::tuple<Tensor, Tensor, Tensor> dpcb_cpu(const Tensor& x, const Tensor& weight1, const Tensor& bias1,
                                             const Tensor& weight2, const Tensor& bias2, const Tensor& modulation,
                                             double slope, bool store) {

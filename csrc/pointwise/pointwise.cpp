@@ -9,8 +9,6 @@
 namespace dan_fast::pointwise {
 namespace {
 
-// These loops add to `sums`.
-
 DAN_FAST_CLONES void modulate(const float* x, const float* f1, const float* modulation, const float* bias,
                               int64_t pixels, int64_t channels, float* __restrict out) {
   for (int64_t n = 0; n < pixels; ++n)
@@ -18,7 +16,7 @@ DAN_FAST_CLONES void modulate(const float* x, const float* f1, const float* modu
       out[n * channels + c] = x[n * channels + c] + (f1[n * channels + c] + bias[c]) * modulation[c];
 }
 
-// Sums of grad, then of grad * f1.
+// Adds to `sums`, as the following loops do: first grad, then grad * f1.
 DAN_FAST_CLONES void modulate_gradient(const float* grad, const float* f1, const float* modulation, int64_t pixels,
                                        int64_t channels, float* __restrict out, float* __restrict sums) {
   for (int64_t n = 0; n < pixels; ++n)
@@ -86,8 +84,8 @@ struct Parts {
   template <typename Run>
   std::vector<double> sum(int64_t count, const Run& run) const {
     std::vector<float> parts(batch * per_image * count);
-    for_each([&](int64_t image, int64_t at, int64_t some, int64_t part) {
-      run(image, at, some, parts.data() + part * count);
+    for_each([&](int64_t image, int64_t at, int64_t own_pixels, int64_t part) {
+      run(image, at, own_pixels, parts.data() + part * count);
     });
     std::vector<double> sums(batch * count);
     for (int64_t part = 0; part < batch * per_image; ++part)

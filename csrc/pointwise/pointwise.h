@@ -1,5 +1,5 @@
-// What blocks and their gradients do pixel by pixel, and the sums over pixels that gradients need. Images are
-// (B, H, W, C).
+// The arithmetic of blocks and their gradients pixel by pixel, and the sums over pixels that gradients need: added in
+// parts that do not depend on the number of threads. Images are (B, H, W, C).
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,6 @@
 #include "../common/tensors.h"
 
 namespace dan_fast::pointwise {
-
-// Sums over pixels are added in parts that do not depend on the number of threads.
 
 // out = x + (f1 + bias) * modulation, modulation (B, C).
 Tensor modulated(const Tensor& x, const Tensor& f1, const Tensor& modulation, const Tensor& bias);
@@ -24,10 +22,10 @@ ModulateGradients modulate_gradients(const Tensor& grad, const Tensor& f1, const
 ModulateGradients modulate_by_pixel_gradients(const Tensor& grad, const Tensor& f1, const Tensor& modulation,
                                               const Tensor& bias);
 
-// `in`: the gradient of a leaky ReLU's input, from that of its output `out`; `bias`: its sum over all pixels, (C).
 struct ActivateGradients {
   Tensor in, bias;
 };
+// in: the gradient of a leaky ReLU's input, from that of its output `out`; bias: the sum of `in` over all pixels, (C).
 ActivateGradients activate_gradients(const Tensor& grad, const Tensor& out, double slope);
 
 // The sum over all pixels, (C).

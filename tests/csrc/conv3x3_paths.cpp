@@ -135,15 +135,15 @@ bool dpcb_stack_right(Path path, int channels, std::mt19937& random) {
              out.data(), modulation.data(), shape.threads, either(random));
 
   for (int image = 0; image < shape.batch; ++image) {
-    Doubles x = image_of(in, image, floats), entry = x;
+    Doubles x = image_of(in, image, floats), group_input = x;
     for (int n = 0; n < blocks; ++n) {
       const Doubles t = activated(convs[2 * n].of(x, shape.height, shape.width));
       const Doubles f = convs[2 * n + 1].of(t, shape.height, shape.width);
       for (size_t i = 0; i < x.size(); ++i)
         x[i] += f[i] * modulation[(int64_t{image} * blocks + n) * channels + i % channels];
       if (n % group != group - 1) continue;
-      for (size_t i = 0; i < x.size(); ++i) x[i] = doubled ? 2 * x[i] : entry[i] + x[i];
-      entry = x;
+      for (size_t i = 0; i < x.size(); ++i) x[i] = doubled ? 2 * x[i] : group_input[i] + x[i];
+      group_input = x;
     }
     if (!close("dpcb_stack", x, out.data() + image * floats, shape)) return false;
   }
@@ -165,7 +165,7 @@ bool dpcg_right(Path path, int channels, std::mt19937& random) {
 
   for (int image = 0; image < shape.batch; ++image) {
     Doubles x = image_of(in, image, floats), z = image_of(condition, image, floats);
-    const Doubles entry = x;
+    const Doubles group_input = x;
     for (int n = 0; n < blocks; ++n) {
       const auto two = [&](const Doubles& from, int first) {
         return convs[first + 1].of(activated(convs[first].of(from, shape.height, shape.width)), shape.height,
@@ -177,7 +177,7 @@ bool dpcg_right(Path path, int channels, std::mt19937& random) {
         z[i] += f2[i];
       }
     }
-    for (size_t i = 0; i < x.size(); ++i) x[i] = doubled ? 2 * x[i] : entry[i] + x[i];
+    for (size_t i = 0; i < x.size(); ++i) x[i] = doubled ? 2 * x[i] : group_input[i] + x[i];
     if (!close("dpcg", x, out.data() + image * floats, shape)) return false;
   }
   return true;

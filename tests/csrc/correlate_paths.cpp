@@ -1,4 +1,4 @@
-// Every instruction set of csrc/correlate.cpp that this machine has, against plain sums in double. For
+// Every instruction set of csrc/blur_downsample/correlate.cpp that this machine has, against plain sums in double. For
 // test_correlate.py: prints a line a set; exits with 1 where one is wrong, or writes where it should not, and by a
 // signal where one reads where it should not.
 
@@ -48,19 +48,20 @@ bool right(dan_fast::blur_downsample::Correlate<T> path, std::mt19937& random, d
   const auto draw = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
   std::uniform_real_distribution<T> value(-1, 1);
   const int height = draw(1, 40), width = draw(1, 12), step = draw(0, 4), count = draw(1, 26), columns = draw(1, 90);
-  const int reach = draw(0, 9), filters = step > 0 ? 1 : count, rows = step > 0 ? (count - 1) * step + height : height;
+  const int largest_offset = draw(0, 9), filters = step > 0 ? 1 : count;
+  const int rows = step > 0 ? (count - 1) * step + height : height;
   std::vector<T> taps(int64_t{filters} * height * width);
   for (T& tap : taps) tap = value(random);
   std::vector<int64_t> offsets(width);
-  for (int64_t& offset : offsets) offset = draw(0, reach);
+  for (int64_t& offset : offsets) offset = draw(0, largest_offset);
   offsets[draw(0, width - 1)] = 0;  // the first and the last value that may be read are read
-  offsets[draw(0, width - 1)] = reach;
+  offsets[draw(0, width - 1)] = largest_offset;
   const bool behind = draw(0, 1);
   std::vector<Guarded<T>> in;
   std::vector<const T*> pointers(rows);
   for (int r = 0; r < rows; ++r) {
-    T* row = in.emplace_back(columns + reach, behind).data();
-    for (int x = 0; x < columns + reach; ++x) row[x] = value(random);
+    T* row = in.emplace_back(columns + largest_offset, behind).data();
+    for (int x = 0; x < columns + largest_offset; ++x) row[x] = value(random);
     pointers[r] = row;
   }
 

@@ -18,8 +18,11 @@ MAY_INCLUDE = {
     "conv3x3": ("common", "pointwise"),
 }
 # Plain arithmetic, which tests compile without torch and with other instruction sets.
-WITHOUT_TORCH = ("blur_downsample/correlate.cpp", "blur_downsample/cuda/kernels.cuh", "conv3x3/conv3x3.cpp",
-                 "conv3x3/conv3x3_weight_gradient.cpp", "conv3x3/dpcb_stack.h", "conv3x3/dpcg.h", "conv3x3/crb_stack.h")
+WITHOUT_TORCH = ("blur_downsample/correlate.cpp", "blur_downsample/direct.h", "blur_downsample/fast_fir.cpp",
+                 "blur_downsample/rows.cpp", "blur_downsample/separable.h", "blur_downsample/cuda/kernels.cuh",
+                 "conv3x3/conv3x3.cpp", "conv3x3/conv3x3_weight_gradient.cpp", "conv3x3/dpcb_stack.h", "conv3x3/dpcg.h",
+                 "conv3x3/crb_stack.h")
+CLASS = re.compile(r"^(?:template <.*> )?(?:struct|class|enum class) (?:alignas\(\w+\) )?(\w+)[^;]*\{", re.M)
 FILES = sorted(path for path in CSRC.rglob("*") if path.suffix in (".h", ".cpp", ".cu", ".cuh"))
 
 
@@ -71,7 +74,7 @@ def test_no_class_has_the_name_of_another():
         text = path.read_text()
         space = re.search(r"^namespace (\S+) \{", text, re.M)
         inner = re.findall(r"^namespace (\w+) \{", text, re.M)
-        for kind in re.findall(r"^(?:struct|class|enum class) (?:alignas\(\w+\) )?(\w+)[^;]*\{", text, re.M):
+        for kind in CLASS.findall(text):
             homes[space and space[1], tuple(inner), kind].add(name(path))
     assert len(homes) > 25
     assert not {kind: places for kind, places in homes.items() if len(places) > 1}

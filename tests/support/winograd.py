@@ -1,10 +1,10 @@
 """The rounding error of Winograd's F(4x4, 3x3) on any machine: the bound for compiled code.
 
-The algorithm of ``csrc/conv3x3/winograd.h`` in PyTorch: every operation in float64, its result rounded to float32. It errs as
-the algorithm does, with the points 0, +-5/8, +-3/2 and infinity and sums over half of the input channels each. Nothing
-in it depends on the machine, as a bound of PyTorch's own error in float32 would: that changes threefold with the
-instruction set. A fused multiply-add rounds once where this rounds twice, so compiled code errs a little less; where a
-constant is wrong or a sum longer, it errs more.
+The algorithm of ``csrc/conv3x3/winograd.h`` in PyTorch: every operation in float64, its result rounded to float32. It
+errs as the algorithm does, with the points 0, +-5/8, +-3/2 and infinity and sums over half of the input channels each.
+Nothing in it depends on the machine, as a bound of PyTorch's own error in float32 would: that changes threefold with
+the instruction set. A fused multiply-add rounds once where this rounds twice, so compiled code errs a little less;
+where a constant is wrong or a sum longer, it errs more.
 
 In units of 2^-24 of the root mean square of a result of random numbers, a convolution of 16, 32, 48, 64 or 80 channels
 errs by 8.5, 10.4, 9.7, 10.8 or 11.5. Three quarters are the sums' over the channels: with one sum instead of two halves

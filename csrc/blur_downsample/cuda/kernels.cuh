@@ -62,7 +62,7 @@ struct Forward {
   static_assert(shared <= kMaxShared, "a tile does not fit into shared memory");
 };
 
-// A thread copies four columns of every few rows, so that where they lie is found once.
+// Each thread copies the same four columns of many rows, so that it computes their addresses once.
 template <int S, int K>
 DAN_FAST_HD void load_tile(const float* image, const Problem<float>& p, const Place& place, float* tile, int thread) {
   using F = Forward<S, K>;
@@ -100,7 +100,7 @@ DAN_FAST_HD void load_tile(const float* image, const Problem<float>& p, const Pl
   }
 }
 
-// Positions 0 to size - 1 on one axis, of which `inner` in the middle are as all others and the rest need care.
+// Positions 0 to size - 1 on one axis: `inner` of them in the middle are ordinary, the others need care.
 struct Edge {
   int size, before, inner;
   DAN_FAST_HD Edge(int size, int before, int after) : size(size), before(clamped(before)) {
@@ -236,17 +236,17 @@ __global__ void __launch_bounds__(kAnyThreads) forward_any(const T* __restrict__
   out[pixel] = sum;
 }
 
-// Positions on the axis without border that reflection brings to u: u itself and one beyond either end.
+// The positions that reflection maps to u, on an axis that continues beyond its ends: u itself and one beyond each end.
 DAN_FAST_HD int preimage(int which, int u, int n) { return which == 0 ? u : which == 1 ? -u : 2 * (n - 1) - u; }
 DAN_FAST_HD bool is_preimage(int which, int u, int n, int k) {
   return which == 0 || (which == 1 ? u > 0 && u <= k / 2 : u < n - 1 && n - 1 - u <= (k - 1) / 2);
 }
 
-// The downsampled pixels whose filter reaches position v: from first to last, none if last is smaller.
-struct Reach {
+// The downsampled pixels, `first` to `last`, whose filters read position v; none if last < first.
+struct Readers {
   int first, last;
   template <typename T>
-  DAN_FAST_HD Reach(const Problem<T>& p, int v, int n) {
+  DAN_FAST_HD Readers(const Problem<T>& p, int v, int n) {
     const int past = v - p.start() - p.size();
     first = past < 0 ? 0 : past / p.scale + 1;
     last = v < p.start() ? -1 : min((v - p.start()) / p.scale, n - 1);
@@ -265,7 +265,7 @@ DAN_FAST_HD T gather(const T* grad, const T* filters, const Problem<T>& p, int64
     for (int b = 0; b < 3; ++b) {
       if (!is_preimage(b, v, p.width, p.k)) continue;
       const int column = preimage(b, v, p.width);
-      const Reach ys(p, row, height), xs(p, column, width);
+      const Readers ys(p, row, height), xs(p, column, width);
       for (int y = ys.first; y <= ys.last; ++y) {
         // Tap (i, j) of the filters in this row, and their distances from class to class and from j to j + 1.
         const int i = row - p.start() - y * p.scale;
@@ -383,7 +383,7 @@ __global__ void __launch_bounds__(Backward<S, K>::threads, 4)
 
 DAN_FAST_HD int64_t blocks_for(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
-// `launch(kernel, blocks, threads, bytes of shared memory, arguments...)`.
+// launch: called as launch(gpu_kernel, blocks, threads, bytes of shared memory, arguments...).
 template <int S, int K, typename Launch>
 void launch_tiled(const Launch& launch, bool backward, const float* in, const float* filters, float* out,
                   const Problem<float>& p) {
@@ -435,8 +435,8 @@ void run(const Launch& launch, bool backward, const T* in, const T* kernels, T* 
   run_any(launch, backward, in, filters, out, p);
 }
 
-// Forward: images to downsampled images; backward: gradients of those to gradients of these. `filters` is room for
-// problem.filters() numbers. Not `tiled`: without the kernels for float, for tests.
+// Forward: from images to downsampled images. Backward: from gradients of downsampled images to gradients of images.
+// filters: memory for problem.filters() numbers. tiled: false runs forward_any and backward_any only, for tests.
 template <typename T, typename Launch>
 void run(const Launch& launch, bool backward, const T* in, const T* kernels, T* filters, T* out, const Task<T>& task,
          bool tiled = true) {
