@@ -27,7 +27,7 @@ Values draw(int64_t count, double spread, std::mt19937& random) {
   return values;
 }
 
-// (height, width, in) to (height, width, out), of each pixel the sums over its neighbours inside the image.
+// (height, width, in) to (height, width, out): the sums over the neighbours of each pixel inside the image.
 Doubles convolved(const Doubles& image, int height, int width, int in, int out, const float* weights,
                   const float* bias) {
   Doubles result(int64_t{height} * width * out);

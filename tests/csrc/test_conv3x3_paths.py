@@ -49,7 +49,7 @@ def test_every_instruction_set_was_built(native):
         return len(re.findall(rf"vfmadd\S+ .*%{register}", body))
 
     for name, register, tiles in (("avx2", "ymm", 6), ("avx512", "zmm", 12)):
-        # Of the largest product alone, unrolled four times.
+        # The largest product alone, unrolled four times, has this many.
         assert all(fused(f"conv3x3_{name}ILi{channels}E", register) >= 4 * tiles * 2
                    for channels in (16, 32, 48, 64, 80))
         assert fused(f"weight_gradient_{name}", register) >= tiles * 2
