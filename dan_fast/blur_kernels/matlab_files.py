@@ -91,7 +91,7 @@ def _matrices(parts: list[tuple[int, memoryview]], order: str) -> list[np.ndarra
     matrix_class, is_complex = flags[0 if order == "<" else 3], flags[1 if order == "<" else 2] & 8
     shape = np.frombuffer(sides, order + "i4")
     if matrix_class == _CELLS:
-        # Of cells within a cell only the first is read.
+        # Only the first of the cells within a cell is read.
         return [_matrices(list(_elements(content, order)), order)[0] for _, content in values]
     if matrix_class not in _NUMERIC or is_complex:
         raise ValueError("expected a matrix of real numbers, or cells of such")

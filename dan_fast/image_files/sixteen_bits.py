@@ -46,7 +46,7 @@ def decode_tiff(source: Source, image: ImageFile.ImageFile) -> np.ndarray | None
     """The pixels of a TIFF as ``decode_png`` gives them, but upright already; None if they cannot be decoded."""
     if image.mode not in ("RGB", "RGBA") and not image.mode.startswith("I;16"):
         return None
-    # Of a truncated file OpenCV returns the rest as grey without a word; Pillow raises an error.
+    # OpenCV fills up a truncated file with grey without a word; Pillow raises an error.
     image.load()
     with source.open("rb") as file:
         data = np.frombuffer(file.read(), np.uint8)

@@ -16,7 +16,7 @@ def result(trial: str, seed: int, psnr: float, error: float | None = 0.1) -> Res
 
 
 def results(*gains: float, spread: float = 0.01) -> list[Result]:
-    """Of a, and of trials whose PSNR is higher by ``gains``, give or take ``spread``."""
+    """The results of variant a, and of variants whose PSNR is higher by ``gains``, give or take ``spread``."""
     return [result(trial, seed, 20.0 + 5 * seed + gain + (gain != 0) * spread * (seed - 1))
             for trial, gain in zip("abc", (0.0, *gains), strict=True) for seed in range(3)]
 
