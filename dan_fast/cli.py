@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import psutil
 from dan_fast_kernels import without
 
+from .command_line.arguments import HelpWithDefaults
 from .errors import DanFastError, printable
 from .runtime.threads import wait_passively
 
@@ -30,14 +31,6 @@ COMMANDS = {
     "bench": "time a network on this machine",
     "doctor": "say which parts are active on this machine, and why others are not",
 }
-
-
-class HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Adds to each help text the option's default, unless the text names it or it is None."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        named = action.default is None or "(default: " in (action.help or "")
-        return action.help if named else super()._get_help_string(action)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

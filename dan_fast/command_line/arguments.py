@@ -10,6 +10,18 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+class HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds to each help text the option's default, unless the text names it or it is None."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        named = action.default is None or "(default: " in (action.help or "")
+        return action.help if named else super()._get_help_string(action)
+
+
+class HelpWithDefaultsAndEpilog(HelpWithDefaults, argparse.RawDescriptionHelpFormatter):
+    """The same for commands whose description and epilog keep their lines."""
+
+
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--device``, for ``runtime.devices.pick_device``."""
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")

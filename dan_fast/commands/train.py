@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .. import checkpoint
-from ..command_line.arguments import add_device_argument
+from ..command_line.arguments import HelpWithDefaultsAndEpilog, add_device_argument
 from ..config import GRADIENTS, DANConfig, field_help
 from ..degradation.pipeline import Degradation
 from ..errors import DanFastError
@@ -35,7 +35,7 @@ log = logging.getLogger("dan_fast.train")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.formatter_class = HelpWithDefaultsAndEpilog
     parser.epilog = _config_help()
     parser.add_argument("--data", type=Path, nargs="+", metavar="DIR", default=[SAMPLES],
                         help="folders of sharp images, searched recursively, or files that dan-fast pack wrote; packs "

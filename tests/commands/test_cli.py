@@ -1,3 +1,5 @@
+import argparse
+import importlib
 import re
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import pytest
 
 from dan_fast import commands
 from dan_fast.cli import COMMANDS, main
+from dan_fast.command_line.arguments import HelpWithDefaults
 
 FILES = {path.stem: path for path in Path(commands.__path__[0]).glob("[!_]*.py")}
 
@@ -17,8 +20,14 @@ def test_every_command_has_help_with_defaults(command, capsys):
         main([command, "--help"])
     assert end.value.code == 0
     text = capsys.readouterr().out
-    assert command in text and ("default" in text or command == "doctor")
+    assert command in text
     assert "(default: None)" not in text and not re.search(r"\(default:[^)]*\)\s+\(default:", text)
+    parser = argparse.ArgumentParser(formatter_class=HelpWithDefaults)
+    importlib.import_module(f"dan_fast.commands.{command}").add_arguments(parser)
+    for option in parser._actions:
+        if option.option_strings and option.default not in (None, False, argparse.SUPPRESS):
+            shown = parser._get_formatter()._get_help_string(option)
+            assert "default" in shown, f"{option.option_strings[-1]} has the default {option.default!r}: {shown}"
 
 
 def test_commands_hold_one_sub_command_per_file_and_do_not_import_each_other():
