@@ -36,7 +36,7 @@ MOST_ITERATIONS = 1000  # that a file may ask for
 
 
 class _Names(NamedTuple):
-    """How the tensors of a version are named.
+    """Names of the tensors of a version.
 
     Attributes:
         head: the Restorer's first weight; no other version has a tensor of this name.

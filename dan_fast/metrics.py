@@ -1,4 +1,4 @@
-"""How close two images, or two blur kernels, are: `dan_fast.evaluation.metrics` under its short name."""
+"""The closeness of two images or two blur kernels: ``dan_fast.evaluation.metrics`` under its short name."""
 
 from .evaluation.metrics import kernel_error, kernel_psnr, psnr, ssim
 

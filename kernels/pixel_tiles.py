@@ -1,4 +1,7 @@
-"""How GPU kernels divide images: a channels_last image is a matrix (pixels, C), a program takes whole rows of it."""
+"""Divides images among the programs of GPU kernels.
+
+A channels_last image is a matrix (pixels, C), of which a program takes whole rows.
+"""
 
 from __future__ import annotations
 

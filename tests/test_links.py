@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def pages() -> list[Path]:
-    """All tracked .md files, or all where this is no git checkout."""
+    """All tracked .md files, or all .md files outside of a git checkout."""
     try:
         listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"], cwd=ROOT,
                                 capture_output=True, text=True, check=True).stdout.split("\n")

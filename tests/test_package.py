@@ -1,4 +1,4 @@
-"""What holds the two import packages together."""
+"""The two import packages belong together."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What an experiment is: networks trained in the same way except for one thing, and the tests of each."""
+"""An experiment: networks trained in the same way except for one thing, and the tests of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came out of an experiment: means, spreads, and whether differences are more than chance."""
+"""The outcome of an experiment: means, spreads, and whether differences are more than chance."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from .plan import Estimate, Plan
 
 
 class Workpiece(Protocol):
-    """What an alternation works on: whole images (``Whole``), or the tiles of one."""
+    """The object of an alternation: whole images (``Whole``), or the tiles of one."""
 
     def iterate(self, condition: Tensor, *, writes: bool, wants_kernel: bool, last: bool) -> Estimate | None:
         """Run one iteration: the Restorer, and the Estimator if the kernel is wanted.
@@ -48,7 +48,7 @@ class Whole:
 
 
 class Outcome(NamedTuple):
-    """How an alternation ended.
+    """The outcome of an alternation.
 
     Attributes:
         estimate: the last iteration's; ``None`` if its kernel was not wanted.
@@ -89,7 +89,7 @@ def restore(plan: Plan, workpiece: Workpiece, code: Tensor) -> None:
 
 
 def _moved(plan: Plan, before: Estimate, after: Estimate) -> float:
-    """How far the kernel moved: the sum of absolute differences, the largest of all images."""
+    """The distance that the kernel moved: the sum of absolute differences, the largest of all images."""
     if before.kernel is not None and after.kernel is not None:
         difference = (after.kernel - before.kernel).flatten(1)
     else:  # of the kernels that the codes stand for

@@ -1,4 +1,4 @@
-"""How many multiplications a network takes: as its papers write it, and as it is computed here.
+"""Multiplications that a network takes: as its papers write them, and as they are computed here.
 
 Counted per pixel of the low-resolution image, far from the border, without what an image has only once.
 """

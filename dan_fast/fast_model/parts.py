@@ -13,7 +13,7 @@ from .plan import Plan
 
 
 class Reach(NamedTuple):
-    """How far the layers of a version see, added up along the longest way through them.
+    """The distances that the layers of a version see, added up along the longest way through them.
 
     Attributes:
         restorer: LR pixels, from ``lr`` to the features.
@@ -41,7 +41,7 @@ class Cost(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What differs between versions. All parts are required.
+    """The parts that differ between versions. All parts are required.
 
     Attributes:
         plan: the network prepared for inference.

@@ -26,7 +26,7 @@ from .image_weights import with_image_weights
 
 
 class Prepared(NamedTuple):
-    """What both modules compute from ``lr`` alone; every iteration reuses it. All are channels_last.
+    """The tensors that both modules compute from ``lr`` alone; every iteration reuses it. All are channels_last.
 
     Attributes:
         head: (B, C, h, w), the Restorer's convolution of ``lr``.
@@ -40,7 +40,7 @@ class Prepared(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What the Estimator finds.
+    """The Estimator's results.
 
     Attributes:
         kernel: (B, k, k); ``None`` for a version that estimates only the code.
@@ -108,7 +108,7 @@ class Plan(ABC):
 
     @abstractmethod
     def condition(self, code: Tensor) -> Tensor:
-        """What the Restorer's blocks are conditioned on, from ``code`` (B, c); batch first."""
+        """The condition of the Restorer's blocks, from ``code`` (B, c); batch first."""
 
     def restore(self, prepared: Prepared, condition: Tensor) -> Tensor:
         """The Restorer's result as cells, (B, s*s*colours, h, w). A ``condition`` of batch 1 serves every image."""

@@ -1,4 +1,4 @@
-"""How far a network sees in ``lr``. v1's channel attention, which averages over the image, is left out."""
+"""The distance that a network sees in ``lr``. v1's channel attention, which averages over the image, is left out."""
 
 from __future__ import annotations
 

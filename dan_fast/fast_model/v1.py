@@ -99,7 +99,7 @@ def _blocks(blocks: Any, x: Tensor, z: Tensor) -> Tensor:
 
 
 def reach(config: DANConfig) -> Reach:
-    """How far convolutions see; the channel attention, which averages over the image, is left out."""
+    """The distances that convolutions see; the channel attention, which averages over the image, is left out."""
     return Reach(1 + 2 * config.blocks, 4, 2 * config.estimator_blocks + 1)
 
 

@@ -216,7 +216,7 @@ def _two_convolutions(path: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def reach(config: DANConfig) -> Reach:
-    """How far convolutions see."""
+    """The distances that convolutions see."""
     return Reach(1 + 2 * config.groups * config.blocks, 2 * config.scale, 2 * config.estimator_blocks + 1)
 
 

@@ -1,4 +1,4 @@
-"""What an image file carries beside its pixels: the EXIF orientation and the ICC colour profile."""
+"""The data that an image file carries beside its pixels: the EXIF orientation and the ICC colour profile."""
 
 from __future__ import annotations
 

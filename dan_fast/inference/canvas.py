@@ -99,7 +99,7 @@ def _check_range(pixels: Tensor) -> None:
 
 
 class _Written(NamedTuple):
-    """What is known of a result that was written.
+    """Facts about a result that was written.
 
     Attributes:
         finite: (,) bool.

@@ -1,4 +1,4 @@
-"""How images of any size are computed: whole, in tiles, or with the kernel of a crop, within the memory there is."""
+"""Computes images of any size: whole, in tiles, or with the kernel of a crop, within the memory there is."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Limits(NamedTuple):
-    """How much is computed at once.
+    """Limits of what is computed at once.
 
     Attributes:
         room: LR pixels.
@@ -40,7 +40,7 @@ class Limits(NamedTuple):
     tile: int | None
 
     def whole_images(self, canvas: Canvas) -> int:
-        """How many of the canvas's images can be computed at once, each whole; 0: not even one."""
+        """The number of the canvas's images that can be computed at once, each whole; 0: not even one."""
         height, width = canvas.size
         if self.tile:
             return max(1, self.room // (height * width)) if max(height, width) <= self.tile else 0

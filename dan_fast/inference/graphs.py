@@ -25,7 +25,7 @@ class Replay(Protocol):
 
 
 class GraphStats(NamedTuple):
-    """What the graphs of an upscaler did.
+    """Counts of what an upscaler's graphs did.
 
     Attributes:
         hits: passes that were replayed.
@@ -116,7 +116,7 @@ class Graphs:
                 self._drop()
 
     def stats(self) -> GraphStats:
-        """What was done so far."""
+        """The counts so far."""
         with self._lock:
             return GraphStats(self._hits, self._misses, len(self._replays),
                               sum(replay.memory for replay in self._replays.values()))

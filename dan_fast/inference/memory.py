@@ -1,4 +1,4 @@
-"""How much memory a pass may take."""
+"""The memory that a pass may take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a large image is cut into tiles with a halo."""
+"""Cuts a large image into tiles with a halo."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def default_halo(config: DANConfig) -> int:
 
 
 def room(config: DANConfig, budget: int, value_bytes: int) -> int:
-    """How many LR pixels the network can work on at once so that its tensors stay within about ``budget`` bytes."""
+    """The number of LR pixels that the network can work on at once with tensors of about ``budget`` bytes."""
     # The blocks hold a few maps of the input's size; around the output there are a few images.
     values = 8 * config.channels + 18 * config.scale**2
     return budget // (value_bytes * values)

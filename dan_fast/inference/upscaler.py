@@ -32,7 +32,7 @@ KERNEL_FROM = ("image", "crop")
 
 
 class UpscaleResult(NamedTuple):
-    """What :class:`Upscaler` returns.
+    """The result of an :class:`Upscaler`.
 
     Attributes:
         image: the result, of the kind and type of the image: HxWx3 becomes (H*s)x(W*s)x3.
@@ -46,7 +46,7 @@ class UpscaleResult(NamedTuple):
 
 
 class UpscalerStats(NamedTuple):
-    """What an upscaler did so far.
+    """Counts and times of an upscaler so far.
 
     Attributes:
         images: how many were upscaled; each image of a batch counts.
@@ -179,7 +179,7 @@ class Upscaler:
             return kernels[0].cpu().numpy()
 
     def stats(self) -> UpscalerStats:
-        """What was done so far."""
+        """Counts and times so far."""
         stages = {stage: seconds - self._before.get(stage, 0.0)
                   for stage, seconds in self.plan.stopwatch.seconds().items()}
         return UpscalerStats(self._images, {**stages, "total": self._seconds}, self._engine.graphs.stats())

@@ -1,4 +1,4 @@
-"""What the operators of 3x3 convolutions share: which backend computes them, and their dtypes under autocast.
+"""Parts that the operators of 3x3 convolutions share: which backend computes them, and their dtypes under autocast.
 
 Triton has GPU kernels for 16, 32 and 64 channels; on the CPU the compiled extension computes float32 with 16, 32, 48,
 64 or 80 channels, forward and all gradients.

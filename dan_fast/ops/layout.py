@@ -1,4 +1,4 @@
-"""What all backends of an operator agree on: how its result lies in memory, what it is computed in, its activation."""
+"""Rules that all backends follow: a result's layout in memory, the dtype of the computation, the activation."""
 
 from __future__ import annotations
 

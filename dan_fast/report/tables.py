@@ -43,7 +43,7 @@ class Measured:
 
 
 def read_measured(folder: Path) -> list[Measured]:
-    """What every ``NAME.csv`` in ``folder`` says of the shipped weights NAME; the largest scale first.
+    """The figures in every ``NAME.csv`` of ``folder`` about the shipped weights NAME; the largest scale first.
 
     A folder that does not exist holds none.
 
@@ -90,7 +90,7 @@ def results(folder: Path) -> str:
 
 
 def iterations(folder: Path) -> dict[int, list[Measured]]:
-    """What was measured with other numbers of iterations: the sub-folders of ``iterations``, by number."""
+    """The figures with other numbers of iterations: the sub-folders of ``iterations``, by number."""
     numbers = sorted(int(path.name) for path in (folder / "iterations").glob("*") if path.name.isdigit())
     return {number: read_measured(folder / "iterations" / str(number)) for number in numbers}
 

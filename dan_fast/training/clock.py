@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class StepTimes(NamedTuple):
-    """How long one step took.
+    """The times of one step.
 
     Attributes:
         seconds: from the end of the previous step to the end of this one.

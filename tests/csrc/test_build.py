@@ -73,7 +73,7 @@ def test_packages_are_complete():
 
 
 def loaded_in(folder: Path) -> tuple[Path | None, str]:
-    """What a copy of the kernels package finds: its extension, and why there is none."""
+    """The extension that a copy of the kernels package finds, and the reason if it finds none."""
     shutil.copy(dan_fast_kernels.__file__, folder / "__init__.py")
     return runpy.run_path(str(folder / "__init__.py"))["_load"]()
 

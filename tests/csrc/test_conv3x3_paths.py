@@ -31,7 +31,7 @@ def test_every_instruction_set(tmp_path):
     compiled(["-O1", "-pthread", PATHS], program)
     result = subprocess.run([program], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
-    # What the machine has, as Linux tells it; torch's own figure can be lowered by a variable.
+    # The instruction sets of the machine, as Linux tells them; torch's own figure can be lowered by a variable.
     flags = set(re.findall(r"^flags\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.M)[0].split()
                 if Path("/proc/cpuinfo").exists() else [])
     sets = {"avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512vl"}}

@@ -1,4 +1,4 @@
-"""What an experiment's page says of its figures."""
+"""The verdicts on an experiment's page about its figures."""
 
 from dataclasses import replace
 

@@ -25,7 +25,7 @@ def test_published(version, scale, upsampler):
         with counter, torch.no_grad():
             model(torch.rand(1, 3, size, size))
         return counter.get_total_flops() / 2
-    # What does not grow with the image falls out.
+    # Costs that do not grow with the image fall out.
     per_pixel = (counted(24) - counted(12)) / (24**2 - 12**2)
     assert per_pixel == pytest.approx(cost.published(config), rel=1e-9)
 

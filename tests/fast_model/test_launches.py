@@ -1,4 +1,4 @@
-"""How many kernels a pass and a training step of the published network launch: for small images that is their time."""
+"""GPU kernels that a pass and a training step of the published network launch: for small images, that is their time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a network sees, against the gradients of the plain model: no pixel more and none less."""
+"""The distance that a network sees, against the gradients of the plain model: no pixel more and none less."""
 
 from __future__ import annotations
 

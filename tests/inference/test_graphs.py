@@ -1,4 +1,4 @@
-"""What the cache of CUDA graphs captures, replays and drops; on the CPU with passes that stand for graphs."""
+"""The cache of CUDA graphs: captured, replayed and dropped graphs; on the CPU with passes that stand for graphs."""
 
 from __future__ import annotations
 

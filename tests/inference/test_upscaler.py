@@ -1,4 +1,4 @@
-"""What an upscaler takes and returns: whole images, kinds of images, options and refusals."""
+"""Arguments and results of an upscaler: whole images, kinds of images, options and refusals."""
 
 import numpy as np
 import pytest

@@ -19,7 +19,7 @@ SHAPES = [(1, 16, 1, 1, 3, 2), (2, 16, 1, 9, 5, 4), (2, 32, 9, 1, 5, 4), (2, 32,
 def case(batch, channels, height, width, side, length, dtype=torch.float32, weight_dtype=torch.float32):
     features, taps = 2 * channels, side * side
     x = torch.randn(batch, channels, height, width).to(memory_format=torch.channels_last)
-    # As large as trained ones, so that the kernel is not a single tap.
+    # Weights as large as trained ones, so that the kernel is not a single tap.
     weights = [torch.randn(features, channels, 3, 3) / channels**0.5, torch.randn(features),
                torch.randn(taps, features) / features**0.5, torch.randn(taps)]
     tensors = [x.to(dtype), *(weight.to(weight_dtype) for weight in weights)]

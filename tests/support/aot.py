@@ -63,7 +63,7 @@ class Needs:
     instructions: Counter[str]
 
     def count(self, pattern: str) -> int:
-        """How many instructions match, from the start of their names: ``HMMA``, ``HGMMA``, ``LDG.*128``."""
+        """The number of instructions that match, from the start of their names: ``HMMA``, ``HGMMA``, ``LDG.*128``."""
         return sum(number for name, number in self.instructions.items() if re.match(pattern, name))
 
     def __str__(self) -> str:

@@ -40,7 +40,7 @@ _TENSORS_PER_LAUNCH = 64
 
 @dataclass
 class Launches:
-    """How often each was launched, by name."""
+    """The number of launches of each GPU kernel, by name."""
 
     torch: Counter[str] = field(default_factory=Counter)
     triton: Counter[str] = field(default_factory=Counter)
