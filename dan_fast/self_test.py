@@ -157,11 +157,11 @@ def _bodies(device: torch.device) -> str:
     return _difference("a body", found, expected)
 
 
-def _results(operator: Callable, arguments: dict[str, Any], learns: bool) -> dict[str, Tensor]:
-    """The outputs of ``operator``, and with ``learns`` the gradients of the sum of their squares, by name."""
-    values = {name: value.detach().clone().requires_grad_(learns and name != "encoder")
+def _results(operator: Callable, arguments: dict[str, Any], gradients: bool) -> dict[str, Tensor]:
+    """The outputs of ``operator``, and with ``gradients`` the gradients of the sum of their squares, by name."""
+    values = {name: value.detach().clone().requires_grad_(gradients and name != "encoder")
              if isinstance(value, Tensor) else value for name, value in arguments.items()}
-    with torch.set_grad_enabled(learns):
+    with torch.set_grad_enabled(gradients):
         outputs = operator(**values)
     outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
     results = {f"output {number}": output.detach() for number, output in enumerate(outputs)}
