@@ -10,7 +10,7 @@
 #             and Levin09.mat in KERNELS; needs '.[mat]'
 # make experiments DATA=… VAL=…  train on DATA and test on VAL what docs/experiments.md reports; needs '.[plots]'
 # make gpu-check PYTHON=…   on a machine with a GPU, with a Python that has a CUDA build of torch: install, test, tune
-#             and time everything that a GPU computes, in nine minutes (benchmarks/gpu_check.py)
+#             and time everything that a GPU computes, in 14 minutes (benchmarks/gpu_check.py)
 # make gpu-carry PYTHON=…   without a GPU, with a Python that has a CUDA build of torch: compile all that gpu-check
 #             would, for a machine that is lent for minutes; [PROBE=FILE.cu] (benchmarks/gpu_carry.py)
 # make clean  remove what the others made

@@ -7,7 +7,7 @@ CUDA build of torch and the same Triton as there. The folder ``.carry``, which g
 with CUDA and stripped (the one in ``kernels/`` stays as it is), Triton's cache, filled for sm_90 by Triton's own
 launchers, a compiled probe if one is named, and the revision. On the other machine, with this folder in its place:
 
-    python3 benchmarks/gpu_check.py --prebuilt --seconds 430 --out FOLDER
+    python3 benchmarks/gpu_check.py --prebuilt --seconds 680 --out FOLDER
 
 Triton keeps absolute paths, so its cache lies in the same place on both machines. A Triton kernel that changed since is
 compiled there after all, and with another Triton all of them are.
@@ -68,7 +68,7 @@ def main() -> int:
     REVISION.write_text(revision() + "\n")
     size = sum(path.stat().st_size for path in CARRY.rglob("*")) / 2**20
     print(f"Take along {CARRY.relative_to(ROOT)}, {size:.1f} MiB; there:\n"
-          "    python3 benchmarks/gpu_check.py --prebuilt --seconds 430 --out FOLDER")
+          "    python3 benchmarks/gpu_check.py --prebuilt --seconds 680 --out FOLDER")
     return 0
 
 

@@ -114,9 +114,9 @@ def _pack_planes(*lists: Sequence[Tensor]) -> tuple[Tensor, ...]:
 def _reached(length: int, like: Tensor) -> Tensor:
     """(3, 3): whether the first, an inner and the last of ``length`` rows (first index) has a pixel at each tap."""
     reached = like.new_ones(3, 3)
-    reached[0, 0] = reached[2, 2] = 0
-    if length == 1:
-        reached[0, 2] = 0
+    # Not reached[0, 0] = 0, which copies from the host: no CUDA graph can be captured there.
+    for row, tap in ((0, 0), (2, 2), *([(0, 2)] if length == 1 else [])):
+        reached[row, tap].zero_()
     return reached
 
 

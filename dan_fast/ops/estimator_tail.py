@@ -101,7 +101,9 @@ def _windows_backward(grad: Tensor, height: int, width: int) -> Tensor:
     def reached(length: int) -> Tensor:
         """(3, length): the first tap does not meet the last pixel, the last tap not the first pixel."""
         ones = grad.new_ones(3, length)
-        ones[0, -1] = ones[2, 0] = 0
+        # Not ones[0, -1] = 0, which copies from the host: no CUDA graph can be captured there.
+        ones[0, -1].zero_()
+        ones[2, 0].zero_()
         return ones
 
     return reached(height).T @ grad @ reached(width)

@@ -144,4 +144,6 @@ def compute(call: Call, gradients: bool) -> tuple[Tensor, ...]:
     outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
     if not learn:
         return outputs
-    return *outputs, *torch.autograd.grad(outputs, learn, [output.detach() for output in outputs])
+    # Detached: results that kept the graph alive would tie a later call to this one's stream.
+    found = tuple(output.detach() for output in outputs)
+    return *found, *torch.autograd.grad(outputs, learn, found)

@@ -5,6 +5,7 @@ They depend on the images, the seed and their numbers alone, not on the number o
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -156,6 +157,8 @@ def on_device(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tenso
         yield from batches
         return
     stream, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    # A CUDA graph that nobody can reach any more must not be found by a forked worker: to free it there is fatal.
+    gc.collect()
     ready = None
     for batch in batches:
         if ready is not None:
