@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -29,22 +30,25 @@ class Whole:
     Args:
         plan: of the network.
         lr: (N, image channels, h, w) in [0, 1].
+        on_iteration: called at the end of each iteration.
 
     Attributes:
         sr: (N, image channels, h*s, w*s), the result; ``None`` until it is written.
     """
 
-    def __init__(self, plan: Plan, lr: Tensor) -> None:
-        self._plan, self._prepared = plan, plan.prepare(lr)
+    def __init__(self, plan: Plan, lr: Tensor, on_iteration: Callable[[], object] = lambda: None) -> None:
+        self._plan, self._prepared, self._on_iteration = plan, plan.prepare(lr), on_iteration
         self.sr: Tensor | None = None
 
     def iterate(self, condition: Tensor, *, writes: bool, wants_kernel: bool, last: bool) -> Estimate | None:
         cells = self._plan.restore(self._prepared, condition)
         if writes:
             self.sr = self._plan.image(cells)
-        if not wants_kernel:
-            return None
-        return self._plan.estimate(self._plan.estimator_features(cells, self._prepared), last=last)
+        estimate = None
+        if wants_kernel:
+            estimate = self._plan.estimate(self._plan.estimator_features(cells, self._prepared), last=last)
+        self._on_iteration()
+        return estimate
 
 
 class Outcome(NamedTuple):

@@ -12,10 +12,14 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import DanFastError
+from ..ops.resize import bicubic_resize
+from .progress import Progress
 
 _LARGEST = {torch.uint8: 255, torch.uint16: 65535}
 _ARRAYS = (np.uint8, np.uint16, np.float16, np.float32, np.float64)
+_TENSORS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _ROUNDING = 1e-3
+_BICUBIC_REACH = 2  # LR pixels to either side that an enlarged pixel depends on
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -75,8 +79,11 @@ def _from_array(array: np.ndarray, wrap: Callable[[np.ndarray], Any]) -> UserIma
 
 
 def _from_tensor(tensor: Tensor) -> UserImage:
-    if not tensor.is_floating_point():
-        raise DanFastError(f"image is a tensor of {tensor.dtype}, expected floating point in [0, 1]")
+    if tensor.dtype not in _TENSORS:
+        raise DanFastError(f"image is a tensor of {tensor.dtype}, expected floating point of 16, 32 or 64 bits in [0, 1]")
+    if tensor.layout != torch.strided or tensor.is_meta:
+        kind = "without values (meta)" if tensor.is_meta else f"of layout {tensor.layout}"
+        raise DanFastError(f"image is a tensor {kind}, expected a dense one: image.to_dense()")
     if tensor.dim() not in (3, 4) or tensor.shape[-3] not in (1, 3) or 0 in tensor.shape:
         raise DanFastError(f"image has shape {tuple(tensor.shape)}, expected (3, H, W) or (B, 3, H, W), or 1 channel, "
                            "not empty")
@@ -121,13 +128,17 @@ class Canvas:
         image_channels: of the network; a grey image goes through a network for colour as three equal channels.
         device: of the network.
         result: (N, 1 or 3, H*s, W*s) of the same type; ``None``: what is written is dropped.
+        strength: share of what is written, 0 to 1; the rest is the bicubic enlargement of the LR image.
+        progress: of the call; views share it.
         written: what was written since the last ``complete``; views share the list.
     """
 
     def __init__(self, pixels: Tensor, scale: int, image_channels: int, device: torch.device,
-                 result: Tensor | None = None, written: list[_Written] | None = None) -> None:
+                 result: Tensor | None = None, *, strength: float = 1.0, progress: Progress | None = None,
+                 written: list[_Written] | None = None) -> None:
         self.pixels, self.scale, self.image_channels, self.device = pixels, scale, image_channels, device
-        self.result = result
+        self.result, self.strength = result, strength
+        self.progress = Progress() if progress is None else progress
         self.written: list[_Written] = [] if written is None else written
         self._largest = _LARGEST.get(pixels.dtype, 1)
 
@@ -180,7 +191,10 @@ class Canvas:
             self.complete()
         if self.result is None:
             return
-        values = sr.float().clamp(0, 1)
+        values = sr.float()
+        if self.strength < 1:
+            values = torch.lerp(self._bicubic(rows, columns), values, self.strength)
+        values = values.clamp(0, 1)
         if self.pixels.shape[1] < self.image_channels:
             values = (values * values.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
         if self._largest > 1:
@@ -192,6 +206,16 @@ class Canvas:
             window.copy_(values, non_blocking=True)
         else:
             window.copy_(values.to(window.device))
+
+    def _bicubic(self, rows: slice, columns: slice) -> Tensor:
+        """The bicubic enlargement of a window of the result, as of the whole image."""
+        window, inside = [], []
+        for part, length in zip((rows, columns), self.size, strict=True):
+            begin, end, _ = part.indices(length * self.scale)
+            first, last = begin // self.scale - _BICUBIC_REACH, -(-end // self.scale) + _BICUBIC_REACH
+            window.append(slice(max(first, 0), min(last, length)))
+            inside.append(slice(begin - window[-1].start * self.scale, end - window[-1].start * self.scale))
+        return bicubic_resize(self.read(*window), self.scale)[..., inside[0], inside[1]]
 
     def complete(self) -> None:
         """Wait until everything that was written is there.
@@ -208,4 +232,5 @@ class Canvas:
         raise DanFastError(f"the network's output is not finite: the weights are broken{cure}")
 
     def _like(self, pixels: Tensor, result: Tensor | None) -> Canvas:
-        return Canvas(pixels, self.scale, self.image_channels, self.device, result, self.written)
+        return Canvas(pixels, self.scale, self.image_channels, self.device, result, strength=self.strength,
+                      progress=self.progress, written=self.written)

@@ -11,12 +11,15 @@ import torch
 from dan_fast_kernels.without import without
 from torch import Tensor
 
+from ..blur_kernels.pca import PCAEncoder
+from ..blur_kernels.width import scaled
 from ..fast_model.alternation import Whole, alternate, restore
 from ..fast_model.plan import Estimate, Plan
 from .canvas import Canvas
 from .crop import most_textured
 from .graphs import Graphs
 from .memory import budget
+from .progress import Progress
 from .tiled import Tiled
 from .tiling import Tile, room, tile_side, tiles
 
@@ -56,6 +59,7 @@ class Options(NamedTuple):
 
     Attributes:
         from_crop: whether ``kernel_from`` is ``"crop"``.
+        blur: factor for the width of the kernel in the last Restorer pass.
     """
 
     tile: int | None
@@ -63,6 +67,7 @@ class Options(NamedTuple):
     iterations: int
     tolerance: float | None
     from_crop: bool
+    blur: float = 1.0
 
 
 class Engine:
@@ -87,8 +92,13 @@ class Engine:
         """
         images = canvas.split()
         if known is not None:
-            self._restore(images, [self.plan.encode(known[None])] * len(images))
+            self._restore(images, [self._code_of(known[None])] * len(images))
             return None
+        if self.options.blur != 1:
+            # The last Restorer pass is one with a known kernel: a wider or narrower one than was estimated.
+            estimate = self.estimate(canvas)
+            self._restore(images, list(self._code_of(self.distributions(estimate)).split(1)))
+            return estimate
         if self._from_crop(canvas):
             # With the codes that the crops' own last Restorer passes used.
             estimate, codes = self._estimate_crops(images, wants_kernel)
@@ -105,6 +115,33 @@ class Engine:
         assert estimate is not None
         return estimate
 
+    def work(self, canvas: Canvas, *, known: bool, writes: bool) -> int:
+        """The pixels of all passes over them that ``upscale`` (if it ``writes``) or ``estimate`` takes, at most."""
+        pixels = len(canvas) * math.prod(canvas.size)
+        if known:
+            return pixels
+        estimated = len(canvas) * math.prod(min(side, CROP) for side in canvas.size) if self._from_crop(canvas) else pixels
+        again = writes and (self._from_crop(canvas) or self.options.blur != 1)
+        return self._iterations * estimated + (pixels if again else 0)
+
+    def distributions(self, estimate: Estimate) -> Tensor:
+        """The estimated kernels, (N, k, k) float32, not negative, sum 1."""
+        # Where only the code is estimated, the kernel is the closest one that the basis can write.
+        kernels = estimate.kernel
+        if kernels is None:
+            kernels = PCAEncoder(self.plan.model.encoder[0]).decode(estimate.code)
+        kernels = kernels.float().clamp(min=0)
+        return kernels / kernels.sum((1, 2), keepdim=True)
+
+    @property
+    def _iterations(self) -> int:
+        """How often Restorer and Estimator alternate; the pass with a scaled kernel takes the place of the last."""
+        return self.options.iterations - (self.options.blur != 1)
+
+    def _code_of(self, kernels: Tensor) -> Tensor:
+        """The codes (N, c) of ``kernels`` (N, k, k), scaled as the options say."""
+        return self.plan.encode(scaled(kernels, self.options.blur))
+
     def limits(self) -> Limits:
         """The limits for the memory that is free now."""
         plan = self.plan
@@ -120,32 +157,33 @@ class Engine:
             if batch := limits.whole_images(canvas):
                 return _concatenated([self._alternate_whole(part, wants_kernel) for part in canvas.split(batch)])
             return _concatenated([self._alternate_tiled(image, limits, wants_kernel) for image in canvas.split()])
-        return self._within_memory(compute, len(canvas) * math.prod(canvas.size))
+        return self._within_memory(compute, canvas)
 
     def _alternate_whole(self, images: Canvas, wants_kernel: bool) -> Estimate | None:
-        sr, estimate, _ = self._pass(images.read(), wants_kernel)
+        sr, estimate, _ = self._pass(images.read(), wants_kernel, images.progress)
         images.write(sr)
         return estimate
 
     def _alternate_tiled(self, image: Canvas, limits: Limits, wants_kernel: bool) -> Estimate | None:
-        outcome = alternate(self.plan, self._tiled(image, limits), self.options.iterations, wants_kernel=wants_kernel,
+        outcome = alternate(self.plan, self._tiled(image, limits), self._iterations, wants_kernel=wants_kernel,
                             tolerance=self.options.tolerance)
         return outcome.estimate
 
-    def _pass(self, lr: Tensor, wants_kernel: bool) -> tuple[Tensor, Estimate | None, Tensor]:
+    def _pass(self, lr: Tensor, wants_kernel: bool, progress: Progress) -> tuple[Tensor, Estimate | None, Tensor]:
         """Alternate on whole images; return the result, the estimate, and the code that the result was made with."""
-        options = self.options
+        iterations, tolerance, pixels = self._iterations, self.options.tolerance, lr[:, 0].numel()
 
-        def compute(lr: Tensor) -> tuple[Tensor | None, ...]:
-            whole = Whole(self.plan, lr)
-            outcome = alternate(self.plan, whole, options.iterations, wants_kernel=wants_kernel,
-                                tolerance=options.tolerance)
+        def compute(lr: Tensor, on_iteration: Callable[[], object] = lambda: None) -> tuple[Tensor | None, ...]:
+            whole = Whole(self.plan, lr, on_iteration)
+            outcome = alternate(self.plan, whole, iterations, wants_kernel=wants_kernel, tolerance=tolerance)
             kernel, code, _ = outcome.estimate or (None, None, None)
             return whole.sr, kernel, code, outcome.code
 
-        captures = (lr.is_cuda and lr[:, 0].numel() <= _LARGEST_GRAPH and options.tolerance is None
-                    and not without("inference_graphs"))
-        sr, kernel, code, used = self.graphs(compute, lr, wants_kernel) if captures else compute(lr)
+        if lr.is_cuda and pixels <= _LARGEST_GRAPH and tolerance is None and not without("inference_graphs"):
+            sr, kernel, code, used = self.graphs(compute, lr, wants_kernel)
+            progress.add(iterations * pixels)
+        else:
+            sr, kernel, code, used = compute(lr, lambda: progress.add(pixels))
         assert sr is not None and used is not None
         return sr, None if code is None else Estimate(kernel, code), used
 
@@ -153,14 +191,15 @@ class Engine:
 
     def _estimate_crops(self, images: Sequence[Canvas], wants_kernel: bool) -> tuple[Estimate | None, list[Tensor]]:
         """The estimates from every image's most textured crop, and the codes of the crops' last Restorer passes."""
-        passes = [self._pass(image.read(*most_textured(image.array(), CROP)), wants_kernel) for image in images]
+        passes = [self._pass(image.read(*most_textured(image.array(), CROP)), wants_kernel, image.progress)
+                  for image in images]
         return _concatenated([estimate for _, estimate, _ in passes]), [code for _, _, code in passes]
 
     def _restore(self, images: Sequence[Canvas], codes: Sequence[Tensor]) -> None:
         def compute(limits: Limits) -> None:
             for image, code in zip(images, codes, strict=True):
                 restore(self.plan, self._tiled(image, limits), code)
-        self._within_memory(compute, sum(len(image) * math.prod(image.size) for image in images))
+        self._within_memory(compute, *images)
 
     # --- memory ---------------------------------------------------------------------------------
 
@@ -176,11 +215,14 @@ class Engine:
             batch = min(batch, torch.get_num_threads())
         return Tiled(self.plan, image, cut, batch)
 
-    def _within_memory(self, compute: Callable[[Limits], T], pixels: int) -> T:
-        """Call ``compute``, which works on ``pixels`` LR pixels, with smaller limits while a GPU has too little memory.
+    def _within_memory(self, compute: Callable[[Limits], T], *canvases: Canvas) -> T:
+        """Call ``compute``, which works on ``canvases``, with smaller limits while a GPU has too little memory.
 
         To ask a GPU how much memory is free takes as long as a small image, so limits that fitted are used again.
         """
+        pixels = sum(len(canvas) * math.prod(canvas.size) for canvas in canvases)
+        progress = canvases[0].progress
+        done = progress.done
         known = self._fitted is not None and pixels <= self._fitted[0]
         limits = self._fitted[1] if self._fitted is not None and known else self.limits()
         while True:
@@ -192,6 +234,7 @@ class Engine:
                 limits = limits.halved()
                 if (limits.tile and limits.tile < SMALLEST_TILE) or limits.room < SMALLEST_TILE**2:
                     raise
+            progress.back_to(done)
             self.graphs.clear()
             torch.cuda.empty_cache()
             warnings.warn("not enough GPU memory: going on with smaller tiles", stacklevel=2)

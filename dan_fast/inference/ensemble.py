@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -13,21 +14,24 @@ from .canvas import Canvas
 Upscale = Callable[[Canvas, Tensor | None], Tensor | None]
 
 
+# Quarter turns, then whether it is mirrored.
+DIRECTIONS = tuple(product(range(4), (False, True)))
+
+
 def ensemble(upscale: Upscale, canvas: Canvas, known: Tensor | None) -> Tensor | None:
     """``upscale(canvas, known)``, the mean of it for the image and its kernel turned and mirrored."""
     images = canvas.read()
     total: Tensor | None = None
     kernels: list[Tensor] = []
-    for turns in range(4):
-        for mirror in (False, True):
-            turned = Canvas(_turned(images, turns, mirror), canvas.scale, canvas.image_channels, canvas.device,
-                            written=canvas.written).with_result()
-            found = upscale(turned, None if known is None else _turned(known, turns, mirror))
-            assert turned.result is not None
-            result = _turned_back(turned.result, turns, mirror)
-            total = result if total is None else total.add_(result)
-            if found is not None:
-                kernels.append(_turned_back(found, turns, mirror))
+    for turns, mirror in DIRECTIONS:
+        turned = Canvas(_turned(images, turns, mirror), canvas.scale, canvas.image_channels, canvas.device,
+                        progress=canvas.progress, written=canvas.written).with_result()
+        found = upscale(turned, None if known is None else _turned(known, turns, mirror))
+        assert turned.result is not None
+        result = _turned_back(turned.result, turns, mirror)
+        total = result if total is None else total.add_(result)
+        if found is not None:
+            kernels.append(_turned_back(found, turns, mirror))
     assert total is not None
     canvas.write(total.div_(8))
     return torch.stack(kernels).mean(0) if kernels else None

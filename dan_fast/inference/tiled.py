@@ -39,6 +39,7 @@ class Tiled:
                 estimator_features = self._plan.estimator_features(cells, prepared)
                 sums += [self._plan.pool(estimator_features[n:n + 1], tile.core_in_window())
                          for n, tile in enumerate(tiles)]
+            self._canvas.progress.add(sum(tile.pixels for tile in tiles))
         if not wants_kernel:
             return None
         height, width = self._canvas.size

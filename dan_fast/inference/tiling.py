@@ -32,6 +32,11 @@ class Tile(NamedTuple):
         everything = slice(0, height), slice(0, width)
         return cls(everything, everything)
 
+    @property
+    def pixels(self) -> int:
+        """LR pixels of the core."""
+        return math.prod(part.stop - part.start for part in self.core)
+
     def core_in_window(self, scale: int = 1) -> tuple[slice, slice]:
         """Where the core lies in the window, in pixels of an image ``scale`` times as large."""
         rows, columns = (slice((c.start - w.start) * scale, (c.stop - w.start) * scale)

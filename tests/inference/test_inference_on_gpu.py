@@ -6,6 +6,7 @@ import copy
 import gc
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -129,12 +130,17 @@ def test_two_upscalers_in_two_threads():
             for _ in range(5):
                 if abs(upscaler(pixels).image - right).max() > 1:
                     wrong.append(pixels.shape)
-    threads = [threading.Thread(target=work, args=(upscaler,)) for upscaler in upscalers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, upscalers))  # raises what a thread raised
     assert not wrong and all(upscaler.stats().graphs.captured for upscaler in upscalers)
+
+
+def test_a_replayed_graph_reports_all_iterations_at_once():
+    upscaler, pixels = dan_fast.Upscaler(network("default"), device="cuda"), image(32, 40, 0)
+    for _ in range(3):  # launched one by one, captured, replayed
+        seen = []
+        upscaler(pixels, progress=lambda done, total, seen=seen: seen.append((done, total)))
+        assert seen == [(4 * 32 * 40,) * 2]
 
 
 def test_a_dropped_upscaler_gives_its_memory_back():

@@ -136,11 +136,15 @@ def test_too_little_gpu_memory_halves_the_tile(tiny_model, monkeypatch):
 
 
 def test_what_fitted_into_a_gpu_once_is_not_asked_for_again(tiny_model, monkeypatch):
-    own, asked, used = Upscaler(tiny_model)._engine, [], []
+    upscaler, asked, used = Upscaler(tiny_model), [], []
+    own = upscaler._engine
+
+    def canvas(pixels):
+        return upscaler._canvas(torch.zeros(1, 3, 1, pixels, dtype=torch.uint8))
     own.plan = SimpleNamespace(device=torch.device("cuda"))
     monkeypatch.setattr(own, "limits", lambda: asked.append(1) or engine.Limits(4000, None))
     for pixels in (50, 50, 40, 60, 60):
-        own._within_memory(used.append, pixels)
+        own._within_memory(used.append, canvas(pixels))
     assert len(asked) == 2 and used == [engine.Limits(4000, None)] * 5
 
     def too_much(limits):
@@ -149,8 +153,8 @@ def test_what_fitted_into_a_gpu_once_is_not_asked_for_again(tiny_model, monkeypa
         return "done"
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     with pytest.warns(UserWarning, match="smaller tiles"):
-        assert own._within_memory(too_much, 60) == "done"
-    own._within_memory(used.append, 60)
+        assert own._within_memory(too_much, canvas(60)) == "done"
+    own._within_memory(used.append, canvas(60))
     assert len(asked) == 3  # limits that did not fit are forgotten
 
 

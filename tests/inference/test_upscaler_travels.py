@@ -17,7 +17,7 @@ import dan_fast
 
 # Every option at another value than its default.
 OPTIONS = {"tile": 32, "halo": 3, "dtype": torch.float64, "device": "cpu", "iterations": 3, "tolerance": 0.5,
-           "kernel_from": "crop", "ensemble": True}
+           "kernel_from": "crop", "ensemble": True, "strength": 0.7, "blur": 0.9}
 
 
 def image() -> np.ndarray:
