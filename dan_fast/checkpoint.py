@@ -79,7 +79,7 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch
         CheckpointError: there is no such file or name, or the file is not a whole DAN network; the message says what
             is wrong.
     """
-    path = _find(source)
+    path = weights_file(source)
     state, metadata = _read(path)
     try:
         config = infer_config(state)
@@ -208,7 +208,8 @@ def _build(config: DANConfig, state: Mapping[str, Tensor]) -> DAN:
     return model.requires_grad_(True)
 
 
-def _find(source: str | Path) -> Path:
+def weights_file(source: str | Path) -> Path:
+    """The file of weights that are a file, or ship under a name. Raises CheckpointError if there are none."""
     if str(source) in available():
         return WEIGHTS / f"{DEFAULT if str(source) == 'default' else source}.safetensors"
     path = Path(source)
