@@ -24,12 +24,13 @@ PYTHON ?= python3
 VENV ?= .venv
 WEIGHTS ?= v2-0.3M-x4 v2-0.3M-irregular-x4 v2-0.3M-x3 v2-0.3M-x2 v2-0.3M-irregular-x2
 BIN := $(VENV)/bin
-# What pip installs here is what is tested; an empty value lifts this. Newer versions of pip read the second for the
-# environments in which they build.
-export PIP_CONSTRAINT ?= $(CURDIR)/constraints.txt
-export PIP_BUILD_CONSTRAINT ?= $(PIP_CONSTRAINT)
+# The versions that pip takes are the tested ones; make PIP_CONSTRAINT= demo lifts that. Newer versions of pip read the
+# second variable for the environments in which they build.
+PIP_CONSTRAINT ?= $(CURDIR)/constraints.txt
+PIP_BUILD_CONSTRAINT ?= $(PIP_CONSTRAINT)
+PIP = PIP_CONSTRAINT="$(PIP_CONSTRAINT)" PIP_BUILD_CONSTRAINT="$(PIP_BUILD_CONSTRAINT)" $(BIN)/pip
 CSRC := $(shell find csrc -type f)
-SOURCES := pyproject.toml setup.py $(CSRC) $(shell find dan_fast kernels -type f -not -name '*.pyc' -not -name '*.so')
+SOURCES := pyproject.toml setup.py constraints.txt $(CSRC) $(shell find dan_fast kernels -type f -not -name '*.pyc' -not -name '*.so')
 
 .PHONY: help demo test quick lint wheel test-wheel completions asan fuzz tsan results measure $(WEIGHTS) experiments gpu-check gpu-carry clean
 .DEFAULT_GOAL := demo
@@ -56,18 +57,19 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The wheels are built from the sdist. A wheel of 12 MB has something in it that does not belong there.
+# Wheels are built from the sdist. One of 12 MB has something in it that does not belong there.
+wheel test-wheel: export PATH := $(abspath $(BIN)):$(PATH)
 wheel: $(VENV)/installed-dev
 	rm -rf dist build/dist
-	$(BIN)/python -m build --no-isolation --outdir build/dist
-	PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --strip --exclude 'libtorch*' --exclude 'libc10*' \
+	DAN_FAST_CUDA=0 python -m build --no-isolation --outdir build/dist
+	auditwheel repair --strip --exclude 'libtorch*' --exclude 'libc10*' \
 		--wheel-dir dist build/dist/*-abi3-*.whl
-	DAN_FAST_EXTENSION=0 $(BIN)/python -m build --no-isolation --outdir dist
-	$(BIN)/abi3audit --strict --report dist/*-abi3-*.whl
+	DAN_FAST_EXTENSION=0 python -m build --no-isolation --outdir dist
+	abi3audit --strict --report dist/*-abi3-*.whl
 	test -z "$$(find dist -size +12M)"
 
 test-wheel: $(VENV)/installed-dev
-	PATH="$(abspath $(BIN)):$$PATH" nox -t wheel
+	nox -t wheel
 
 completions: $(VENV)/installed-test
 	PYTHONPATH=tests:. $(BIN)/python -m support.completions
@@ -131,15 +133,15 @@ $(VENV)/bin/python:
 
 # Each of these builds once; the larger ones contain the smaller.
 $(VENV)/installed: $(SOURCES) | $(VENV)/bin/python
-	$(BIN)/pip install .
+	$(PIP) install .
 	touch $@
 
 $(VENV)/installed-test: $(SOURCES) | $(VENV)/bin/python
-	$(BIN)/pip install '.[test]'
+	$(PIP) install '.[test]'
 	touch $(VENV)/installed $@
 
 $(VENV)/installed-dev: $(SOURCES) | $(VENV)/bin/python
-	$(BIN)/pip install '.[test,dev]'
+	$(PIP) install '.[test,dev]'
 	touch $(VENV)/installed $(VENV)/installed-test $@
 
 clean:

@@ -11,6 +11,7 @@ for Linux comes with CUDA by default.
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import nox
@@ -20,6 +21,9 @@ nox.options.sessions = ["oldest", "newest"]
 nox.options.download_python = "never"
 # A Python that is not here is skipped, with a word about it, or fails.
 nox.options.error_on_missing_interpreters = os.environ.get("DAN_FAST_REQUIRE_PYTHONS", "0") == "1"
+if pyenv := shutil.which("pyenv"):  # pythonX.Y runs only for those that this names
+    installed = subprocess.run([pyenv, "versions", "--bare"], capture_output=True, text=True, check=True).stdout.split()
+    os.environ.setdefault("PYENV_VERSION", ":".join(reversed(installed)))
 DEPENDENCIES = nox.project.load_toml("pyproject.toml")["project"]["dependencies"]
 TESTS = ["tests/test_package.py", "tests/test_checkpoint.py", "tests/runtime/test_forked.py", "tests/model",
          "tests/fast_model", "tests/ops"]
