@@ -28,8 +28,8 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
         # The second decides between names that are equally near: 2x is rather x2 than x4.
         return _likeness(ours, theirs), _likeness("".join(sorted(ours)), "".join(sorted(theirs)))
 
-    nearest = max(names, key=nearness, default="")
-    return f"; did you mean {nearest}?" if nearness(nearest)[0] >= _LEAST_LIKENESS else ""
+    nearest = max(names, key=nearness, default=None)
+    return f"; did you mean {nearest}?" if nearest and nearness(nearest)[0] >= _LEAST_LIKENESS else ""
 
 
 def _likeness(a: str, b: str) -> float:

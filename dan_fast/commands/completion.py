@@ -10,8 +10,8 @@ SHELLS = ("bash", "zsh", "tcsh")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = ("bash: eval \"$(dan-fast completion bash)\" in ~/.bashrc; zsh: the same with zsh in ~/.zshrc, after "
-                     "compinit; tcsh: dan-fast completion tcsh > FILE once, and source FILE in ~/.tcshrc")
+    parser.epilog = ("bash: eval \"$(dan-fast completion bash)\" in ~/.bashrc; zsh: the same with zsh in ~/.zshrc, "
+                     "after compinit; tcsh: dan-fast completion tcsh > FILE once, and source FILE in ~/.tcshrc")
     parser.add_argument("shell", choices=SHELLS, help="the shell that shall complete")
 
 

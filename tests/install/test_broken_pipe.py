@@ -18,8 +18,9 @@ def test_nothing_is_said(command, buffered):
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        ended = subprocess.run([sys.executable, *([] if buffered else ["-u"]), "-m", "dan_fast.cli", *command.split()],
-                               stdout=writer, stderr=subprocess.PIPE, text=True)
+        ended = subprocess.run([sys.executable, "-m", "dan_fast.cli", *command.split()], stdout=writer,
+                               stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"})
     finally:
         os.close(writer)
     assert ended.stderr == ""
