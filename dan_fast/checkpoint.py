@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .config import DANConfig
-from .errors import CheckpointError
+from .errors import CheckpointError, did_you_mean
 from .files import write_atomically
 from .model import DAN
 from .runtime.silence import quiet_warnings
@@ -214,7 +214,8 @@ def weights_file(source: str | Path) -> Path:
         return WEIGHTS / f"{DEFAULT if str(source) == 'default' else source}.safetensors"
     path = Path(source)
     if not path.is_file():
-        raise CheckpointError(f"{source}: neither a file nor the name of shipped weights ({', '.join(available())})")
+        raise CheckpointError(f"{source}: neither a file nor the name of shipped weights ({', '.join(available())})"
+                              f"{did_you_mean(str(source), available())}")
     return path
 
 
