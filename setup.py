@@ -16,7 +16,7 @@ from torch.utils import cpp_extension
 ARCHITECTURES = "8.0+PTX;9.0a"  # the PTX of 8.0 serves newer cards, that of 9.0a would not
 # torch's stable ABI as of 2.10: one binary for every later torch and every Python.
 MACROS = [("TORCH_TARGET_VERSION", "0x020a000000000000"), ("TORCH_STABLE_ONLY", None)]
-CXX_FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-Wall"]
+CXX_FLAGS = ["/O2", "/std:c++17"] if os.name == "nt" else ["-O3", "-std=c++17", "-fvisibility=hidden", "-Wall"]
 NVCC_FLAGS = ["-O3", "-std=c++17", "-lineinfo"]
 
 
@@ -76,6 +76,9 @@ class Build(cpp_extension.BuildExtension):
                      "install g++; macOS: xcode-select --install), or name it in CXX, or go without the extension, "
                      "slower: DAN_FAST_EXTENSION=0 pip install .")
         super().run()
+
+    def get_export_symbols(self, ext):
+        return ext.export_symbols  # a library of operators has no function that makes it a module of Python
 
 
 built = [extension()] if choice("DAN_FAST_EXTENSION", ("1", "0")) == "1" else []

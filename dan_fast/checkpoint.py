@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .config import DANConfig
-from .errors import CheckpointError
+from .errors import CheckpointError, did_you_mean
 from .files import write_atomically
 from .model import DAN
 from .runtime.silence import quiet_warnings
@@ -79,7 +79,7 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch
         CheckpointError: there is no such file or name, or the file is not a whole DAN network; the message says what
             is wrong.
     """
-    path = _find(source)
+    path = weights_file(source)
     state, metadata = _read(path)
     try:
         config = infer_config(state)
@@ -208,12 +208,14 @@ def _build(config: DANConfig, state: Mapping[str, Tensor]) -> DAN:
     return model.requires_grad_(True)
 
 
-def _find(source: str | Path) -> Path:
+def weights_file(source: str | Path) -> Path:
+    """The file of weights that are a file, or ship under a name. Raises CheckpointError if there are none."""
     if str(source) in available():
         return WEIGHTS / f"{DEFAULT if str(source) == 'default' else source}.safetensors"
     path = Path(source)
     if not path.is_file():
-        raise CheckpointError(f"{source}: neither a file nor the name of shipped weights ({', '.join(available())})")
+        raise CheckpointError(f"{source}: neither a file nor the name of shipped weights ({', '.join(available())})"
+                              f"{did_you_mean(str(source), available())}")
     return path
 
 

@@ -7,16 +7,17 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-import psutil
 from dan_fast_kernels import without
 
+from . import __version__
 from .command_line.arguments import HelpWithDefaults
-from .errors import DanFastError, printable
+from .errors import DanFastError, did_you_mean, printable
 from .runtime.threads import wait_passively
 
 LONGEST_START = 600  # seconds
+BROKEN_PIPE = 128 + 13  # the exit code of a program that SIGPIPE ends
 COMMANDS = {
     "demo": "blur, shrink and upscale the photos that ship, and show the gain over bicubic",
     "upscale": "upscale photos of unknown blur",
@@ -30,33 +31,60 @@ COMMANDS = {
     "report": "write the page of results from the tables of evaluate",
     "bench": "time a network on this machine",
     "doctor": "say which parts are active on this machine, and why others are not",
+    "completion": "print the completion of commands and options for a shell",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``dan-fast`` and return the exit code: 0 done, 1 partly done, 2 bad input, 130 interrupted.
+    """Run ``dan-fast`` and return the exit code: 0 done, 1 partly done, 2 bad input, 130 interrupted, 141 broken pipe.
 
     Without ``argv`` this process is the command, and ``args.started`` is when the process started.
     """
-    started = time.monotonic() - (age_of_process() if argv is None else 0)
+    called = time.monotonic()
     wait_passively()
-    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            args = parse(sys.argv[1:] if argv is None else argv)
+            args.started = called if argv is not None else time.monotonic() - age_of_process()
+            return _run(args)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # its error is caught here; at the end of the process it could not be
+    except BrokenPipeError:  # the reader wants no more, as in dan-fast doctor | head -1
+        _discard_output()
+        return BROKEN_PIPE
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments of ``dan-fast``; only the module of the command that they name is imported."""
+    command = argv[0] if argv else ""
+    parser = make_parser({command} & set(COMMANDS))
+    if command and not command.startswith("-") and command not in COMMANDS:
+        parser.error(f"no command {printable(repr(command))}{did_you_mean(command, COMMANDS) or _all_commands()}")
+    return parser.parse_args(argv)
+
+
+def make_parser(with_options: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """The parser of ``dan-fast``, with the options of some of ``COMMANDS``; their modules are imported."""
     parser = argparse.ArgumentParser(prog="dan-fast", description="Blind super-resolution with DAN.")
+    parser.add_argument("--version", action="version", version=f"dan-fast {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
-        # Only the module of the command that is run is imported.
-        asked = name in argv[:1]
-        sub = commands.add_parser(name, help=text, description=_sentence(text), add_help=asked,
+        sub = commands.add_parser(name, help=text, description=_sentence(text), add_help=name in with_options,
                                   formatter_class=HelpWithDefaults)
-        if asked:
+        if name in with_options:
             module = importlib.import_module(f"dan_fast.commands.{name}")
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
-    args = parser.parse_args(argv)
-    args.started = started
+    return parser
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         _check_what_is_left_out()
         return args.run(args)
+    except BrokenPipeError:
+        raise
     except (DanFastError, OSError) as error:  # an OSError names its file and the reason
         print(f"dan-fast {args.command}: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
@@ -65,8 +93,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _discard_output() -> None:
+    """Send all output from now on nowhere, so that what is still buffered does not fail at the end of the process."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+
+
+def _all_commands() -> str:
+    return f"; expected one of {', '.join(COMMANDS)}"
+
+
 def age_of_process() -> float:
     """Seconds since this process began, or 0 if that cannot be known."""
+    import psutil  # --help needs none
+
     age = time.time() - psutil.Process().create_time()
     # The system's clock may have been set since the process began.
     return age if 0 <= age < LONGEST_START else 0.0

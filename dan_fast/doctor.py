@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import dan_fast_kernels
 import torch
+from dan_fast_kernels import BUILD_AGAIN
 
 from .ops.backend import OLDEST_GPU, why_no_triton
 from .runtime.threads import how_threads_wait
-
-BUILD_AGAIN = "pip install --no-build-isolation . in the source folder"
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def _cpp_ops() -> Part:
     extension = dan_fast_kernels.EXTENSION
     if extension is None:
         return Part("C++ ops", False, f"{dan_fast_kernels.WHY_NOT}; PyTorch does their work, slower",
-                    f"install a C++ compiler, then {BUILD_AGAIN}")
+                    dan_fast_kernels.ADVICE)
     return Part("C++ ops", True, str(extension))
 
 

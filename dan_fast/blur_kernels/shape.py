@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,11 @@ class KernelShape(NamedTuple):
     major: float
     minor: float
     angle: float
+
+    @property
+    def sigma(self) -> float:
+        """The standard deviation of the round Gaussian of the same area, pixels."""
+        return math.sqrt(self.major * self.minor)
 
     def __str__(self) -> str:
         return f"sigma {self.major:.2f} x {self.minor:.2f} pixels of the sharp image, at {self.angle:.0f} degrees"

@@ -43,15 +43,20 @@ def whole_number(lowest: int, highest: int | None = None) -> Callable[[str], int
     return convert
 
 
-def number(lowest: float) -> Callable[[str], float]:
-    """A ``type=`` of argparse for numbers of at least ``lowest``."""
+def number(lowest: float, highest: float | None = None, *, unit: str = "") -> Callable[[str], float]:
+    """A ``type=`` of argparse for numbers from ``lowest`` to ``highest``, None: without an upper bound.
+
+    ``unit`` may follow the number.
+    """
+    expected = f"a number of at least {lowest:g}" if highest is None else f"a number from {lowest:g} to {highest:g}"
+
     def convert(text: str) -> float:
         try:
-            value = float(text)
+            value = float(text.removesuffix(unit))
         except ValueError:
             value = math.nan
-        if not value >= lowest:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected a number of at least {lowest:g}")
+        if not value >= lowest or (highest is not None and value > highest):
+            raise argparse.ArgumentTypeError(f"{text!r}: expected {expected}")
         return value
 
     return convert

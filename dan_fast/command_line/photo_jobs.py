@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,16 +14,17 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from tqdm import tqdm
 
 from ..errors import DanFastError
-from ..image_files import find_images
-from .messages import say
+from ..image_files import ImageBytes, find_images
+from .messages import PhotoBar, say
 from .timing import READ, WORK, WRITTEN, Clock
 from .upscaler_options import add_engine_arguments
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,15 @@ class Job:
         target: path of its results, to which each adds its ending, for example ``_x4.png``.
     """
 
-    source: Path
+    source: Path | ImageBytes
     target: Path
 
 
-def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the photos, ``--weights`` and all options of the engine."""
+def add_photo_arguments(parser: argparse.ArgumentParser, *, stream: bool = False) -> None:
+    """Add the photos, ``--weights`` and all options of the engine. ``stream``: ``-`` is standard input."""
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH",
-                        help="photos, or folders of photos (searched recursively)")
+                        help="photos, or folders of photos (searched recursively)"
+                        + ("; - for one photo from standard input" if stream else ""))
     parser.add_argument("--weights", default="default", help="a weights file, or the name of weights that ship")
     add_engine_arguments(parser)
 
@@ -69,7 +73,7 @@ def find_jobs(paths: Iterable[Path], out: Path) -> list[Job]:
     jobs = [Job(source, target.with_suffix("") if count[_key(target.with_suffix(""))] == 1
                 else target.with_name(f"{target.stem}_{target.suffix[1:]}"))
             for source, target in sources.items()]
-    taken: dict[str, Path] = {}
+    taken: dict[str, Path | ImageBytes] = {}
     for job in jobs:
         other = taken.setdefault(_key(job.target), job.source)
         if other != job.source:
@@ -80,48 +84,59 @@ def find_jobs(paths: Iterable[Path], out: Path) -> list[Job]:
 
 def refuse_overwriting(jobs: Iterable[Job], outputs: Iterable[Path]) -> None:
     """Raise ``DanFastError`` if one of ``outputs`` is a job's photo, under whatever name or link."""
-    inputs = {(stat.st_dev, stat.st_ino) for stat in (job.source.stat() for job in jobs)}
+    inputs = {(stat.st_dev, stat.st_ino) for stat in (job.source.stat() for job in jobs
+                                                      if isinstance(job.source, Path))}
     for output in outputs:
         if output.exists() and (output.stat().st_dev, output.stat().st_ino) in inputs:
             raise DanFastError(f"{output} would be overwritten, but is one of the photos: choose another --output")
 
 
 def for_each(jobs: list[Job], read: Callable[[Job], T], work: Callable[[Job, T], U], write: Callable[[Job, U], object],
-             clock: Clock | None = None) -> int:
+             *, clock: Clock | None = None, bar: PhotoBar | None = None,
+             on_error: Callable[[Job, str], object] | None = None) -> int:
     """Run ``write(job, work(job, read(job)))`` for every job.
 
     While one photo is worked on, the next is read and the last one written, so that at most three are in memory. A job
-    that fails is reported on stderr, and the others go on. An interrupt waits for the file that is being written.
-    ``clock`` measures where the time goes.
+    that fails is reported on stderr, and the others go on, except when the disk is full: then nothing more is begun. An
+    interrupt waits for the file that is being written.
+
+    Args:
+        clock: measures where the time goes.
+        bar: shows how far the work is; ``None``: one that moves photo by photo.
+        on_error: gets each job that failed and the reason, which is also on stderr.
 
     Returns:
         The command's exit code: 0, or 1 if a job failed.
     """
-    failed = 0
-    clock = clock or Clock()
+    failed, disk_is_full = 0, False
+    clock, bar = clock or Clock(), bar or PhotoBar(len(jobs))
 
     @contextmanager
     def reported(job: Job) -> Iterator[None]:
-        nonlocal failed
+        nonlocal failed, disk_is_full
         try:
             yield
         except (DanFastError, MemoryError, torch.OutOfMemoryError) as error:
             failed += 1
             known = isinstance(error, DanFastError)
-            message = " ".join(str(error).split()) if known else "not enough memory: upscale with a smaller --tile"
+            message = " ".join(str(error).split()) if known else "not enough memory: use a smaller --tile"
             say(message if str(job.source) in message else f"{job.source}: {message}")
+            if on_error:
+                on_error(job, message)
+            disk_is_full |= isinstance(error.__cause__, OSError) and error.__cause__.errno in _DISK_IS_FULL
 
     def write_reported(job: Job, result: U) -> None:
         with reported(job):
             write(job, result)
 
-    # disable=None: no bar unless stderr is a terminal.
-    with (ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer,
-          tqdm(total=len(jobs), unit="photo", disable=None) as bar):
+    with bar, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         readings: deque[Future[T]] = deque()
         writing: Future[None] | None = None
         timed_read, timed_write = clock.elsewhere("reading", read), clock.elsewhere("writing", write_reported)
         for n, job in enumerate(jobs):
+            if disk_is_full:
+                say(f"nothing more can be written: {len(jobs) - n} photos are left out")
+                break
             readings += [reader.submit(timed_read, ahead) for ahead in jobs[n + len(readings):n + 2]]
             with reported(job):
                 with clock(READ):
@@ -132,7 +147,7 @@ def for_each(jobs: list[Job], read: Callable[[Job], T], work: Callable[[Job, T],
                     with clock(WRITTEN):
                         writing.result()
                 writing = writer.submit(timed_write, job, result)
-            bar.update()
+            bar.next_photo()
         if writing:
             with clock(WRITTEN):
                 writing.result()
@@ -142,7 +157,8 @@ def for_each(jobs: list[Job], read: Callable[[Job], T], work: Callable[[Job, T],
 
 def _within(path: Path, folder: Path) -> bool:
     """Whether ``path`` lies below ``folder``."""
-    path, folder = path.resolve(), folder.resolve()
+    # Path.resolve raises an error where symbolic links lead in a circle.
+    path, folder = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
     return path != folder and path.is_relative_to(folder)
 
 

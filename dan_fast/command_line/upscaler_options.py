@@ -9,7 +9,7 @@ import torch
 from ..checkpoint import load
 from ..inference import Upscaler
 from ..inference.engine import SMALLEST_TILE
-from ..inference.upscaler import KERNEL_FROM
+from ..inference.upscaler import BLUR, KERNEL_FROM
 from ..runtime.devices import pick_device
 from .arguments import add_device_argument, number, or_word, whole_number
 
@@ -45,8 +45,18 @@ def add_ensemble_argument(parser: argparse.ArgumentParser) -> None:
                         "eight times as long")
 
 
+def add_dial_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--strength`` and ``--blur``."""
+    parser.add_argument("--strength", type=number(0, 1), default=1.0, metavar="X",
+                        help="1: the network's result, 0: bicubic; a blend between them")
+    parser.add_argument("--blur", type=number(*BLUR, unit="x"), default=1.0, metavar="Xx",
+                        help="widen the blur by this factor before the last pass, 0.25x to 4x: 0.8x sharpens less than "
+                        "the estimate asks for, 1.2x more")
+
+
 def make_upscaler(args: argparse.Namespace) -> Upscaler:
     """The upscaler that ``args`` describe: ``weights`` and the options above."""
     model = load(args.weights, device=pick_device(args.device), iterations=args.iterations)
     return Upscaler(model, tile=args.tile, halo=args.halo, dtype=DTYPES[args.dtype], tolerance=args.tolerance,
-                    kernel_from=args.kernel_from, ensemble=getattr(args, "ensemble", False))
+                    kernel_from=args.kernel_from, ensemble=getattr(args, "ensemble", False),
+                    strength=getattr(args, "strength", 1.0), blur=getattr(args, "blur", 1.0))

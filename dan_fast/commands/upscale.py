@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from ..blur_kernels.files import read_npy
-from ..blur_kernels.known import KnownKernel, known_kernel
-from ..blur_kernels.shift import NO_SHIFT
 from ..command_line.arguments import whole_number
-from ..command_line.kernel_output import kernel_files, write_kernel
-from ..command_line.messages import say
+from ..command_line.destination import STREAM, Destination, check_streams, destination
+from ..command_line.messages import PhotoBar
+from ..command_line.output import add_output_arguments
 from ..command_line.photo_jobs import Job, add_photo_arguments, find_jobs, for_each, refuse_overwriting
+from ..command_line.scales import Upscalers
+from ..command_line.sizes import add_size_arguments, wanted_size
 from ..command_line.timing import Clock, timing_table
-from ..command_line.upscaler_options import add_ensemble_argument, make_upscaler
-from ..evaluation.measure import bicubic
-from ..evaluation.pictures import kernel_picture, side_by_side
+from ..command_line.upscaler_options import add_dial_arguments, add_ensemble_argument
+from ..command_line.upscaling import FORMATS, Upscaling, same_format
+from ..errors import DanFastError, printable
 from ..files import make_folder
-from ..image_files import Photo, check_writable, read_image, to_8_bits, write_image
-from ..image_files.transparency import upscale_alpha
-from ..inference import Upscaler, UpscaleResult
-
-FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif"}
-_WRITTEN = (*FORMATS.values(), ".jpeg", ".tiff")
+from ..image_files import ImageBytes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_photo_arguments(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR",
-                        help="folder for the results, NAME_x4.png and so on; results of an earlier run are "
-                        "replaced, photos never")
+    add_photo_arguments(parser, stream=True)
+    parser.add_argument("-o", "--output", required=True, metavar="PATH",
+                        help="folder for the results, NAME_x4.png and so on; or, for one photo, a file such as "
+                        "sharp.png, or - for standard output; results of an earlier run are replaced, photos never")
+    parser.add_argument("--suffix", metavar="TEXT",
+                        help="what to add to the names of results, may be empty (default: the scale or size, _x4)")
     parser.add_argument("--format", choices=("same", *FORMATS), default="same",
-                        help="file format; same: the photo's, png where that cannot be written")
-    parser.add_argument("--quality", type=whole_number(1, 100), default=95, help="quality of jpg and webp, 1 to 100")
+                        help="file format; same: that of the output file or the photo, png where that cannot be "
+                        "written")
+    parser.add_argument("--quality", type=whole_number(1, 100), default=95,
+                        help="quality of jpg, webp and avif, 1 to 100")
+    parser.add_argument("--skip-existing", action="store_true",
+                        help="leave out photos whose result is there already, made from the same photo by the same "
+                        "version with the same options; so a batch that was stopped goes on")
+    parser.add_argument("--metadata", choices=("keep", "none"), default="keep",
+                        help="keep EXIF, with the place where the photo was taken, XMP and resolution; or none of "
+                        "them; the colour profile is always kept")
+    add_size_arguments(parser)
+    add_dial_arguments(parser)
     parser.add_argument("--kernel", type=Path, metavar="FILE",
                         help="the blur kernel, if it is known: a .npy file of n x n numbers with the sum 1; nothing is "
                         "estimated; a kernel that is not centred is centred, and the results are moved back "
@@ -46,81 +51,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compare", action="store_true",
                         help="also write NAME_x4_compare.png: bicubic, DAN and the kernel side by side")
     parser.add_argument("--timing", action="store_true", help="print at the end where the time went")
+    add_output_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    jobs = find_jobs(args.paths, args.output)
-    upscaler = make_upscaler(args)
-    command = _Upscale(args, upscaler)
+    place = destination(args.output)
+    _refuse_contradictions(args, place)
+    if check_streams(args.paths):
+        jobs = [Job(ImageBytes(sys.stdin.buffer.read(), "standard input"), place.folder / "stdin")]
+    else:
+        jobs = find_jobs(args.paths, place.folder)
+    place.check_number(len(jobs))
+    command = Upscaling(args, place, Upscalers(args, any_scale=wanted_size(args) is not None))
     refuse_overwriting(jobs, (path for job in jobs for path in command.outputs(job)))
-    make_folder(args.output)
+    if not place.stream:
+        make_folder(place.folder)
+    there = {job for job in jobs if command.is_done(job)} if args.skip_existing else set()
+    left = [job for job in jobs if job not in there]
+    for job in jobs:
+        if job in there:
+            command.report_skipped(job)
     clock = Clock()
-    code = for_each(jobs, command.read, command.upscale, command.write, clock)
-    print(f"{command.done} of {len(jobs)} photos upscaled into {args.output}")
+    bar = PhotoBar(len(left), hidden=args.quiet or args.json)
+    command.progress = bar.within
+    code = for_each(left, command.read, command.upscale, command.write, clock=clock, bar=bar,
+                    on_error=command.report_failure)
+    out = sys.stderr if place.stream or args.json else sys.stdout
+    if not (args.quiet or args.json):
+        already = f", {len(there)} were there already" if there else ""
+        print(f"{command.done} of {len(jobs)} photos upscaled into {printable(str(place))}{already}", file=out)
     if args.timing:
-        print(timing_table(clock, upscaler.stats(), upscaler.device.type == "cuda"))
+        print(timing_table(clock, command.upscalers.stats(), command.upscalers.on_gpu), file=out)
     return code
 
 
-class _Upscale:
-    """Reads, upscales and writes one photo, as the arguments say."""
-
-    def __init__(self, args: argparse.Namespace, upscaler: Upscaler) -> None:
-        self.args, self.upscaler, self.done = args, upscaler, 0
-        self.kernel: KnownKernel | None = None
-        if args.kernel:
-            self.kernel = known = known_kernel(read_npy(args.kernel), upscaler.model.config.kernel_size)
-            if known.shift != NO_SHIFT:
-                cut = f"; {known.outside:.0%} of it is cut off" if known.outside >= 0.005 else ""
-                say(f"{args.kernel}: its centre of mass lies {known.shift} of its middle: centred{cut}, and the "
-                    "results moved back")
-
-    def outputs(self, job: Job) -> list[Path]:
-        """Every file that the job writes, the image first."""
-        files = [self._image_path(job)]
-        if self.args.save_kernel:
-            files += kernel_files(self._beside(job, "_kernel"))
-        if self.args.compare:
-            files.append(self._beside(job, "_compare.png"))
-        return files
-
-    def read(self, job: Job) -> Photo:
-        photo = read_image(job.source).visible()
-        height, width = (self.upscaler.scale * side for side in photo.rgb.shape[:2])
-        check_writable(self._image_path(job), height, width)  # before the slow part
-        return photo
-
-    def upscale(self, job: Job, photo: Photo) -> tuple[Photo, UpscaleResult]:
-        wants_kernel = self.args.save_kernel or self.args.compare
-        return photo, self.upscaler(photo.pixels, kernel=self.kernel, wants_kernel=wants_kernel)
-
-    def write(self, job: Job, upscaled: tuple[Photo, UpscaleResult]) -> None:
-        photo, result = upscaled
-        scale = self.upscaler.scale
-        alpha = None if photo.alpha is None else upscale_alpha(photo.alpha, scale)
-        lost = write_image(self._image_path(job), result.image, alpha, grey=photo.grey, icc_profile=photo.icc_profile,
-                           quality=self.args.quality)
-        if self.args.save_kernel:
-            write_kernel(self._beside(job, "_kernel"), result.kernel)
-        if self.args.compare:
-            write_image(self._beside(job, "_compare.png"), _comparison(photo, result.image, result.kernel, scale))
-        for note in (*photo.notes, *lost):
-            say(f"{job.source}: {note}")
-        self.done += 1
-
-    def _image_path(self, job: Job) -> Path:
-        suffix = FORMATS.get(self.args.format, job.source.suffix.lower())
-        return self._beside(job, suffix if suffix in _WRITTEN else ".png")
-
-    def _beside(self, job: Job, ending: str) -> Path:
-        """Path of a result of the job, NAME_x4 and ``ending``."""
-        return job.target.with_name(f"{job.target.name}_x{self.upscaler.scale}{ending}")
-
-
-def _comparison(photo: Photo, image: np.ndarray, kernel: np.ndarray, scale: int) -> np.ndarray:
-    ours = to_8_bits(image)
-    if ours.ndim == 2:
-        ours = cv2.cvtColor(ours, cv2.COLOR_GRAY2RGB)
-    plain = bicubic(to_8_bits(photo.rgb), scale)
-    return side_by_side([plain, ours, kernel_picture(kernel, max(84, min(420, ours.shape[0])))],
-                        ["bicubic", "DAN", "kernel"])
+def _refuse_contradictions(args: argparse.Namespace, place: Destination) -> None:
+    """Raise ``DanFastError`` for options that contradict each other."""
+    contradictions = [
+        (place.file and args.suffix is not None, "--suffix is for results in a folder, and -o names a file"),
+        (place.file and args.format != "same" and FORMATS.get(args.format) != same_format(place.file.suffix),
+         f"--format {args.format} and -o {place} name two formats: leave one out"),
+        (place.stream and (args.save_kernel or args.compare),
+         "--save-kernel and --compare need a folder or a file for -o, not standard output"),
+        (place.stream and args.json, "--json prints to standard output, and so does -o -: choose one"),
+        (args.skip_existing and (place.stream or STREAM in map(str, args.paths)),
+         "--skip-existing needs files, not standard input or output"),
+        (args.suffix is not None and Path(f"x{args.suffix}").name != f"x{args.suffix}",
+         f"--suffix {args.suffix!r}: expected a part of a file name, without slashes"),
+        (args.kernel and wanted_size(args) and args.weights == "default",
+         "--kernel counts pixels of the result at one scale: with a size, name the --weights too"),
+    ]
+    for contradicts, message in contradictions:
+        if contradicts:
+            raise DanFastError(message)

@@ -96,9 +96,9 @@ class Engine:
             return None
         if self.options.blur != 1:
             # The last Restorer pass is one with a known kernel: a wider or narrower one than was estimated.
-            estimate = self.estimate(canvas)
-            self._restore(images, list(self._code_of(self.distributions(estimate)).split(1)))
-            return estimate
+            found = self.estimate(canvas)
+            self._restore(images, self._code_of(self.distributions(found)).split(1))
+            return found
         if self._from_crop(canvas):
             # With the codes that the crops' own last Restorer passes used.
             estimate, codes = self._estimate_crops(images, wants_kernel)

@@ -6,10 +6,13 @@ import math
 from fractions import Fraction
 from functools import cache, lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..blur_kernels.cubic import cubic
+
+_BAND = 1 << 22  # values that ``resize_pixels`` computes at once
 
 
 def bicubic_resize(image: Tensor, scale: Fraction | float | int) -> Tensor:
@@ -32,15 +35,52 @@ def bicubic_resize(image: Tensor, scale: Fraction | float | int) -> Tensor:
     if factor <= 0:
         raise ValueError(f"scale={scale}: expected a positive factor")
     for dim in (-2, -1):
-        image = _resize_along(image, dim, factor)
+        if factor != 1:
+            image = _combined(image, dim, *_taps_on(image.shape[dim], factor, image.device, image.dtype))
     return image
 
 
-def _resize_along(image: Tensor, dim: int, factor: Fraction) -> Tensor:
-    if factor == 1:
-        return image
-    weights, indices = _taps_on(image.shape[dim], factor, image.device, image.dtype)
-    shape = [-1 if d == dim else 1 for d in (-2, -1)]
+def resize_pixels(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize an image to ``height`` x ``width``, rounded; each axis by its own factor, up or down.
+
+    The image is computed in bands of rows, so that little memory is taken besides the result.
+
+    Args:
+        pixels: HxW or HxWxC, uint8 or uint16.
+
+    Returns:
+        (height, width) or (height, width, C) of the same type.
+
+    Raises:
+        ValueError: ``pixels`` is of another type, or a size is not positive.
+    """
+    if pixels.dtype not in (np.uint8, np.uint16) or min(height, width) < 1:
+        raise ValueError(f"pixels are {pixels.dtype}, to become {width}x{height}: expected uint8 or uint16 and a "
+                         "positive size")
+    planes = pixels.reshape(*pixels.shape[:2], -1)
+    result = np.empty((height, width, planes.shape[2]), pixels.dtype)
+    down, right = ((None if new == old else resize_taps(old, Fraction(new, old)))
+                   for old, new in zip(planes.shape[:2], (height, width), strict=True))
+    rows = max(1, _BAND // (max(width, planes.shape[1]) * planes.shape[2]))
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        if down is None:
+            band = torch.from_numpy(planes[top:bottom].astype(np.float32))
+        else:
+            weights, indices = (part[top:bottom] for part in down)
+            first, last = int(indices.min()), int(indices.max()) + 1
+            band = torch.from_numpy(planes[first:last].astype(np.float32))
+            band = _combined(band, 0, weights.float(), indices - first)
+        if right is not None:
+            band = _combined(band, 1, right[0].float(), right[1])
+        result[top:bottom] = band.round_().clamp_(0, np.iinfo(pixels.dtype).max).numpy()
+    return result.reshape(height, width, *pixels.shape[2:])
+
+
+def _combined(image: Tensor, dim: int, weights: Tensor, indices: Tensor) -> Tensor:
+    """``image`` resized along ``dim``, as ``resize_taps`` says."""
+    shape = [1] * image.dim()
+    shape[dim] = -1
     # One tap at a time: a few passes over the output instead of an input-by-output matrix.
     out = None
     for tap in range(weights.shape[1]):

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config import DANConfig
 from ..degradation.pipeline import Degradation
-from ..errors import DanFastError
+from ..errors import DanFastError, did_you_mean
 from .settings import TrainingSettings
 
 
@@ -55,5 +55,5 @@ def get_preset(name: str) -> Preset:
         DanFastError: there is none; the message lists the names.
     """
     if name not in PRESETS:
-        raise DanFastError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+        raise DanFastError(f"no preset {name!r}; there are {', '.join(PRESETS)}{did_you_mean(name, PRESETS)}")
     return PRESETS[name]

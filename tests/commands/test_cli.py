@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dan_fast import commands
+from dan_fast import __version__, commands
 from dan_fast.cli import COMMANDS, main
 from dan_fast.command_line.arguments import HelpWithDefaults
 
@@ -41,6 +41,32 @@ def test_bad_usage_exits_2(arguments):
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2
+
+
+@pytest.mark.parametrize(("name", "meant"), [("upscal", "upscale"), ("evalute", "evaluate"), ("Train", "train")])
+def test_a_mistyped_command_is_guessed(name, meant, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([name, "photo.png"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"dan-fast: error: no command {name!r}; did you mean {meant}?"
+
+
+def test_a_command_like_no_other_gets_the_list(capsys):
+    with pytest.raises(SystemExit):
+        main(["xyzzy\n"])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "no command 'xyzzy\\n'; expected one of " in line and all(command in line for command in COMMANDS)
+
+
+def test_a_mistyped_preset_is_guessed(capsys):
+    assert main(["train", "--preset", "v2-irregular-4x"]) == 2
+    assert capsys.readouterr().err.endswith("; did you mean v2-irregular-x4?\n")
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out == f"dan-fast {__version__}\n"
 
 
 def test_help_lists_the_commands(capsys):

@@ -12,7 +12,7 @@ import torch
 from dan_fast.checkpoint import load, save
 from dan_fast.cli import main
 from dan_fast.command_line.photo_jobs import Job, find_jobs, for_each
-from dan_fast.commands import upscale
+from dan_fast.command_line import upscaling
 from dan_fast.config import DANConfig
 from dan_fast.errors import DanFastError
 from dan_fast.evaluation.measure import bicubic
@@ -160,6 +160,7 @@ def test_options_reach_the_upscaler(tmp_path, dan_fast, weights):
         ({"tile": 32, "halo": 3}, ["--tile", 32, "--halo", 3]), ({"kernel_from": "crop"}, ["--kernel-from", "crop"]),
         ({"iterations": 2}, ["--iterations", 2]), ({"tolerance": 2.0}, ["--tolerance", 2]),
         ({"dtype": torch.bfloat16}, ["--dtype", "bf16"]), ({"ensemble": True}, ["--ensemble"]),
+        ({"strength": 0.4}, ["--strength", "0.4"]), ({"blur": 0.8}, ["--blur", "0.8x"]), ({"blur": 1.5}, ["--blur", 1.5]),
     ]:
         assert dan_fast("upscale", tmp_path / "a.png", "-o", tmp_path / "out", *arguments) == 0
         expected = Upscaler(model, **options)(pixels).image
@@ -361,14 +362,14 @@ def test_too_large_for_the_format_fails_before_the_work(tmp_path, dan_fast, caps
 def test_an_interrupt_leaves_complete_files_only(tmp_path, dan_fast, monkeypatch):
     for name in ("in/a.png", "in/b.png"):
         image(tmp_path / name)
-    read = upscale.read_image
+    read = upscaling.read_image
 
     def interrupted(path):
         if path.name == "b.png":
             raise KeyboardInterrupt
         return read(path)
 
-    monkeypatch.setattr(upscale, "read_image", interrupted)
+    monkeypatch.setattr(upscaling, "read_image", interrupted)
     assert dan_fast("upscale", tmp_path / "in", "-o", tmp_path / "out") == 130
     assert names(tmp_path / "out") == ["a_x4.png"]
     assert read_image(tmp_path / "out" / "a_x4.png").rgb.shape == (48, 40, 3)

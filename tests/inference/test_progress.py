@@ -1,5 +1,7 @@
 """``progress`` of an upscaler's calls."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -30,7 +32,7 @@ def test_it_grows_to_the_total(tiny_model, options, steps, monkeypatch):
     dones, totals = zip(*seen, strict=True)
     assert all(type(number) is int for number in (*dones, *totals))
     assert len(set(totals)) == 1 and dones[-1] == totals[0] and len(dones) == steps
-    assert dones[0] > 0 and all(a < b for a, b in zip(dones, dones[1:], strict=False))
+    assert dones[0] > 0 and all(a < b for a, b in pairwise(dones))
 
 
 def test_all_calls_report(tiny_model):
@@ -79,4 +81,4 @@ def test_tiles_that_did_not_fit_are_not_counted_twice(tiny_model, monkeypatch):
         upscaler(photo(100, 150), progress=lambda done, total: seen.append((done, total)))
     dones, totals = zip(*seen, strict=True)
     assert failed and len(set(totals)) == 1 and dones[-1] == totals[0]
-    assert all(a < b for a, b in zip(dones, dones[1:], strict=False))
+    assert all(a < b for a, b in pairwise(dones))

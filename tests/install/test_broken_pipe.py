@@ -1,0 +1,28 @@
+"""A command whose output nobody reads any more, as in ``dan-fast doctor | head -1``, ends at once and quietly."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dan_fast.cli import BROKEN_PIPE
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no broken pipes")
+@pytest.mark.parametrize("buffered", [True, False])  # without a buffer print fails, with one what happens at the end
+@pytest.mark.parametrize("command", ["doctor", "completion bash", "--help", "upscale --help"])
+def test_nothing_is_said(command, buffered):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run([sys.executable, "-m", "dan_fast.cli", *command.split()], stdout=writer,
+                               stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"})
+    finally:
+        os.close(writer)
+    assert ended.stderr == ""
+    # argparse itself ignores that its help cannot be written.
+    assert ended.returncode == BROKEN_PIPE or (ended.returncode == 0 and "--help" in command)
