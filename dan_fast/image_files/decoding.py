@@ -6,12 +6,14 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from ..errors import ImageError
-from .metadata import exif_orientation, icc_profile, upright
+from .metadata import exif_orientation, icc_profile, read_metadata, upright
 from .opening import Source
 from .photo import Photo
 from .sixteen_bits import decode_png, decode_tiff
+from .video_stills import stored_samples
 
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_EXTRA_SAMPLES = 338
 _MOST_FRAMES = 100  # that are counted
 _BAND = 256  # rows that are converted at once
 
@@ -29,7 +31,7 @@ def decode(source: Source, image: ImageFile.ImageFile) -> Photo:
     # "I" is 32 bits, but also what Pillow before 12 makes of 16-bit grey PNGs.
     if bits not in (8, 16) or image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         raise ImageError(f"{source}: its samples are not whole numbers of 8 or 16 bits: convert it")
-    # An MPO's further pictures are other views and gain maps, which nobody misses.
+    # An MPO's further pictures are other views and gain maps, which nobody misses. In HEIC the first is the main one.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         notes.append(f"only the first of {_frames(image)} frames is used")
     profile = icc_profile(image)
@@ -38,8 +40,16 @@ def decode(source: Source, image: ImageFile.ImageFile) -> Photo:
         profile = None
     # Pillow opens a PNG of 16-bit grey + alpha as RGBA; only the raw mode tells.
     grey = image.mode in _GREY_MODES or (bits == 16 and "LA;16B" in _raw_mode(image))
+    if image.format in ("AVIF", "HEIF"):
+        with source.open("rb") as file:
+            stored, grey = stored_samples(file)
+        if stored > 8:
+            notes.append(f"its {stored} bits per channel are read as 8")
+    if image.mode == "RGB" and 0 in getattr(image, "tag_v2", {}).get(_EXTRA_SAMPLES, ()):
+        notes.append("a channel of unspecified meaning is left out")
     rgb, alpha = _decode_16_bits(source, image) if bits == 16 else _decode_8_bits(image)
-    return Photo(rgb, alpha, grey, profile, tuple(notes))
+    metadata, lost = read_metadata(source, image)
+    return Photo(rgb, alpha, grey, profile, (*notes, *lost), metadata)
 
 
 def _bits(image: ImageFile.ImageFile) -> int:

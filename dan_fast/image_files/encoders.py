@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from typing import Any
 
 import cv2
@@ -12,27 +10,46 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from .embedding import with_chunks, with_segments
+from .exif import embed_in_tiff, order_of, with_resolution, without_orientation
+from .metadata import NO_METADATA, Metadata
 
-def encode(pixels: np.ndarray, format_name: str, icc_profile: bytes | None, quality: int) -> bytes:
+
+def encode(pixels: np.ndarray, format_name: str, icc_profile: bytes | None, quality: int,
+           metadata: Metadata = NO_METADATA) -> bytes:
     """Encode ``pixels`` as a file of ``format_name``, Pillow's name of it.
 
     Args:
         pixels: (H, W, C), uint8 or, for PNG and TIFF, uint16; C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
         icc_profile: colour profile to embed.
-        quality: of JPEG and WebP, 1 to 100.
+        quality: of JPEG, WebP and AVIF, 1 to 100.
+        metadata: to embed as it is; its EXIF data and XMP fit into the segments of a JPEG.
     """
-    if pixels.dtype == np.uint16:
-        return (_encode_png16 if format_name == "PNG" else _encode_tiff16)(pixels, icc_profile)
-    formats: dict[str, dict[str, Any]] = {
-        "PNG": {},
-        # Colour subsampling would halve the colours' resolution, which was just restored.
-        "JPEG": {"quality": quality, "subsampling": 0},
-        "WEBP": {"quality": quality},
-        "TIFF": {"compression": "tiff_adobe_deflate"},
-    }
-    options = formats[format_name]
+    exif, xmp, dpi = metadata.exif, metadata.xmp, metadata.dpi
+    if format_name == "PNG":
+        return with_chunks(_encode_png(pixels), exif, xmp, dpi, icc_profile)
+    # These have no other place for the resolution.
+    if dpi and format_name in ("TIFF", "WEBP", "AVIF"):
+        exif = with_resolution(exif, dpi)
+    if format_name == "TIFF":
+        return _encode_tiff(pixels, icc_profile, exif, xmp)
+    options: dict[str, Any] = {"quality": quality}
     if icc_profile:
         options["icc_profile"] = icc_profile
+    if format_name == "JPEG":
+        # Colour subsampling would halve the colours' resolution, which was just restored.
+        options["subsampling"] = 0
+        if dpi:
+            options["dpi"] = dpi
+        return with_segments(_encode_with_pillow(pixels, format_name, **options), exif, xmp)
+    if format_name == "AVIF":
+        options["subsampling"] = "4:4:4"
+        exif = without_orientation(exif)  # with it, Pillow would write the data anew, in its own types
+    options.update({name: data for name, data in (("exif", exif), ("xmp", xmp)) if data})
+    return _encode_with_pillow(pixels, format_name, **options)
+
+
+def _encode_with_pillow(pixels: np.ndarray, format_name: str, **options: Any) -> bytes:
     mode = ("L", "LA", "RGB", "RGBA")[pixels.shape[2] - 1]
     image = Image.fromarray(np.ascontiguousarray(pixels.squeeze(2) if mode == "L" else pixels))
     assert image.mode == mode
@@ -41,25 +58,20 @@ def encode(pixels: np.ndarray, format_name: str, icc_profile: bytes | None, qual
     return buffer.getvalue()
 
 
-# 16 bits, of which Pillow writes no colour images.
-
-
-def _encode_png16(pixels: np.ndarray, icc_profile: bytes | None) -> bytes:
+def _encode_png(pixels: np.ndarray) -> bytes:
+    if pixels.dtype == np.uint8:
+        return _encode_with_pillow(pixels, "PNG")
+    # Pillow writes no colour images of 16 bits.
     bgr = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]] if pixels.shape[2] >= 3 else pixels
-    png = cv2.imencode(".png", bgr)[1].tobytes()
-    if not icc_profile:
-        return png
-    # OpenCV can embed profiles since 4.12, but refuses to write the image if one is not perfect.
-    chunk = b"iCCP" + b"ICC profile\0\0" + zlib.compress(icc_profile)
-    chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    header = 8 + 25  # bytes of the signature and the header chunk, which must come first
-    return png[:header] + chunk + png[header:]
+    return cv2.imencode(".png", bgr)[1].tobytes()
 
 
-def _encode_tiff16(pixels: np.ndarray, icc_profile: bytes | None) -> bytes:
-    buffer = io.BytesIO()
-    grey = pixels.shape[2] == 1
-    tifffile.imwrite(buffer, pixels[..., 0] if grey else pixels, photometric="minisblack" if grey else "rgb",
-                     extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
-                     compression="zlib", predictor=True, iccprofile=icc_profile)
+def _encode_tiff(pixels: np.ndarray, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
+    buffer, channels = io.BytesIO(), pixels.shape[2]
+    tifffile.imwrite(buffer, pixels[..., 0] if channels == 1 else pixels,
+                     photometric="minisblack" if channels < 3 else "rgb",
+                     planarconfig=None if channels == 1 else "contig",
+                     extrasamples=["unassalpha"] if channels in (2, 4) else None, metadata=None, compression="zlib",
+                     predictor=True, iccprofile=icc_profile, byteorder=order_of(exif))
+    embed_in_tiff(buffer, exif, xmp)
     return buffer.getvalue()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import ImageError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".heic", ".heif", ".bmp", ".tif", ".tiff")
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 import struct
@@ -10,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from PIL import ImageFile
+
+from .tiff_tags import WIDTHS
 
 # Bytes that one compressed byte can expand to at most. Blank images come close to these best cases of the codecs:
 # deflate has 258 bytes per match of 2 bits, LZW the longest strings of a table of 4096, PackBits 128 bytes from 2.
@@ -22,16 +25,18 @@ _OTHER_EXPANSION = 1 << 15
 _JPEG_PIXELS = 1024
 # Progressive files have about ten scans; decoding a scan takes time for all pixels, however few bytes it has.
 _MOST_SCANS = 200
+_TIFF_START, _MOST_STARTS = re.compile(rb"II\*\0|MM\0\*"), 16
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
 # The modes of a macroblock of 16x16 pixels take at least 3.4 bits, as their probabilities are fixed.
 _WEBP_PIXELS = 1024
 # libwebp writes up to 26000 pixels of one colour per byte, at its default effort and above.
 _WEBP_FREE, _WEBP_LOSSLESS_PIXELS = 1 << 26, 1 << 15
 _BMP_RLE_PIXELS = 128
+# Video codecs code blank blocks of up to 128x128 pixels arithmetically, in a fraction of a bit: libaom, the tightest,
+# 190,000 pixels of one colour per byte beyond the first hundreds of bytes, x265 4,400.
+_VIDEO_FREE, _VIDEO_PIXELS = 1 << 24, {"AVIF": 1 << 18, "HEIF": 1 << 15}
 _COMPRESSION, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT = 259, 278, 322, 323
 _JPEG_IN_TIFF, _CCITT = (6, 7), (2, 3, 4)
-# Bytes per TIFF value, by its type.
-_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
 
 def can_hold(image: ImageFile.ImageFile, file: BinaryIO, length: int) -> bool:
@@ -57,6 +62,8 @@ def can_hold(image: ImageFile.ImageFile, file: BinaryIO, length: int) -> bool:
         if _is_lossy_webp(file):
             return width * height <= length * _WEBP_PIXELS
         return width * height <= _WEBP_FREE + length * _WEBP_LOSSLESS_PIXELS
+    if image.format in _VIDEO_PIXELS:
+        return width * height <= _VIDEO_FREE + length * _VIDEO_PIXELS[image.format]
     return True
 
 
@@ -131,25 +138,37 @@ def _directory_fits(file: BinaryIO, length: int) -> bool:
     size = struct.calcsize(order + entry)
     table = file.read(min(struct.unpack(order + number, field)[0] * size, length))
     table = table[:len(table) // size * size]
-    values = (count * _WIDTHS.get(kind, 0) for _, kind, count, _ in struct.iter_unpack(order + entry, table))
+    values = (count * WIDTHS.get(kind, 0) for _, kind, count, _ in struct.iter_unpack(order + entry, table))
     # The reader skips values that are larger than the file. A few small ones may share their bytes.
     return sum(size for size in values if inside < size <= length) <= 2 * length
 
 
 def objection(file: BinaryIO, length: int) -> str | None:
     """The reason why Pillow must not even open ``file``, or None. Moves the file's position."""
-    directory = "its directory of tags promises more than the file holds"
-    if file.read(2) != b"\xff\xd8":
-        file.seek(0)
-        return None if _directory_fits(file, length) else directory
-    exif, scans = [], 0
-    for marker, content in _jpeg_segments(file.read()):
-        scans += marker == 0xDA
-        if marker == 0xE1 and content.startswith(b"Exif\0\0"):
-            exif.append(content[6:])
-    if scans > _MOST_SCANS:
-        return f"it has {scans} scans, at most {_MOST_SCANS} make sense"
-    return None if exif_fits(b"".join(exif)) else directory  # Pillow joins them as well
+    start = file.read(12)
+    file.seek(0)
+    if start.startswith(b"\xff\xd8"):
+        segments = itertools.takewhile(lambda segment: segment[0] != 0xDA, _jpeg_segments(file.read()))
+        exif = (content[6:] for marker, content in segments if marker == 0xE1 and content.startswith(b"Exif\0\0"))
+        fits = exif_fits(b"".join(exif))  # Pillow joins them as well
+    elif start[4:8] == b"ftyp":
+        fits = _embedded_exif_fits(file.read())
+    else:
+        fits = _directory_fits(file, length)
+    return None if fits else "its directory of tags promises more than the file holds"
+
+
+def _embedded_exif_fits(data: bytes) -> bool:
+    """Whether whatever looks like EXIF data in an AVIF or HEIC file can hold what its directory promises."""
+    starts = [found.start() for found in itertools.islice(_TIFF_START.finditer(data), _MOST_STARTS + 1)]
+    # By chance, compressed pixels look like a beginning once in two gigabytes.
+    return len(starts) <= _MOST_STARTS and all(exif_fits(data[start:]) for start in starts)
+
+
+def too_many_scans(file: BinaryIO) -> str | None:
+    """The reason why a JPEG must not be decoded, or None. Moves the file's position."""
+    scans = sum(marker == 0xDA for marker, _ in _jpeg_segments(file.read()))
+    return f"it has {scans} scans, at most {_MOST_SCANS} make sense" if scans > _MOST_SCANS else None
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -12,7 +12,8 @@ from PIL import Image, ImageFile
 from ..errors import ImageError
 from ..runtime.silence import Silence, Undo
 from .codec_noise import quiet_codecs
-from .limits import can_hold, objection
+from .limits import can_hold, objection, too_many_scans
+from .video_stills import open_video_still
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 
@@ -41,6 +42,9 @@ def checked_header(source: Source, max_pixels: int) -> Iterator[ImageFile.ImageF
             if not can_hold(image, file, length := _length(file)):
                 raise ImageError(f"{source}: {width}x{height} pixels cannot be in a file of {length} bytes: "
                                  "it is damaged or truncated")
+            file.seek(0)
+            if image.format in ("JPEG", "MPO") and (reason := too_many_scans(file)):
+                raise ImageError(f"{source}: cannot be decoded: {reason}")
         yield image
 
 
@@ -59,7 +63,7 @@ def open_header(source: Source) -> Iterator[ImageFile.ImageFile]:
         file.seek(0)
         # Pillow's own limit on pixels is below ours and global; only Image.open reads it.
         with _without_pillows_limit:
-            image = Image.open(file, formats=FORMATS)
+            image = open_video_still(file, str(source)) or Image.open(file, formats=FORMATS)
         with image:
             yield image
 
@@ -79,7 +83,8 @@ def decoding_errors(source: Source) -> Iterator[None]:
     except ImageError:
         raise
     except Image.UnidentifiedImageError as error:
-        raise ImageError(f"{source}: not a readable PNG, JPEG, WebP, BMP or TIFF image of 8 or 16 bits") from error
+        raise ImageError(f"{source}: not a readable PNG, JPEG, WebP, AVIF, HEIC, BMP or TIFF image of 8 or "
+                         "16 bits") from error
     # Decoders of broken files raise nearly anything: OSError, SyntaxError, struct.error, EOFError …
     except Exception as error:
         raise ImageError(f"{source}: cannot be decoded: {_reason(error)}") from error

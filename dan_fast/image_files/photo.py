@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .metadata import NO_METADATA, Metadata
 from .transparency import extend_colours
 
 
@@ -19,6 +20,7 @@ class Photo:
         grey: the file held grey values.
         icc_profile: the file's colour profile, or None.
         notes: what the user should know of the decoding, one sentence each.
+        metadata: the file's EXIF data, XMP and resolution, for an upright image.
     """
 
     rgb: np.ndarray
@@ -26,6 +28,7 @@ class Photo:
     grey: bool = False
     icc_profile: bytes | None = None
     notes: tuple[str, ...] = ()
+    metadata: Metadata = NO_METADATA
 
     @property
     def pixels(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Image files read: from a path, or a JPEG from memory."""
+"""Image files read: from a path or from memory."""
 
 from __future__ import annotations
 
@@ -18,22 +18,8 @@ from .photo import Photo
 MAX_PIXELS = 200_000_000
 
 
-def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Decode a PNG, JPEG, WebP, BMP or TIFF of 8 or 16 bits per channel.
-
-    Raises:
-        ImageError: the file is missing, not such an image, broken, of another depth, or larger than ``max_pixels``
-            (known from its header, before anything is decoded).
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ImageError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
-    with decoding_errors(path), checked_header(path, max_pixels) as image:
-        return decode(path, image)
-
-
-class JpegBytes:
-    """A JPEG in memory, which is read as the same file would be.
+class ImageBytes:
+    """An image file in memory, which is read as the same file would be.
 
     Args:
         data: the file's bytes.
@@ -48,6 +34,27 @@ class JpegBytes:
 
     def open(self, mode: str) -> BinaryIO:
         return io.BytesIO(self._data)
+
+
+def read_image(source: str | Path | ImageBytes, *, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Decode a PNG, JPEG, WebP, AVIF, HEIC, BMP or TIFF of 8 or 16 bits per channel.
+
+    AVIF and HEIC of 10 or 12 bits become 8 bits; HEIC needs the extra ``heic``.
+
+    Raises:
+        ImageError: the file is missing, not such an image, broken, of another depth, or larger than ``max_pixels``
+            (known from its header, before anything is decoded).
+    """
+    if not isinstance(source, ImageBytes):
+        source = Path(source)
+        if not source.is_file():
+            raise ImageError(f"{source}: {'not a file' if source.exists() else 'no such file'}")
+    with decoding_errors(source), checked_header(source, max_pixels) as image:
+        return decode(source, image)
+
+
+class JpegBytes(ImageBytes):
+    """A JPEG in memory; no other format is read."""
 
     def size(self, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
         """Height and width as stored, from the header. Raises ImageError as ``read_image``."""

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import io
+from typing import Any
+
 import cv2
 import numpy as np
 from PIL import ImageFile
 
 from .opening import Source, open_header
+from .tiff_tags import Directory, Value, append_tags, read_tags
+
+# Tags of TIFF.
+_BITS, _COLOURS, _SAMPLES, _PLANES, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 277, 284, 338, 339
+_CHUNKS = {273, 279, 324, 325}  # place and length of strips and tiles
 
 
 def decode_png(source: Source) -> np.ndarray:
@@ -44,21 +52,60 @@ def _bytes_of(source: Source, mode: str, raw: str) -> np.ndarray:
 
 def decode_tiff(source: Source, image: ImageFile.ImageFile) -> np.ndarray | None:
     """The pixels of a TIFF as ``decode_png`` gives them, but upright already; None if they cannot be decoded."""
+    tags = getattr(image, "tag_v2", {})
     if image.mode not in ("RGB", "RGBA") and not image.mode.startswith("I;16"):
         return None
     # OpenCV fills up a truncated file with grey without a word; Pillow raises an error.
     image.load()
     with source.open("rb") as file:
-        data = np.frombuffer(file.read(), np.uint8)
-    try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # its text is about OpenCV's code
-        return None
-    if pixels is None or pixels.dtype != np.uint16:
-        return None
+        data = file.read()
+    samples = tags.get(_SAMPLES, 1)
+    if samples > 1 and tags.get(_PLANES) == 2:
+        # OpenCV takes planes that are stored one after the other for pixels: each is decoded as a grey image.
+        planes = [_decode_with_opencv(_plane(data, n, samples)) for n in range(min(samples, 4))]
+        if any(plane is None or plane.ndim != 2 for plane in planes):
+            return None
+        pixels = np.stack([planes[n] for n in [2, 1, 0, 3][:len(planes)]], 2)
+    else:
+        pixels = _decode_with_opencv(data)
+        if pixels is None:
+            return None
     # OpenCV does not invert images in which 0 is white.
-    if getattr(image, "tag_v2", {}).get(262) == 0:
+    if tags.get(_COLOURS) == 0:
         pixels = 65535 - pixels
     if pixels.ndim == 2:
         return pixels[..., None]
-    return pixels[..., [2, 1, 0, 3][:pixels.shape[2]]]
+    # Where the meaning of the fourth channel is unspecified, Pillow's mode has three.
+    pixels = pixels[..., [2, 1, 0, 3][:min(pixels.shape[2], len(image.mode))]]
+    return _straight(pixels) if tags.get(_EXTRA_SAMPLES) == (1,) else pixels
+
+
+def _decode_with_opencv(data: bytes) -> Any:
+    """The pixels, uint16, upright; None if OpenCV cannot decode them."""
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # its text is about OpenCV's code
+        return None
+    return pixels if pixels is not None and pixels.dtype == np.uint16 else None
+
+
+def _plane(data: bytes, number: int, samples: int) -> bytes:
+    """The TIFF file ``data``, of ``samples`` planes, as a grey image of one of them."""
+    file = io.BytesIO(data)
+    tags = read_tags(file, longest=len(data))
+    change: Directory = {_BITS: tags.short(16), _COLOURS: tags.short(1), _SAMPLES: tags.short(1)}
+    for tag in _CHUNKS & tags.root.keys():
+        value = tags.root[tag]
+        if not isinstance(value, Value) or value.number % samples:
+            raise ValueError("its planes have different numbers of strips")
+        count, size = value.number // samples, len(value.data) // samples
+        change[tag] = Value(value.kind, count, value.data[number * size:(number + 1) * size])
+    append_tags(file, change, {*change, _PLANES, _EXTRA_SAMPLES, _SAMPLE_FORMAT})
+    return file.getvalue()
+
+
+def _straight(pixels: np.ndarray) -> np.ndarray:
+    """Divide the colours of ``pixels`` (H, W, 4), uint16, by their alpha, which they were multiplied with."""
+    alpha = pixels[..., 3:].astype(np.uint32)
+    colours = (pixels[..., :3] * np.uint32(65535) + alpha // 2) // np.maximum(alpha, 1)
+    return np.concatenate([np.minimum(colours, 65535).astype(np.uint16), pixels[..., 3:]], 2)

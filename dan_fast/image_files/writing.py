@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,56 +10,91 @@ import numpy as np
 
 from ..errors import ImageError
 from ..files import write_atomically
+from .embedding import JPEG_DPI, JPEG_EXIF, JPEG_XMP
 from .encoders import encode
-from .metadata import is_grey_profile
+from .exif import fitted
+from .metadata import NO_METADATA, Metadata, is_grey_profile
 from .photo import to_8_bits
+from .video_stills import avif_is_supported
 
 # By suffix: Pillow's name of the format, and the longest side that it allows.
-_FORMATS = {".png": ("PNG", 2**31 - 1), ".jpg": ("JPEG", 65_500), ".jpeg": ("JPEG", 65_500),
-            ".webp": ("WEBP", 16_383), ".tif": ("TIFF", 2**31 - 1), ".tiff": ("TIFF", 2**31 - 1)}
+_FORMATS = {".png": ("PNG", 2**31 - 1), ".webp": ("WEBP", 16_383), ".avif": ("AVIF", 65_536),
+            **dict.fromkeys((".jpg", ".jpeg", ".jfif"), ("JPEG", 65_500)),
+            **dict.fromkeys((".tif", ".tiff"), ("TIFF", 2**31 - 1))}
 
 
 def check_writable(path: str | Path, height: int, width: int) -> None:
     """Check that an image of this size can be written to a file of this name.
 
     Raises:
-        ImageError: the suffix is unknown or the format does not go up to this size.
+        ImageError: the suffix is unknown, the format does not go up to this size, or Pillow cannot write it here.
     """
-    suffix = Path(path).suffix.lower()
+    suffix = _suffix(path)
     if suffix not in _FORMATS:
         raise ImageError(f"{path}: cannot write {suffix or 'a file without suffix'}, expected {', '.join(_FORMATS)}")
     name, longest = _FORMATS[suffix]
     if max(height, width) > longest:
         raise ImageError(f"{path}: {width}x{height} pixels are too large for {name}, which ends at {longest}: use png")
+    if name == "AVIF" and not avif_is_supported():
+        raise ImageError(f"{path}: writing AVIF needs Pillow 11.3 or later with AVIF: pip install -U pillow")
+
+
+def _suffix(path: str | Path) -> str:
+    """The suffix of a file's name, which may consist of it."""
+    return Path(f"x{Path(path).name}").suffix.lower()
 
 
 def write_image(path: str | Path, rgb: np.ndarray, alpha: np.ndarray | None = None, *, grey: bool = False,
-                icc_profile: bytes | None = None, quality: int = 95) -> tuple[str, ...]:
-    """Write an image as its suffix says (png, jpg, webp, tif): the whole file or none.
+                icc_profile: bytes | None = None, metadata: Metadata = NO_METADATA,
+                quality: int = 95) -> tuple[str, ...]:
+    """Write an image as its suffix says (png, jpg, webp, avif, tif): the whole file or none.
 
-    PNG and TIFF keep 16 bits and are lossless; JPEG and WebP take 8 bits; JPEG knows no alpha
-    and shows the image on white.
-
-    Args:
-        rgb: HxWx3, or HxW for grey; uint8 or uint16.
-        alpha: HxW of the same type.
-        grey: write the brightness of ``rgb`` as a grey image (where that is possible: not as WebP, and
-            not 16-bit grey with alpha).
-        icc_profile: colour profile to embed.
-        quality: of JPEG and WebP, 1 to 100.
+    Arguments, notes and errors are those of ``encode_image``.
 
     Returns:
         What was lost, one sentence each, for the user.
 
     Raises:
-        ImageError: the image or the suffix is not one of these, or the file cannot be written.
+        ImageError: also if the file cannot be written.
     """
-    path = Path(path)
+    data, notes = encode_image(path, rgb, alpha, grey=grey, icc_profile=icc_profile, metadata=metadata,
+                               quality=quality)
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return notes
+
+
+def encode_image(path: str | Path, rgb: np.ndarray, alpha: np.ndarray | None = None, *, grey: bool = False,
+                 icc_profile: bytes | None = None, metadata: Metadata = NO_METADATA,
+                 quality: int = 95) -> tuple[bytes, tuple[str, ...]]:
+    """Encode an image in the format of a suffix.
+
+    PNG and TIFF keep 16 bits and are lossless; JPEG, WebP and AVIF take 8 bits; JPEG knows no alpha and shows the
+    image on white.
+
+    Args:
+        path: the name of a file, for its suffix and for errors, or a suffix.
+        rgb: HxWx3, or HxW for grey; uint8 or uint16.
+        alpha: HxW of the same type.
+        grey: write the brightness of ``rgb`` as a grey image (where that is possible: not as WebP and AVIF, and
+            not 16-bit grey with alpha).
+        icc_profile: colour profile to embed.
+        metadata: EXIF data, XMP and resolution to embed; the image's size is corrected in it.
+        quality: of JPEG, WebP and AVIF, 1 to 100.
+
+    Returns:
+        The file's bytes, and what was lost, one sentence each, for the user.
+
+    Raises:
+        ImageError: the image or the suffix is not one of these, or the image cannot be encoded.
+    """
     _check_pixels(rgb, alpha)
     check_writable(path, *rgb.shape[:2])
-    format_name = _FORMATS[path.suffix.lower()][0]
+    format_name = _FORMATS[_suffix(path)][0]
     notes = []
-    if format_name in ("JPEG", "WEBP") and rgb.dtype == np.uint16:
+    if format_name not in ("PNG", "TIFF") and rgb.dtype == np.uint16:
         rgb, alpha = to_8_bits(rgb), None if alpha is None else to_8_bits(alpha)
         notes.append(f"{format_name} holds 8 bits: reduced from 16")
     if format_name == "JPEG" and alpha is not None:
@@ -71,10 +107,33 @@ def write_image(path: str | Path, rgb: np.ndarray, alpha: np.ndarray | None = No
         icc_profile = None
         notes.append(f"{format_name} holds this grey image as RGB: its grey colour profile is left out")
     try:
-        write_atomically(path, encode(pixels, format_name, icc_profile, quality))
+        metadata = metadata.for_image(*pixels.shape[:2])
+        if format_name == "JPEG":
+            metadata, lost = _for_jpeg(metadata)
+            notes += lost
+        return encode(pixels, format_name, icc_profile, quality, metadata), tuple(notes)
     except (OSError, ValueError) as error:
-        raise ImageError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
-    return tuple(notes)
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: str | Path, error: Exception) -> ImageError:
+    return ImageError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}")
+
+
+def _for_jpeg(metadata: Metadata) -> tuple[Metadata, list[str]]:
+    """The part of ``metadata`` that fits into a JPEG, and what does not, one sentence each."""
+    notes = []
+    if metadata.exif and len(metadata.exif) > JPEG_EXIF:
+        exif, dropped = fitted(metadata.exif, JPEG_EXIF)
+        metadata = replace(metadata, exif=exif)
+        notes.append(f"JPEG holds {JPEG_EXIF} bytes of EXIF data: its {dropped} largest values are left out")
+    if metadata.xmp and len(metadata.xmp) > JPEG_XMP:
+        metadata = replace(metadata, xmp=None)
+        notes.append(f"JPEG holds {JPEG_XMP} bytes of XMP: it is left out")
+    if metadata.dpi and max(metadata.dpi) > JPEG_DPI:
+        metadata = replace(metadata, dpi=None)
+        notes.append(f"JPEG holds up to {JPEG_DPI} pixels per inch: its resolution is left out")
+    return metadata, notes
 
 
 def _check_pixels(rgb: np.ndarray, alpha: np.ndarray | None) -> None:
@@ -94,9 +153,9 @@ def _on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def _keeps_grey(format_name: str, dtype: np.dtype, alpha: np.ndarray | None) -> bool:
-    """Whether the format can hold one channel of colour; WebP has none."""
+    """Whether the format can hold one channel of colour; WebP cannot, and Pillow writes none as AVIF."""
     # OpenCV cannot write 16-bit grey with alpha as PNG, and Pillow cannot open it as TIFF.
-    return format_name != "WEBP" and not (dtype == np.uint16 and alpha is not None)
+    return format_name not in ("WEBP", "AVIF") and not (dtype == np.uint16 and alpha is not None)
 
 
 def _joined_channels(rgb: np.ndarray, alpha: np.ndarray | None, *, keeps_grey: bool) -> np.ndarray:
