@@ -68,8 +68,8 @@ def swapped(data):
     return out + bytes(4)
 
 
-@pytest.mark.parametrize("data", [b"rubbish that is no TIFF", b"II", b"II*\0", b"MM\0*\xff\xff\xff\xff", b"II*\0\x08\0\0\0",
-                                  exif((0x010F, 2, 100, 2**31))])
+@pytest.mark.parametrize("data", [b"rubbish that is no TIFF", b"II", b"II*\0", b"MM\0*\xff\xff\xff\xff",
+                                  b"II*\0\x08\0\0\0", exif((0x010F, 2, 100, 2**31))])
 def test_where_nothing_is_sound_all_is_left_out(tmp_path, data):
     photo = read_image(png_with(tmp_path / "a.png", data))
     assert photo.notes == (LOST,) and photo.metadata == Metadata()
@@ -99,7 +99,7 @@ def test_a_megabyte_named_by_thousands_of_entries_is_not_copied(tmp_path):
 def test_xmp_of_megabytes_is_left_out_and_strange_xmp_is_quick(tmp_path):
     path = tmp_path / "a.png"
     for text, notes in ((b"x" * (5 << 20), 1), (b"<xmp:Thumbnails" * 200_000, 0), (b"tiff:Orientation= " * 200_000, 0),
-                        (b"tiff:Orientation" + b" " * (4 << 20 - 99), 0)):
+                        (b"tiff:Orientation" + b" " * ((4 << 20) - 99), 0)):
         save(path, NOISE)
         whole = path.read_bytes()
         path.write_bytes(whole[:33] + png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + text) + whole[33:])

@@ -9,7 +9,7 @@ from PIL import Image
 from support.exiftool import exiftool, tags, tags_of
 from support.image_files import noise, save
 
-from dan_fast.image_files import Metadata, encode_image, read_image, read_note, write_image
+from dan_fast.image_files import ImageBytes, Metadata, encode_image, read_image, read_note, write_image
 from dan_fast.image_files.video_stills import avif_is_supported
 
 SUFFIXES = ["png", "jpg", "webp", "tif", pytest.param("avif", marks=pytest.mark.skipif(
@@ -24,18 +24,19 @@ CORRECTED = {"IFD0:Orientation": 1, "XMP-tiff:Orientation": 1, "ExifIFD:ExifImag
 OF_PIXELS = {"IFD0:YCbCrPositioning"}
 
 
-def camera_photo(path, order="MM", orientation=6):
-    """A photo of 4x6 pixels, stored as 6x4, with all that cameras and their users write."""
+def camera_photo(path, order="MM"):
+    """A photo of 6x4 pixels, stored as 4x6, with all that cameras and their users write."""
     save(path.with_name("thumbnail.jpg"), noise(20, 30, 3))
     save(path, noise(4, 6, 3), dpi=(300, 300))
-    exiftool("-q", "-overwrite_original", f"-ExifByteOrder={order}", f"-Orientation#={orientation}", "-Make=Maker",
-             "-Model=A camera", "-Software=1.0", "-ImageDescription=Bäume", "-Artist=Jo", "-Copyright=© Jo",
-             "-DateTimeOriginal=2020:01:02 03:04:05", "-ExposureTime=1/250", "-FNumber=2.8", "-ISO=200",
-             "-ExposureCompensation=-1/3", "-LensInfo=24 70 2.8 2.8", "-UserComment=Grüße ✓ 你好",
-             "-SubjectArea=1 2 3 4", "-ExifImageWidth=6", "-ExifImageHeight=4", "-InteropIndex=R98", "-GPSLatitude=48.137",
-             "-GPSLatitudeRef=N", "-GPSLongitude=11.575", "-GPSLongitudeRef=W", "-GPSAltitude=519.5",
-             "-GPSTimeStamp=10:11:12.5", f"-ThumbnailImage<={path.with_name('thumbnail.jpg')}", "-XMP-dc:Creator=Jo", "-XMP-dc:Title=Grüße",
-             f"-XMP-tiff:Orientation#={orientation}", "-XMP-exif:ExifImageWidth=6", "-XMP-tiff:ImageWidth=6", path)
+    exiftool(
+        "-q", "-overwrite_original", f"-ExifByteOrder={order}", "-Orientation#=6", "-Make=Maker",
+        "-Model=A camera", "-Software=1.0", "-ImageDescription=Bäume", "-Artist=Jo", "-Copyright=© Jo",
+        "-DateTimeOriginal=2020:01:02 03:04:05", "-ExposureTime=1/250", "-FNumber=2.8", "-ISO=200",
+        "-ExposureCompensation=-1/3", "-LensInfo=24 70 2.8 2.8", "-UserComment=Grüße ✓ 你好", "-SubjectArea=1 2 3 4",
+        "-ExifImageWidth=6", "-ExifImageHeight=4", "-InteropIndex=R98", "-GPSLatitude=48.137", "-GPSLatitudeRef=N",
+        "-GPSLongitude=11.575", "-GPSLongitudeRef=W", "-GPSAltitude=519.5", "-GPSTimeStamp=10:11:12.5",
+        f"-ThumbnailImage<={path.with_name('thumbnail.jpg')}", "-XMP-dc:Creator=Jo", "-XMP-dc:Title=Grüße",
+        "-XMP-tiff:Orientation#=6", "-XMP-exif:ExifImageWidth=6", "-XMP-tiff:ImageWidth=6", path)
     return path
 
 
@@ -70,9 +71,13 @@ def test_every_tag_is_kept(tmp_path, order):
 
 
 def test_results_are_upright_for_every_viewer(tmp_path):
-    results = []
+    results, whole = [], camera_photo(tmp_path / "a.jpg").read_bytes()
+    exif, xmp = b"\x01\x12\0\x03\0\0\0\x01\0%c", b"<tiff:Orientation>%d<"
+    assert whole.count(exif % 6) == whole.count(xmp % 6) == 1
     for orientation in range(1, 9):
-        photo = read_image(camera_photo(tmp_path / f"{orientation}.jpg", orientation=orientation))
+        turned = whole.replace(exif % 6, exif % orientation).replace(xmp % 6, xmp % orientation)
+        photo = read_image(ImageBytes(turned, "a photo"))
+        assert photo.rgb.shape == ((4, 6, 3) if orientation < 5 else (6, 4, 3))
         results.append(tmp_path / f"{orientation}.png")
         write_image(results[-1], photo.rgb, metadata=photo.metadata)
         assert np.array_equal(read_image(results[-1]).rgb, photo.rgb)
