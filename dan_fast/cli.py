@@ -11,7 +11,8 @@ from collections.abc import Collection, Sequence
 
 from dan_fast_kernels import without
 
-from . import __version__
+import dan_fast
+
 from .command_line.arguments import HelpWithDefaults
 from .errors import DanFastError, did_you_mean, printable
 from .runtime.threads import wait_passively
@@ -67,7 +68,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def make_parser(with_options: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     """The parser of ``dan-fast``, with the options of some of ``COMMANDS``; their modules are imported."""
     parser = argparse.ArgumentParser(prog="dan-fast", description="Blind super-resolution with DAN.")
-    parser.add_argument("--version", action="version", version=f"dan-fast {__version__}")
+    parser.add_argument("--version", action="version", version=f"dan-fast {dan_fast.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=_sentence(text), add_help=name in with_options,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DanFastError
-from ..image_files import SUFFIXES, check_writable
+from ..image_files import check_writable
+from ..image_files.finding import SUFFIXES
 
 STREAM = "-"  # standard input or output
 # Image files that are neither read nor written, so that nobody gets a folder of such a name.

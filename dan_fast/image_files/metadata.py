@@ -86,7 +86,8 @@ def _tags(source: Source, image: ImageFile.ImageFile) -> Tags:
     if image.format == "TIFF":
         with source.open("rb") as file:
             return read_exif(file, of_tiff=True)
-    data = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
+    # pillow-heif says None for none.
+    data = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
     return read_exif(io.BytesIO(data), of_tiff=False) if data else Tags()
 
 
@@ -113,7 +114,7 @@ def _stored_dpi(image: ImageFile.ImageFile) -> tuple[float, float] | None:
 def exif_orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1, upright, where there is none or it cannot be read."""
     try:
-        if not exif_fits(image.info.get("exif", b"")):
+        if not exif_fits(image.info.get("exif") or b""):
             return 1
         return image.getexif().get(_ORIENTATION, 1)
     except Exception:  # broken metadata does not make the picture unreadable

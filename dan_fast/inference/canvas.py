@@ -80,7 +80,8 @@ def _from_array(array: np.ndarray, wrap: Callable[[np.ndarray], Any]) -> UserIma
 
 def _from_tensor(tensor: Tensor) -> UserImage:
     if tensor.dtype not in _TENSORS:
-        raise DanFastError(f"image is a tensor of {tensor.dtype}, expected floating point of 16, 32 or 64 bits in [0, 1]")
+        raise DanFastError(f"image is a tensor of {tensor.dtype}, expected floating point in [0, 1], of 16, 32 or 64 "
+                           "bits")
     if tensor.layout != torch.strided or tensor.is_meta:
         kind = "without values (meta)" if tensor.is_meta else f"of layout {tensor.layout}"
         raise DanFastError(f"image is a tensor {kind}, expected a dense one: image.to_dense()")

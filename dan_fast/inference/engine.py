@@ -120,8 +120,9 @@ class Engine:
         pixels = len(canvas) * math.prod(canvas.size)
         if known:
             return pixels
-        estimated = len(canvas) * math.prod(min(side, CROP) for side in canvas.size) if self._from_crop(canvas) else pixels
-        again = writes and (self._from_crop(canvas) or self.options.blur != 1)
+        from_crop = self._from_crop(canvas)
+        estimated = len(canvas) * math.prod(min(side, CROP) for side in canvas.size) if from_crop else pixels
+        again = writes and (from_crop or self.options.blur != 1)
         return self._iterations * estimated + (pixels if again else 0)
 
     def distributions(self, estimate: Estimate) -> Tensor:

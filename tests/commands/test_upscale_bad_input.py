@@ -31,7 +31,7 @@ def everything(folder):
 
 
 def lines(capsys):
-    out, error = capsys.readouterr()
+    error = capsys.readouterr().err
     assert "Traceback" not in error
     return error.splitlines()
 

@@ -11,8 +11,8 @@ import torch
 
 from dan_fast.checkpoint import load, save
 from dan_fast.cli import main
-from dan_fast.command_line.photo_jobs import Job, find_jobs, for_each
 from dan_fast.command_line import upscaling
+from dan_fast.command_line.photo_jobs import Job, find_jobs, for_each
 from dan_fast.config import DANConfig
 from dan_fast.errors import DanFastError
 from dan_fast.evaluation.measure import bicubic
@@ -160,7 +160,8 @@ def test_options_reach_the_upscaler(tmp_path, dan_fast, weights):
         ({"tile": 32, "halo": 3}, ["--tile", 32, "--halo", 3]), ({"kernel_from": "crop"}, ["--kernel-from", "crop"]),
         ({"iterations": 2}, ["--iterations", 2]), ({"tolerance": 2.0}, ["--tolerance", 2]),
         ({"dtype": torch.bfloat16}, ["--dtype", "bf16"]), ({"ensemble": True}, ["--ensemble"]),
-        ({"strength": 0.4}, ["--strength", "0.4"]), ({"blur": 0.8}, ["--blur", "0.8x"]), ({"blur": 1.5}, ["--blur", 1.5]),
+        ({"strength": 0.4}, ["--strength", "0.4"]), ({"blur": 0.8}, ["--blur", "0.8x"]),
+        ({"blur": 1.5}, ["--blur", 1.5]),
     ]:
         assert dan_fast("upscale", tmp_path / "a.png", "-o", tmp_path / "out", *arguments) == 0
         expected = Upscaler(model, **options)(pixels).image

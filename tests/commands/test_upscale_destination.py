@@ -100,8 +100,8 @@ def test_an_empty_suffix_does_not_overwrite_the_photo(tmp_path, upscale, capsys)
     assert "would be overwritten" in capsys.readouterr().err and source.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["-dash.png", "two words.png", "grün 中文 😀.png", "100%d.png", "%s{0}.png", "a\nb.png",
-                                  os.fsdecode(b"latin-\xe9.png"), "x" * 243 + ".png"])
+@pytest.mark.parametrize("name", ["-dash.png", "two words.png", "grün 中文 😀.png", "100%d.png", "%s{0}.png",
+                                  "a\nb.png", os.fsdecode(b"latin-\xe9.png"), "x" * 243 + ".png"])
 def test_odd_names(tmp_path, upscale, name, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()

@@ -37,7 +37,8 @@ ALL = ["0.png", "1.png", "2.png"]
 
 
 @pytest.mark.parametrize("arguments", [(), ("--format", "jpg"), ("--format", "webp"), ("--format", "tif"),
-                                       ("--metadata", "none"), ("--save-kernel", "--compare"), ("--size", "60x")], ids=str)
+                                       ("--metadata", "none"), ("--save-kernel", "--compare"), ("--size", "60x"),
+                                       ("--format", "avif")], ids=str)
 def test_what_is_there_is_left_out(upscale, photos, capsys, arguments):
     assert done(upscale, photos, capsys, *arguments) == ALL
     before = {path: path.stat().st_mtime_ns for path in (photos.parent / "out").iterdir()}
@@ -139,7 +140,8 @@ def test_a_killed_batch_goes_on(tmp_path):
     command = [sys.executable, "-m", "dan_fast.cli", "upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out"),
                "--skip-existing"]
     stamps = {}
-    for rounds in range(20):
+    rounds = 0
+    for rounds in range(20):  # noqa: B007
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
             finished = 0

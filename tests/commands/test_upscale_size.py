@@ -96,8 +96,9 @@ def test_a_comparison_has_the_size_of_the_result(tmp_path, upscale):
     picture, result = read_image(tmp_path / "b_compare.png").rgb, read_image(tmp_path / "b.png").rgb
     bicubic = resize_pixels(photo(40, 30), *result.shape[:2])
     for part in (bicubic, result):
-        assert any(np.array_equal(picture[top:top + len(part), left:left + part.shape[1]], part)
-                   for top in range(picture.shape[0] - len(part) + 1) for left in range(picture.shape[1] - part.shape[1]))
+        height, width = part.shape[:2]
+        assert any(np.array_equal(picture[top:top + height, left:left + width], part)
+                   for top in range(picture.shape[0] - height + 1) for left in range(picture.shape[1] - width))
 
 
 @pytest.mark.parametrize("arguments", [("--size", "100x", "--outscale", "2"), ("--size", "100x", "--long-side", "100"),

@@ -18,7 +18,7 @@ from .mutate import broken
 
 KINDS = ("images", "checkpoints", "kernels", "faulty", "packs")
 SECONDS, MEGABYTES = 3, 300
-# Lossless WebP of one colour takes no bytes per pixel: up to 67 million pixels are read.
+# Lossless WebP and AVIF of one colour take no bytes per pixel: dozens of millions of pixels are read.
 WEBP_MEGABYTES = 1000
 
 
@@ -48,7 +48,7 @@ def main() -> None:
             name, content = case(arguments.kind, arguments.seed, number, files)
             path = Path(folder) / name
             path.write_bytes(content)
-            megabytes = WEBP_MEGABYTES if content[8:12] == b"WEBP" else MEGABYTES
+            megabytes = WEBP_MEGABYTES if content[8:12] == b"WEBP" or content[4:8] == b"ftyp" else MEGABYTES
             wrong = _read(kind.read, path, megabytes + len(content) * 8 // 10**6)
             if noise := new_output():
                 wrong += [f"printed {noise[:200]!r}"]

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -11,7 +11,8 @@ import tifffile
 from PIL import Image
 
 from dan_fast.errors import ImageError
-from dan_fast.image_files import Photo, read_image
+from dan_fast.image_files import Metadata, Photo, encode_image, read_image, read_note
+from dan_fast.image_files.video_stills import avif_is_supported
 
 
 def sound_files() -> dict[str, bytes]:
@@ -36,6 +37,9 @@ def sound_files() -> dict[str, bytes]:
 
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a maker"
+    exif.get_ifd(0x8769).update({0x829A: 0.004, 0x9286: b"UNICODE\0" + bytes(40), 0xA002: 56})
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 3.5)})
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6" exif:PixelXDimension="56"/>'
     profile = bytes(16) + b"RGB " + bytes(300)
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA"):
         pillow(f"{mode}.png", mode)
@@ -65,6 +69,19 @@ def sound_files() -> dict[str, bytes]:
     pillow("grey-alpha.tif", "LA", compression="packbits")
     pillow("palette.tif", "P", compression="tiff_lzw")
     pillow("frames.tif", save_all=True, append_images=[Image.new("RGB", (56, 40))])
+    for suffix in ("png", "jpg", "webp", "tif", "avif") if avif_is_supported() else ("png", "jpg", "webp", "tif"):
+        metadata = Metadata(exif.tobytes().removeprefix(b"Exif\0\0"), xmp, (300, 300)).noted("a note")
+        files[f"kept.{suffix}"], _ = encode_image(f".{suffix}", deep, metadata=metadata, icc_profile=profile)
+    if avif_is_supported():
+        pillow("alpha.avif", "RGBA", exif=exif, icc_profile=profile)
+        pillow("animated.avif", save_all=True, append_images=[Image.new("RGB", (56, 40))])
+    with suppress(ImportError):
+        from pillow_heif import from_pillow
+
+        for mode in ("RGB", "RGBA", "L"):
+            buffer = io.BytesIO()
+            from_pillow(Image.fromarray(rgb).convert(mode)).save(buffer, exif=exif.tobytes(), xmp=xmp)
+            files[f"{mode}.heic"] = buffer.getvalue()
     for name, options in (("none", {}), ("deflate", {"compression": "zlib", "predictor": True})):
         for depth, pixels in (("8", rgb), ("16", deep)):
             tiff(f"strips-{name}-{depth}.tif", pixels, photometric="rgb", rowsperstrip=7, **options)
@@ -78,10 +95,16 @@ def sound_files() -> dict[str, bytes]:
 
 
 def read(path: Path) -> None:
-    """Read one file, which must give a photo or an ``ImageError``; raise any other error."""
+    """Read one file, which must give a photo or an ``ImageError``; raise any other error.
+
+    Its metadata, however damaged, must be fit to be written.
+    """
+    assert isinstance(read_note(path), str | None)
     with refused_in_one_line(path, ImageError):
         photo = read_image(path)
         assert isinstance(photo, Photo) and photo.rgb.dtype in (np.uint8, np.uint16) and photo.rgb.size
+        for suffix in (".png", ".jpg", ".tif"):
+            encode_image(suffix, photo.rgb[:1, :1], metadata=photo.metadata.noted("a note"))
 
 
 @contextmanager

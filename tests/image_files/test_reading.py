@@ -6,11 +6,12 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from support.image_files import noise, png_chunk, save
 
 from dan_fast.errors import ImageError
-from dan_fast.image_files import read_image, write_image
+from dan_fast.image_files import ImageBytes, read_image, write_image
 
 # --- 8 bits ----------------------------------------------------------------------------------------
 
@@ -157,6 +158,51 @@ def test_reads_a_transparent_colour_of_16_bits(tmp_path, channels):
     (tmp_path / "a.png").write_bytes(png16(pixels, before=key))
     photo = read_image(tmp_path / "a.png")
     assert photo.alpha.tolist() == [[65535, 0, 0], [0, 0, 0]] and photo.rgb[0, 0].tolist() == [1001] * 3
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib", "predictor": True, "rowsperstrip": 2},
+                                     {"tile": (16, 16)}, {"byteorder": ">", "rowsperstrip": 3}, {"bigtiff": True}])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_reads_planes_of_16_bits(tmp_path, channels, options):
+    pixels = noise(20, 33, channels, dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(pixels, 2, 0).copy(), photometric="rgb", planarconfig="separate",
+                     extrasamples=["unassalpha"] if channels == 4 else None, **options)
+    photo = read_image(tmp_path / "a.tif")
+    assert np.array_equal(photo.rgb, pixels[..., :3])
+    assert photo.alpha is None if channels == 3 else np.array_equal(photo.alpha, pixels[..., 3])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_reads_premultiplied_alpha(tmp_path, dtype):
+    largest = np.iinfo(dtype).max
+    straight, alpha = noise(9, 7, 3, dtype=dtype), np.full((9, 7), largest // 2, dtype)
+    alpha[0], alpha[1] = largest, 0
+    stored = np.dstack([np.rint(straight * (alpha[..., None] / largest)).astype(dtype), alpha])
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", extrasamples=["assocalpha"])
+    photo = read_image(tmp_path / "a.tif")
+    assert np.array_equal(photo.alpha, alpha) and np.array_equal(photo.rgb[0], straight[0])
+    # Half of the alpha doubles the error of rounding, and dividing rounds once more.
+    assert np.abs(photo.rgb[2:].astype(int) - straight[2:]).max() <= 2
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_fourth_channel_of_unspecified_meaning_is_no_alpha(tmp_path, dtype):
+    pixels = noise(9, 7, 4, dtype=dtype)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["unspecified"])
+    photo = read_image(tmp_path / "a.tif")
+    assert photo.alpha is None and np.array_equal(photo.rgb, pixels[..., :3])
+    assert photo.notes == ("a channel of unspecified meaning is left out",)
+
+
+# --- memory ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "bmp"])
+def test_reads_from_memory(tmp_path, suffix):
+    path = save(tmp_path / f"a.{suffix}", noise(5, 7, 3))
+    assert np.array_equal(read_image(ImageBytes(path.read_bytes(), "-")).rgb, read_image(path).rgb)
+    with pytest.raises(ImageError, match=r"^standard input: "):
+        read_image(ImageBytes(path.read_bytes()[:60], "standard input"))
 
 
 # --- refusing --------------------------------------------------------------------------------------

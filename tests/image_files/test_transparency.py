@@ -79,8 +79,16 @@ def test_other_outputs_do_not_depend_on_hidden_colours_either(tmp_path, command,
         folder.mkdir()
         write_image(folder / "disc.png", coloured(alpha, hidden), alpha)
         assert main([command[0], str(folder / "disc.png"), "-o", str(folder / "out"), *command[1:]]) == 0
-        found.add(tuple(path.read_bytes() for path in sorted((folder / "out").iterdir())))
+        found.add(tuple(contents(path) for path in sorted((folder / "out").iterdir())))
     assert len(found) == 1
+
+
+def contents(path):
+    """The file's bytes; of a result the pixels, as it carries a note that depends on when its photo was written."""
+    if not path.name.startswith("disc_x4.") and not path.name.startswith("grey_x4."):
+        return path.read_bytes()
+    photo = read_image(path)
+    return photo.rgb.tobytes(), None if photo.alpha is None else photo.alpha.tobytes()
 
 
 def test_grey_with_alpha(tmp_path):
@@ -94,7 +102,7 @@ def test_grey_with_alpha(tmp_path):
         for background in (0, 255):
             expected = on(background, np.full_like(photo.rgb, 180), photo.alpha)
             assert np.abs(on(background, photo.rgb, photo.alpha) - expected).max() <= 3
-        found.add((tmp_path / "out" / "grey_x4.png").read_bytes())
+        found.add(contents(tmp_path / "out" / "grey_x4.png"))
     assert len(found) == 1
 
 

@@ -3,7 +3,7 @@ import pytest
 from support.image_files import noise
 
 from dan_fast.errors import ImageError
-from dan_fast.image_files import read_image, write_image
+from dan_fast.image_files import encode_image, read_image, write_image
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -30,6 +30,14 @@ def test_grey_takes_the_brightness_of_rgb(tmp_path):
     write_image(tmp_path / "a.png", np.stack([pixels] * 3, 2), grey=True)
     photo = read_image(tmp_path / "a.png")
     assert photo.grey and np.array_equal(photo.pixels, pixels)
+
+
+@pytest.mark.parametrize("name", ["out/a.png", ".png", "a.JPG", ".jfif", ".webp", ".tif"])
+def test_encodes_what_it_writes(tmp_path, name):
+    pixels, alpha = noise(5, 7, 3), noise(5, 7)
+    data, notes = encode_image(name, pixels, alpha)
+    path = tmp_path / f"b{name[-5:].replace('a', '')}"
+    assert write_image(path, pixels, alpha) == notes and path.read_bytes() == data
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp"])

@@ -12,7 +12,8 @@ SLOW = (
     r"test_forked\.py", r"test_fuzz\.py", r"test_gpu_check\.py", r"test_slow\.py", r"test_training_checkpoints\.py",
     r"test_training_processes\.py", r"test_upscaler_travels\.py", r"test_wheel\.py",
     "bicubic_on_set5", "compiles_and_exports", "compiles_as_one_graph", "every_kernel_of_set5", "interrupt",
-    "killed_batch", "less_memory", "memory_does_not_grow", "no_evaluation_image", "resume", "test_command_", "test_it_learns",
+    "killed_batch", "less_memory", "memory_does_not_grow", "no_evaluation_image", "resume", "test_command_",
+    "test_it_learns",
     "test_plots", "the_documented_module", "unbroken", "works_without_the_extension")
 
 
