@@ -59,6 +59,8 @@ _shtab_dan_fast_bench_options=(
   "--plain[also time the plain PyTorch model (channels_last), in turn\; like ours it leaves out the last Estimator, whose kernel nobody asks for (default\: False)]"
   "--csv[also write the times to this file (default\: only print them)]:FILE:_files"
   "--device[auto (a GPU if there is one), cpu, cuda or cuda\:N (default\: auto)]:device:_files"
+  "--json[print JSON for programs to standard output, one object per line, and nothing else (docs\/json.md) (default\: False)]"
+  "--quiet[print nothing but errors (default\: False)]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -100,6 +102,7 @@ _shtab_dan_fast_demo_defaults_added=0
 _shtab_dan_fast_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--gpu[try every part of the GPU code against its reference, in ten seconds, or a minute the first time, when GPU kernels are compiled\; the exit code is 1 if a part is not fit (default\: False)]"
+  "--json[print JSON for programs to standard output, one object per line, and nothing else (docs\/json.md) (default\: False)]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -121,6 +124,8 @@ _shtab_dan_fast_evaluate_options=(
   "--dtype[floating-point type to compute in (default\: fp32)]:dtype:(fp32 bf16 fp16)"
   "--device[auto (a GPU if there is one), cpu, cuda or cuda\:N (default\: auto)]:device:_files"
   "--ensemble[return the mean over the image turned and mirrored in eight ways\: better, and takes eight times as long (default\: False)]"
+  "--json[print JSON for programs to standard output, one object per line, and nothing else (docs\/json.md) (default\: False)]"
+  "--quiet[print nothing but errors (default\: False)]"
   ":a weights file, or the name of weights that ship:_files"
 )
 
@@ -138,6 +143,8 @@ _shtab_dan_fast_kernel_options=(
   "--dtype[floating-point type to compute in (default\: fp32)]:dtype:(fp32 bf16 fp16)"
   "--device[auto (a GPU if there is one), cpu, cuda or cuda\:N (default\: auto)]:device:_files"
   {-o,--output}"[folder for NAME_kernel.png and NAME_kernel.npy (default\: only print the widths)]:DIR:_files"
+  "--json[print JSON for programs to standard output, one object per line, and nothing else (docs\/json.md) (default\: False)]"
+  "--quiet[print nothing but errors (default\: False)]"
   "(*):photos, or folders of photos (searched recursively):_files"
 )
 
@@ -223,15 +230,25 @@ _shtab_dan_fast_upscale_options=(
   "--halo[pixels around a tile that the network sees as well\; auto\: as far as the Restorer sees, at most 28\: no 8-bit value of the published network with random weights changed by more than 1 (default\: auto)]:N:"
   "--dtype[floating-point type to compute in (default\: fp32)]:dtype:(fp32 bf16 fp16)"
   "--device[auto (a GPU if there is one), cpu, cuda or cuda\:N (default\: auto)]:device:_files"
-  {-o,--output}"[folder for the results, NAME_x4.png and so on\; results of an earlier run are replaced, photos never]:DIR:_files"
-  "--format[file format\; same\: the photo\'s, png where that cannot be written (default\: same)]:format:(same png jpg webp tif)"
-  "--quality[quality of jpg and webp, 1 to 100 (default\: 95)]:quality:"
+  {-o,--output}"[folder for the results, NAME_x4.png and so on\; or, for one photo, a file such as sharp.png, or - for standard output\; results of an earlier run are replaced, photos never]:PATH:_files"
+  "--suffix[what to add to the names of results, may be empty (default\: the scale or size, _x4)]:TEXT:_files"
+  "--format[file format\; same\: that of the output file or the photo, png where that cannot be written (default\: same)]:format:(same png jpg webp tif avif)"
+  "--quality[quality of jpg, webp and avif, 1 to 100 (default\: 95)]:quality:"
+  "--skip-existing[leave out photos whose result is there already, made from the same photo by the same version with the same options\; so a batch that was stopped goes on (default\: False)]"
+  "--metadata[keep EXIF, with the place where the photo was taken, XMP and resolution\; or none of them\; the colour profile is always kept (default\: keep)]:metadata:(keep none)"
+  "--size[size of the results\: 3840x (width), x2160 (height), or 3840x2160 (fits into both)\; the smallest scale that ships and reaches it, then antialiased bicubic (default\: the scale of the weights)]:WxH:"
+  "--long-side[pixels of the results\' longer side (default\: as --size)]:N:"
+  "--outscale[pixels of the results per pixel of the photos, for example 2.5 (default\: as --size)]:X:"
+  "--strength[1\: the network\'s result, 0\: bicubic\; a blend between them (default\: 1.0)]:X:"
+  "--blur[widen the blur by this factor before the last pass, 0.25x to 4x\: 0.8x sharpens less than the estimate asks for, 1.2x more (default\: 1.0)]:Xx:"
   "--kernel[the blur kernel, if it is known\: a .npy file of n x n numbers with the sum 1\; nothing is estimated\; a kernel that is not centred is centred, and the results are moved back (default\: estimate it)]:FILE:_files"
   "--ensemble[return the mean over the image turned and mirrored in eight ways\: better, and takes eight times as long (default\: False)]"
   "--save-kernel[also write the estimated kernel, NAME_x4_kernel.png and .npy (default\: False)]"
   "--compare[also write NAME_x4_compare.png\: bicubic, DAN and the kernel side by side (default\: False)]"
   "--timing[print at the end where the time went (default\: False)]"
-  "(*):photos, or folders of photos (searched recursively):_files"
+  "--json[print JSON for programs to standard output, one object per line, and nothing else (docs\/json.md) (default\: False)]"
+  "--quiet[print nothing but errors (default\: False)]"
+  "(*):photos, or folders of photos (searched recursively)\; - for one photo from standard input:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
