@@ -14,7 +14,9 @@ complete dan-fast \
         'c/--device=/f/' \
         'c/--kernel-from=/(image crop)/' \
         'c/--dtype=/(fp32 bf16 fp16)/' \
-        'c/--format=/(same png jpg webp tif)/' \
+        'c/--suffix=/f/' \
+        'c/--format=/(same png jpg webp tif avif)/' \
+        'c/--metadata=/(keep none)/' \
         'c/--kernel=/f/' \
         'c/--out=/f/' \
         'c/--scale=/(2 3 4)/' \
@@ -34,7 +36,7 @@ complete dan-fast \
         'c/--kernels=/f/' \
         'c/--sizes=/f/' \
         'c/--csv=/f/' \
-        'c/--/(batch clip compare config csv data device dtype ema ensemble format gpu gradient halo halve-every help init iterations jpeg kernel kernel-from kernel-weight kernels learning-rate limit log-every loss max-mib mib minutes noise out output part-mib parts patch pictures plain precision preset profile protocol quality repeats resume save-every save-hr save-kernel scale schedule seed seeds short-until sigma sizes steps tile timing tolerance val validate-every version warmup weights workers)/' \
+        'c/--/(batch blur clip compare config csv data device dtype ema ensemble format gpu gradient halo halve-every help init iterations jpeg json kernel kernel-from kernel-weight kernels learning-rate limit log-every long-side loss max-mib metadata mib minutes noise out output outscale part-mib parts patch pictures plain precision preset profile protocol quality quiet repeats resume save-every save-hr save-kernel scale schedule seed seeds short-until sigma size sizes skip-existing steps strength suffix tile timing tolerance val validate-every version warmup weights workers)/' \
         'c/-/(- h o)/' \
         'n/--weights/f/' \
         'n/-o/f/' \
@@ -42,7 +44,9 @@ complete dan-fast \
         'n/--device/f/' \
         'n/--kernel-from/(image crop)/' \
         'n/--dtype/(fp32 bf16 fp16)/' \
-        'n/--format/(same png jpg webp tif)/' \
+        'n/--suffix/f/' \
+        'n/--format/(same png jpg webp tif avif)/' \
+        'n/--metadata/(keep none)/' \
         'n/--kernel/f/' \
         'n/--out/f/' \
         'n/--scale/(2 3 4)/' \
