@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -34,17 +36,23 @@ def test_text_is_unicode(capsys):
 
 
 def test_lines_of_threads_are_whole(capfd):
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: print_json("test", number=number, text="x" * 200), range(400)))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: print_json("test", number=number, text="x" * 200), range(2000)))
+    finally:
+        sys.setswitchinterval(before)
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert sorted(line["number"] for line in lines) == list(range(400))
+    assert sorted(line["number"] for line in lines) == list(range(2000))
 
 
 def test_a_line_comes_at_once():
     """Into a pipe, where Python would otherwise collect lines."""
-    code = ("import time; from dan_fast.command_line.output import print_json; print_json('test'); time.sleep(60)")
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
-        try:
-            assert json.loads(child.stdout.readline()) == {"schema": "dan-fast/test/1"}
-        finally:
-            child.kill()
+    code = "import time; from dan_fast.command_line.output import print_json; print_json('test'); time.sleep(60)"
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    begun = time.monotonic()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=buffered) as child:
+        assert json.loads(child.stdout.readline()) == {"schema": "dan-fast/test/1"}
+        child.kill()
+    assert time.monotonic() - begun < 60
