@@ -11,7 +11,7 @@ import pytest
 HEAVY = ("PIL", "cv2", "numpy", "torch")
 QUICK = [[], ["--help"], ["--version"], ["completion", "--help"], ["completion", "bash"], ["completion", "zsh"],
          ["completion", "tcsh"], ["upscal"]]
-# Beside bare Python: argparse, difflib and two dozen small modules. They take three to four times, torch fifty.
+# Beside bare Python: argparse, difflib and two dozen small modules. They take two to four times its time, torch fifty.
 MOST = 6.0
 
 
