@@ -27,7 +27,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_benchmark_update_machine_info(config, machine_info) -> None:
-    machine_info["dan_fast"] = {"versions": doctor.versions(), "cpu": doctor.cpu(), "gpus": doctor.gpus(),
+    machine_info["dan_fast"] = {"versions": doctor.versions(), "cpu": doctor.cpu()._asdict(),
+                                "gpus": [str(gpu) for gpu in doctor.gpus()],
                                 "parts": {part.name: str(part) for part in doctor.parts()},
                                 "machine": platform.machine()}
 

@@ -7,6 +7,7 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import dan_fast_kernels
 import torch
@@ -57,14 +58,39 @@ def version_of(module: str) -> str:
         return f"does not import: {error}"
 
 
-def cpu() -> dict[str, str]:
-    """The CPU's name, threads, the widest instructions that torch uses, and how threads wait for each other."""
-    return {
-        "name": _cpu_name(),
-        "threads": f"{torch.get_num_threads()} of {os.cpu_count()}",
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads wait": how_threads_wait(),
-    }
+class Cpu(NamedTuple):
+    """The processor.
+
+    Attributes:
+        name: as the processor or the system tells it.
+        threads: the number of threads that torch uses.
+        cores: the number of logical cores of the machine.
+        instructions: the widest instructions that torch uses.
+        waiting: how threads wait for each other.
+    """
+
+    name: str
+    threads: int
+    cores: int
+    instructions: str
+    waiting: str
+
+
+class Gpu(NamedTuple):
+    """A GPU: its name, memory in bytes, and compute capability, for example ``"9.0"``."""
+
+    name: str
+    memory: int
+    capability: str
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.memory / 2**30:.0f} GiB, capability {self.capability}"
+
+
+def cpu() -> Cpu:
+    """The processor of this machine."""
+    return Cpu(_cpu_name(), torch.get_num_threads(), os.cpu_count() or 1, torch.backends.cpu.get_cpu_capability(),
+               how_threads_wait())
 
 
 def _cpu_name() -> str:
@@ -74,10 +100,10 @@ def _cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def gpus() -> list[str]:
-    """One line per GPU that torch can use: name, memory, compute capability."""
+def gpus() -> list[Gpu]:
+    """All GPUs that torch can use."""
     found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    return [f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, capability {gpu.major}.{gpu.minor}" for gpu in found]
+    return [Gpu(gpu.name, gpu.total_memory, f"{gpu.major}.{gpu.minor}") for gpu in found]
 
 
 def parts() -> list[Part]:

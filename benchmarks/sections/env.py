@@ -15,7 +15,7 @@ STATE = "clocks.sm,clocks.mem,power.draw,temperature.gpu,pstate"
 
 
 def measure() -> None:
-    note(what="versions", **doctor.versions(), cpu=doctor.cpu()["name"])
+    note(what="versions", **doctor.versions(), cpu=doctor.cpu().name)
     note(what="parts", **{part.name: str(part) for part in doctor.parts()})
     if DRY:
         return

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ import torch
 from .. import doctor
 from ..checkpoint import load
 from ..command_line.arguments import add_device_argument, whole_number
+from ..command_line.output import add_output_arguments, print_json, refuse_silence
 from ..command_line.upscaler_options import DTYPES
 from ..errors import DanFastError
 from ..evaluation.plain_model import upscale_plainly
@@ -28,6 +30,8 @@ from ..runtime.devices import pick_device
 
 # Calls until memory, compiled GPU kernels and captured graphs are ready for a size.
 WARM_UP = 3
+# Fields of a Timing that --json prints for each size; the others are the same for all sizes.
+_OF_SIZE = ("width", "height", "median_ms", "fastest_ms", "floor_ms", "plain_ms")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,27 +46,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", type=Path, metavar="FILE",
                         help="also write the times to this file (default: only print them)")
     add_device_argument(parser)
+    add_output_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    refuse_silence(args, "--csv FILE", args.csv)
     sizes = [_size(text) for text in args.sizes]
     device, dtype = pick_device(args.device), DTYPES[args.dtype]
     model = load(args.weights, device=device)
     config = model.config
     upscaler = Upscaler(model, dtype=dtype)
     plain = model.to(dtype).to(memory_format=torch.channels_last) if args.plain else None  # type: ignore[call-overload]
-    print(f"{args.weights}: DAN{config.version} x{config.scale}, {config.iterations} iterations, "
-          f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters, {args.dtype}")
     machine = f"{_machine(device)}; torch {torch.__version__}, Python {platform.python_version()}"
-    print(machine)
     rate = _rate(device, dtype)
     winograd = device.type == "cpu" and dtype == torch.float32
     work = cost.planned(config, wants_kernel=False, winograd=winograd)
-    print(f"whole calls, 8-bit image in and out; {args.repeats} per size after {WARM_UP} to warm up")
-    print(f"floor: {work / 1e6:.2f} million multiply-adds per pixel at {rate / 1e9:.0f} per ns, the rate of a matrix "
-          "product\n")
-    print(f"{'size':>11}  {'median ms':>10}  {'fastest ms':>10}  {'floor ms':>9}  {'share':>5}"
-          + (f"  {'plain ms':>10}  {'ratio':>6}" if plain else ""))
+    facts = {"weights": args.weights, "version": config.version, "scale": config.scale,
+             "iterations": config.iterations, "parameters": sum(p.numel() for p in model.parameters()),
+             "machine": machine, "device": str(device), "dtype": args.dtype, "repeats": args.repeats,
+             "multiply_adds_per_pixel": work, "multiply_adds_per_second": rate}
+    show = not (args.json or args.quiet)
+    if show:
+        print(_head(facts, args.plain), flush=True)
     timings = []
     for width, height in sizes:
         image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
@@ -73,11 +78,27 @@ def run(args: argparse.Namespace) -> int:
         medians = [statistics.median(of_call) for of_call in times]
         timings.append(Timing(machine, args.dtype, width, height, medians[0], min(times[0]),
                               1000 * work * width * height / rate, medians[1] if plain else None))
-        print(_line(timings[-1]), flush=True)
+        if show:
+            print(_line(timings[-1]), flush=True)
     if args.csv is not None:
         make_folder(args.csv.parent)
         write_timings(args.csv, timings)
+    if args.json:
+        print_json("bench", **facts, sizes=[{name: getattr(timing, name) for name in _OF_SIZE} for timing in timings])
     return 0
+
+
+def _head(facts: dict[str, Any], plain: bool) -> str:
+    """All lines above those of the sizes."""
+    return "\n".join([
+        f"{facts['weights']}: DAN{facts['version']} x{facts['scale']}, {facts['iterations']} iterations, "
+        f"{facts['parameters'] / 1e6:.2f} million parameters, {facts['dtype']}",
+        facts["machine"],
+        f"whole calls, 8-bit image in and out; {facts['repeats']} per size after {WARM_UP} to warm up",
+        f"floor: {facts['multiply_adds_per_pixel'] / 1e6:.2f} million multiply-adds per pixel at "
+        f"{facts['multiply_adds_per_second'] / 1e9:.0f} per ns, the rate of a matrix product\n",
+        f"{'size':>11}  {'median ms':>10}  {'fastest ms':>10}  {'floor ms':>9}  {'share':>5}"
+        + (f"  {'plain ms':>10}  {'ratio':>6}" if plain else "")])
 
 
 def _line(timing: Timing) -> str:
@@ -123,4 +144,4 @@ def _size(text: str) -> tuple[int, int]:
 def _machine(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
-    return f"{doctor.cpu()['name']}, {torch.get_num_threads()} threads"
+    return f"{doctor.cpu().name}, {torch.get_num_threads()} threads"

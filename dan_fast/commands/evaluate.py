@@ -12,11 +12,12 @@ from ..blur_kernels.files import read_kernels
 from ..blur_kernels.padding import padded
 from ..command_line.arguments import whole_number
 from ..command_line.messages import skip_into
+from ..command_line.output import add_output_arguments, print_json, refuse_silence
 from ..command_line.upscaler_options import add_engine_arguments, add_ensemble_argument, make_upscaler
 from ..errors import DanFastError
 from ..evaluation.degraded_set import Degraded, DegradedSet, fixed_kernels, image_sets, output_name
 from ..evaluation.measure import Row, Upscaled, comparison, measure
-from ..evaluation.summary import ALIGNED, MEASURES, Summary, summarize, write_rows, write_summary
+from ..evaluation.summary import ALIGNED, ALL_KERNELS, MEASURES, Summary, summarize, write_rows, write_summary
 from ..files import make_folder
 from ..image_files import write_image
 
@@ -48,9 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="only the first N images of every set (default: all)")
     add_engine_arguments(parser)
     add_ensemble_argument(parser)
+    add_output_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    refuse_silence(args, "--out DIR", args.out)
     if args.pictures and args.out is None:
         raise DanFastError("--pictures needs --out, the folder to write them to")
     if (args.kernels is not None) != (args.protocol == "file"):
@@ -63,17 +66,22 @@ def run(args: argparse.Namespace) -> int:
         # Fails now rather than after an hour of measuring.
         make_folder(args.out)
     rows: list[Row] = []
-    skipped: list[str] = []
+    any_skipped = False
     for degraded in sets:
+        skipped: list[str] = []
         write = _PictureWriter(degraded, args.out / "pictures") if args.pictures else None
-        measured = measure(degraded, upscaler, progress=True, on_skip=skip_into(skipped),
+        measured = measure(degraded, upscaler, progress=not (args.json or args.quiet), on_skip=skip_into(skipped),
                            on_measured=write)
-        print(_table(measured) if measured else f"{degraded.name}: no image could be measured", "\n")
+        if args.json:
+            _print_for_programs(degraded.name, measured, skipped)
+        elif not args.quiet:
+            print(_table(measured) if measured else f"{degraded.name}: no image could be measured", "\n")
         rows += measured
+        any_skipped |= bool(skipped)
     if args.out is not None:
         write_rows(args.out / "evaluation.csv", rows)
         write_summary(args.out / "summary.csv", summarize(rows))
-    return 1 if skipped else 0
+    return 1 if any_skipped else 0
 
 
 def _same_size(paths: Sequence[Path]) -> np.ndarray:
@@ -101,6 +109,23 @@ def _table(rows: Sequence[Row]) -> str:
         lines += ["without the shift of the kernels (pixels down, right): images moved back by it, kernels centred",
                   *_lines(summaries, ALIGNED)]
     return "\n".join(lines)
+
+
+def _print_for_programs(name: str, rows: Sequence[Row], skipped: Sequence[str]) -> None:
+    """Print the set's summaries, or if it has none, that nothing was measured."""
+    images = len({row.image for row in rows})
+    for summary in summarize(rows) or [Summary(name, ALL_KERNELS, 0, {})]:
+        kernel = summary.sigma
+        figures = {column: summary.figures.get(column) for column in (*MEASURES, "median_ms", *ALIGNED)}
+        print_json("evaluate", set=name, images=images, cases=summary.cases,
+                   sigma_pixels=None if kernel == ALL_KERNELS or kernel.startswith("#") else float(kernel),
+                   kernel_index=int(kernel[1:]) if kernel.startswith("#") else None,
+                   **{_with_unit(column): figure for column, figure in figures.items()}, skipped=skipped)
+
+
+def _with_unit(column: str) -> str:
+    """The name of a column of summary.csv with its unit, if it has one."""
+    return f"{column}_db" if "psnr" in column else f"{column}_pixels" if column.startswith("shift_") else column
 
 
 def _lines(summaries: Sequence[Summary], columns: Sequence[str]) -> Iterator[str]:

@@ -59,6 +59,8 @@ _shtab_dan_fast_bench_options=(
   "--plain[also time the plain PyTorch model (channels_last), in turn\; like ours it leaves out the last Estimator, whose kernel nobody asks for (default\: False)]"
   "--csv[also write the times to this file (default\: only print them)]:FILE:_files"
   "--device[auto (a GPU if there is one), cpu, cuda or cuda\:N (default\: auto)]:device:_files"
+  "--json[print JSON for programs to standard output, one object per line, and nothing else (docs\/json.md) (default\: False)]"
+  "--quiet[print nothing but errors (default\: False)]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -100,6 +102,7 @@ _shtab_dan_fast_demo_defaults_added=0
 _shtab_dan_fast_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--gpu[try every part of the GPU code against its reference, in ten seconds, or a minute the first time, when GPU kernels are compiled\; the exit code is 1 if a part is not fit (default\: False)]"
+  "--json[print JSON for programs to standard output, one object per line, and nothing else (docs\/json.md) (default\: False)]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -121,6 +124,8 @@ _shtab_dan_fast_evaluate_options=(
   "--dtype[floating-point type to compute in (default\: fp32)]:dtype:(fp32 bf16 fp16)"
   "--device[auto (a GPU if there is one), cpu, cuda or cuda\:N (default\: auto)]:device:_files"
   "--ensemble[return the mean over the image turned and mirrored in eight ways\: better, and takes eight times as long (default\: False)]"
+  "--json[print JSON for programs to standard output, one object per line, and nothing else (docs\/json.md) (default\: False)]"
+  "--quiet[print nothing but errors (default\: False)]"
   ":a weights file, or the name of weights that ship:_files"
 )
 
@@ -138,6 +143,8 @@ _shtab_dan_fast_kernel_options=(
   "--dtype[floating-point type to compute in (default\: fp32)]:dtype:(fp32 bf16 fp16)"
   "--device[auto (a GPU if there is one), cpu, cuda or cuda\:N (default\: auto)]:device:_files"
   {-o,--output}"[folder for NAME_kernel.png and NAME_kernel.npy (default\: only print the widths)]:DIR:_files"
+  "--json[print JSON for programs to standard output, one object per line, and nothing else (docs\/json.md) (default\: False)]"
+  "--quiet[print nothing but errors (default\: False)]"
   "(*):photos, or folders of photos (searched recursively):_files"
 )
 

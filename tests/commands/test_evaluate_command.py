@@ -2,6 +2,7 @@ import csv
 
 import numpy as np
 import pytest
+from support.json_output import objects
 
 from dan_fast.cli import main
 from dan_fast.image_files import read_image, write_image
@@ -141,3 +142,43 @@ def test_a_kernel_whose_centre_lies_outside(tiny_weights, data, tmp_path, capsys
                  "--kernels", str(tmp_path / "kernel.npy")]) == 2
     errors = capsys.readouterr().err
     assert "kernel.npy, kernel 0: " in errors and "centre of mass lies outside" in errors
+
+
+def test_json_is_the_summary(tiny_weights, data, tmp_path, capsys):
+    (data / "broken.png").write_bytes(b"no image")
+    write_random(tmp_path / "sets" / "only" / "small.png", 16, 16)
+    write_random(tmp_path / "sets" / "other" / "x.png")
+    assert main(["evaluate", str(tiny_weights), "--data", str(data), str(tmp_path / "sets"), "--json",
+                 "--out", str(tmp_path / "out")]) == 1
+    printed = capsys.readouterr()
+    lines = objects(printed.out)
+    assert [(line["set"], line["images"]) for line in lines] == [("data", 2)] * 9 + [("only", 0)] + [("other", 1)] * 9
+    assert [line["sigma_pixels"] for line in lines[:9]][::8] == [1.8, None]
+    measured = [line for line in lines if line["cases"]]
+    for line, row in zip(measured, read_csv(tmp_path / "out" / "summary.csv"), strict=True):
+        assert line["cases"] == int(row["cases"])
+        for name, expected in list(row.items())[3:]:
+            name += "_db" if "psnr" in name else "_pixels" if name.startswith("shift_") else ""
+            assert line[name] == pytest.approx(float(expected), abs=1e-6), name
+    empty = lines[9]
+    assert empty["cases"] == 0 and empty["psnr_y_db"] is None and "small.png" in empty["skipped"][0]
+    assert all(len(line["skipped"]) == (0 if line["set"] == "other" else 1) for line in lines)
+    assert printed.err.count("\n") == 2  # the two that were skipped, and no bar
+
+
+def test_json_names_kernels_without_a_sigma(tiny_weights, data, tmp_path, capsys):
+    np.save(tmp_path / "kernels.npy", np.random.default_rng(0).random((2, 9, 9)))
+    assert main(["evaluate", str(tiny_weights), "--data", str(data), "--protocol", "file", "--json",
+                 "--kernels", str(tmp_path / "kernels.npy")]) == 0
+    lines = objects(capsys.readouterr().out)
+    assert [line["kernel_index"] for line in lines] == [0, 1, None]
+    assert [line["sigma_pixels"] for line in lines] == [None] * 3
+
+
+def test_quiet_writes_the_files_and_prints_nothing(tiny_weights, data, tmp_path, capsys):
+    common = ["evaluate", str(tiny_weights), "--data", str(data), "--protocol", "irregular", "--quiet"]
+    assert main([*common, "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert len(read_csv(tmp_path / "out" / "summary.csv")) == 1
+    assert main(common) == 2
+    assert "give --out DIR or --json" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import re
 # the time of all; pytest --durations=30 shows what else belongs here. Each expression must match a test.
 SLOW = (
     r"_compiles\.py", r"_paths\.py", r"_on_host\.py", r"test_ablate_command\.py", r"test_correlate\.py",
+    r"test_documented_commands\.py.*(\.train |-fast train |ablate |[<>])",
     r"test_forked\.py", r"test_fuzz\.py", r"test_gpu_check\.py", r"test_slow\.py", r"test_training_checkpoints\.py",
     r"test_training_processes\.py", r"test_upscaler_travels\.py", r"test_wheel\.py",
     "bicubic_on_set5", "compiles_and_exports", "compiles_as_one_graph", "every_kernel_of_set5", "interrupt",
