@@ -86,9 +86,15 @@ def _tags(source: Source, image: ImageFile.ImageFile) -> Tags:
     if image.format == "TIFF":
         with source.open("rb") as file:
             return read_exif(file, of_tiff=True)
-    # pillow-heif says None for none.
-    data = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
+    data = _exif_data(image).removeprefix(b"Exif\0\0")
     return read_exif(io.BytesIO(data), of_tiff=False) if data else Tags()
+
+
+def _exif_data(image: Image.Image) -> bytes:
+    """The file's EXIF data, with or without its mark; empty for none. ImageMagick writes it into PNGs as text."""
+    if text := image.info.get("Raw profile type exif"):
+        return bytes.fromhex("".join(text.split("\n")[3:]))
+    return image.info.get("exif") or b""
 
 
 def _xmp(image: ImageFile.ImageFile) -> bytes | None:
@@ -114,7 +120,7 @@ def _stored_dpi(image: ImageFile.ImageFile) -> tuple[float, float] | None:
 def exif_orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1, upright, where there is none or it cannot be read."""
     try:
-        if not exif_fits(image.info.get("exif") or b""):
+        if not exif_fits(_exif_data(image)):
             return 1
         return image.getexif().get(_ORIENTATION, 1)
     except Exception:  # broken metadata does not make the picture unreadable

@@ -5,7 +5,8 @@ from dan_fast.image_files import find_images
 
 
 def test_find_images_walks_folders_sorted_and_skips_hidden_and_other_files(tmp_path):
-    for name in ("b.PNG", "a.jpeg", "sub/c.TiF", "d.HEIC", "e.avif", "f.jfif", "g.heif", ".hidden.png", ".git/x.png", "note.txt"):
+    for name in ("b.PNG", "a.jpeg", "sub/c.TiF", "d.HEIC", "e.avif", "f.jfif", "g.heif", ".hidden.png", ".git/x.png",
+                 "note.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = find_images([tmp_path, tmp_path / "a.jpeg", tmp_path / "note.txt"])

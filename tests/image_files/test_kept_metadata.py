@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from support.exiftool import exiftool, tags, tags_of
 from support.image_files import noise, save
 
@@ -132,6 +132,17 @@ def test_the_resolution_alone_is_kept(tmp_path, suffix):
     assert read_image(tmp_path / f"a.{suffix}").metadata.dpi == pytest.approx((300, 150), abs=PNG_DPI)
 
 
+def test_exif_that_a_png_holds_as_text_is_kept(tmp_path):
+    """ImageMagick's way before PNG had a chunk for it."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "a maker", 6
+    data = exif.tobytes()
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type exif", f"\nexif\n{len(data):8}\n{data.hex()}\n", zip=True)
+    photo = read_image(save(tmp_path / "a.png", noise(4, 6, 3), pnginfo=info))
+    assert photo.rgb.shape == (6, 4, 3) and b"a maker\0" in photo.metadata.exif and photo.notes == ()
+
+
 def test_no_resolution_is_made_up(tmp_path):
     exif = Image.Exif()
     exif[0x010F] = "a maker"
@@ -154,12 +165,12 @@ def test_a_jpeg_keeps_as_much_as_it_holds(tmp_path):
 
 
 def test_xmp_keeps_all_but_size_orientation_and_thumbnails(tmp_path):
-    xmp = (b'<x tiff:Orientation = "6" exif:PixelXDimension=\'6\' other:tiff:ImageWidths="6"><tiff:ImageLength>4'
+    xmp = (b'<x tiff:Orientation = "6" exif:PixelXDimension=\'6\' mytiff:ImageWidth="6"><tiff:ImageLength>4'
            b"</tiff:ImageLength>%s<a>6</a></x>")
     write_image(tmp_path / "a.png", noise(4, 6, 3), metadata=Metadata(
         xmp=xmp % b"<xmp:Thumbnails><b>abc</b></xmp:Thumbnails>"))
     assert read_image(tmp_path / "a.png").metadata.for_image(40, 60).xmp == (
-        b'<x tiff:Orientation = "1" exif:PixelXDimension=\'60\' other:tiff:ImageWidths="6"><tiff:ImageLength>40'
+        b'<x tiff:Orientation = "1" exif:PixelXDimension=\'60\' mytiff:ImageWidth="6"><tiff:ImageLength>40'
         b"</tiff:ImageLength><a>6</a></x>")
 
 
