@@ -54,6 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader wants no more, as in dan-fast doctor | head -1
         _discard_output()
         return BROKEN_PIPE
+    except OSError as error:  # the last of the output, to a full disk
+        print(f"dan-fast: error: {error.strerror}", file=sys.stderr)
+        _discard_output()
+        return 2
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -87,11 +91,22 @@ def _run(args: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except (DanFastError, OSError) as error:  # an OSError names its file and the reason
-        print(f"dan-fast {args.command}: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
-        return 2
+        return _refuse(args, str(error))
+    except MemoryError as error:
+        return _refuse(args, str(error) or "not enough memory")
+    except RuntimeError as error:
+        # torch's own class for too little memory on a GPU; torch is imported where it can be raised.
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        return _refuse(args, "not enough memory on the GPU")
     except KeyboardInterrupt:
         print(f"dan-fast {args.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _refuse(args: argparse.Namespace, reason: str) -> int:
+    print(f"dan-fast {args.command}: error: {printable(' '.join(reason.split()))}", file=sys.stderr)
+    return 2
 
 
 def _discard_output() -> None:

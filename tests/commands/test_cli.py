@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from dan_fast import __version__, commands
 from dan_fast.cli import COMMANDS, main
@@ -61,6 +62,19 @@ def test_a_command_like_no_other_gets_the_list(capsys):
 def test_a_mistyped_preset_is_guessed(capsys):
     assert main(["train", "--preset", "v2-irregular-4x"]) == 2
     assert capsys.readouterr().err.endswith("; did you mean v2-irregular-x4?\n")
+
+
+@pytest.mark.parametrize("error, text", [
+    (MemoryError(), "not enough memory"), (MemoryError("there is not enough memory: do this"), "do this"),
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "not enough memory on the GPU"),
+])
+def test_too_little_memory_is_one_line(error, text, monkeypatch, capsys):
+    def run(args):
+        raise error
+    monkeypatch.setattr("dan_fast.commands.doctor.run", run)
+    assert main(["doctor"]) == 2
+    found = capsys.readouterr().err
+    assert found.startswith("dan-fast doctor: error: ") and found.endswith(f"{text}\n") and found.count("\n") == 1
 
 
 def test_version(capsys):

@@ -20,6 +20,8 @@ OTHERS = (
     Raised("dan_fast/command_line/photo_jobs.py", "not enough memory: use a smaller --tile"),
     Raised("dan_fast/command_line/photo_jobs.py", "nothing more can be written: … photos are left out"),
     Raised("dan_fast/inference/upscaler.py", "there is not enough memory: upscale with a smaller tile"),
+    Raised("dan_fast/cli.py", "not enough memory"),
+    Raised("dan_fast/cli.py", "not enough memory on the GPU"),
     Raised("kernels/without.py", "DAN_FAST_WITHOUT=…: there is no part …; expected some of …"),
 )
 

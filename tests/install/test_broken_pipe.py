@@ -11,6 +11,15 @@ import pytest
 from dan_fast.cli import BROKEN_PIPE
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("command", ["doctor", "completion bash"])
+def test_a_full_disk_is_one_line(command):
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-m", "dan_fast.cli", *command.split()], stdout=full,
+                               stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1 and "No space left on device" in ended.stderr
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no broken pipes")
 @pytest.mark.parametrize("buffered", [True, False])  # without a buffer print fails, with one what happens at the end
 @pytest.mark.parametrize("command", ["doctor", "completion bash", "--help", "upscale --help"])
