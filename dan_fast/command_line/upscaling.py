@@ -173,8 +173,9 @@ class Upscaling:
     def _report(self, job: Job, task: Task, notes: Sequence[str], kernel: np.ndarray | None) -> None:
         seconds, (height, width) = time.perf_counter() - task.started, task.size
         path = self._image_path(job)
+        sigma = None if kernel is None or self._kernel else kernel_shape(kernel).sigma  # of an estimate
         self._print_json(job, result=str(path), width=width, height=height, scale=height / task.photo.rgb.shape[0],
-                         seconds=round(seconds, 3), sigma_pixels=None if kernel is None or self._kernel else kernel_shape(kernel).sigma,
+                         seconds=round(seconds, 3), sigma_pixels=sigma,
                          files=[str(file) for file in self.outputs(job)], notes=list(notes))
         if self.args.json or self.args.quiet:
             return

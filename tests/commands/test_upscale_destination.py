@@ -221,6 +221,12 @@ def test_json_lines(tmp_path, upscale, capsys):
     assert all(line["schema"] == "dan-fast/upscale/1" and list(line) == list(good) for line in found.values())
 
 
+def test_json_has_no_width_of_a_kernel_that_was_given(tmp_path, upscale, capsys):
+    np.save(tmp_path / "k.npy", np.ones((3, 3)) / 9)
+    assert upscale(saved(tmp_path / "a.png"), "-o", tmp_path / "b.png", "--json", "--kernel", tmp_path / "k.npy") == 0
+    assert json.loads(capsys.readouterr().out)["sigma_pixels"] is None
+
+
 def test_quiet(tmp_path, upscale, capsys):
     saved(tmp_path / "in/a.png")
     assert upscale(tmp_path / "in", "-o", tmp_path / "out", "--quiet", "--size", "70x") == 0
