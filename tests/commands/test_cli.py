@@ -77,6 +77,13 @@ def test_too_little_memory_is_one_line(error, text, monkeypatch, capsys):
     assert found.startswith("dan-fast doctor: error: ") and found.endswith(f"{text}\n") and found.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_tested(command):
+    tests = Path(__file__).parents[1]
+    assert any(re.search(rf"main\(\s*\[\s*\"{command}\"|\bdan_fast\(\"{command}\"|dan_fast\.cli\", \"{command}\"",
+                         path.read_text()) for path in tests.rglob("test_*.py") if path != Path(__file__))
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--version"])
