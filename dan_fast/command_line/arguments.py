@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+Options = argparse._ActionsContainer
+"""A parser, or a group of its options in ``--help``."""
 
 
 class HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -22,7 +24,7 @@ class HelpWithDefaultsAndEpilog(HelpWithDefaults, argparse.RawDescriptionHelpFor
     """The same for commands whose description and epilog keep their lines."""
 
 
-def add_device_argument(parser: argparse.ArgumentParser) -> None:
+def add_device_argument(parser: Options) -> None:
     """Add ``--device``, for ``runtime.devices.pick_device``."""
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
 

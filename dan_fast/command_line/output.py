@@ -9,11 +9,12 @@ import sys
 from typing import Any
 
 from ..errors import DanFastError
+from .arguments import Options
 
 VERSION = 1  # of every schema in docs/json.md
 
 
-def add_output_arguments(parser: argparse.ArgumentParser, *, quiet: bool = True) -> None:
+def add_output_arguments(parser: Options, *, quiet: bool = True) -> None:
     """Add ``--json`` and, unless the command prints nothing but its result, ``--quiet``."""
     parser.add_argument("--json", action="store_true",
                         help="print JSON for programs to standard output, one object per line, and nothing else "

@@ -17,6 +17,7 @@ import torch
 
 from ..errors import DanFastError
 from ..image_files import ImageBytes, find_images
+from .arguments import Options
 from .messages import PhotoBar, say
 from .timing import READ, WORK, WRITTEN, Clock
 from .upscaler_options import add_engine_arguments
@@ -40,11 +41,15 @@ class Job:
     target: Path
 
 
-def add_photo_arguments(parser: argparse.ArgumentParser, *, stream: bool = False) -> None:
-    """Add the photos, ``--weights`` and all options of the engine. ``stream``: ``-`` is standard input."""
+def add_paths_argument(parser: argparse.ArgumentParser, *, stream: bool = False) -> None:
+    """Add the photos. ``stream``: ``-`` is standard input."""
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH",
                         help="photos, or folders of photos (searched recursively)"
                         + ("; - for one photo from standard input" if stream else ""))
+
+
+def add_network_arguments(parser: Options) -> None:
+    """Add ``--weights`` and all options of the engine."""
     parser.add_argument("--weights", default="default", help="a weights file, or the name of weights that ship")
     add_engine_arguments(parser)
 

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from ..errors import ImageError
+from .arguments import Options
 
 LARGEST = 1_000_000  # pixels of a side
 _SIZE = re.compile(r"(\d*)x(\d*)")
@@ -78,7 +79,7 @@ def outscale(text: str) -> WantedSize:
     return WantedSize(f"x{factor:g}", factor=factor)
 
 
-def add_size_arguments(parser: argparse.ArgumentParser) -> None:
+def add_size_arguments(parser: Options) -> None:
     """Add ``--size``, ``--long-side`` and ``--outscale``, of which one may be given."""
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument("--size", type=size, metavar="WxH",

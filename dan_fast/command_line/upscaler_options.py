@@ -11,12 +11,12 @@ from ..inference import Upscaler
 from ..inference.engine import SMALLEST_TILE
 from ..inference.upscaler import BLUR, KERNEL_FROM
 from ..runtime.devices import pick_device
-from .arguments import add_device_argument, number, or_word, whole_number
+from .arguments import Options, add_device_argument, number, or_word, whole_number
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+def add_engine_arguments(parser: Options) -> None:
     """Add the options that say how the network is run."""
     parser.add_argument("--iterations", type=or_word("auto", None, whole_number(1)), default="auto", metavar="N",
                         help="how often the network alternates between image and kernel, at most; auto: as the weights "
@@ -38,14 +38,14 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_argument(parser)
 
 
-def add_ensemble_argument(parser: argparse.ArgumentParser) -> None:
+def add_ensemble_argument(parser: Options) -> None:
     """Add ``--ensemble``."""
     parser.add_argument("--ensemble", action="store_true",
                         help="return the mean over the image turned and mirrored in eight ways: better, and takes "
                         "eight times as long")
 
 
-def add_dial_arguments(parser: argparse.ArgumentParser) -> None:
+def add_dial_arguments(parser: Options) -> None:
     """Add ``--strength`` and ``--blur``."""
     parser.add_argument("--strength", type=number(0, 1), default=1.0, metavar="X",
                         help="1: the network's result, 0: bicubic; a blend between them")

@@ -14,7 +14,14 @@ from ..blur_kernels.shift import NO_SHIFT, kernel_shift
 from ..command_line.kernel_output import kernel_files, write_kernel
 from ..command_line.messages import PhotoBar
 from ..command_line.output import add_output_arguments, print_json, refuse_silence
-from ..command_line.photo_jobs import Job, add_photo_arguments, find_jobs, for_each, refuse_overwriting
+from ..command_line.photo_jobs import (
+    Job,
+    add_network_arguments,
+    add_paths_argument,
+    find_jobs,
+    for_each,
+    refuse_overwriting,
+)
 from ..command_line.upscaler_options import make_upscaler
 from ..errors import printable
 from ..files import make_folder
@@ -22,7 +29,8 @@ from ..image_files import Photo, find_images, read_image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_photo_arguments(parser)
+    add_paths_argument(parser)
+    add_network_arguments(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR",
                         help="folder for NAME_kernel.png and NAME_kernel.npy (default: only print the widths)")
     add_output_arguments(parser)

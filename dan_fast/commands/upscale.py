@@ -10,7 +10,14 @@ from ..command_line.arguments import whole_number
 from ..command_line.destination import STREAM, Destination, check_streams, destination
 from ..command_line.messages import PhotoBar
 from ..command_line.output import add_output_arguments
-from ..command_line.photo_jobs import Job, add_photo_arguments, find_jobs, for_each, refuse_overwriting
+from ..command_line.photo_jobs import (
+    Job,
+    add_network_arguments,
+    add_paths_argument,
+    find_jobs,
+    for_each,
+    refuse_overwriting,
+)
 from ..command_line.scales import Upscalers
 from ..command_line.sizes import add_size_arguments, wanted_size
 from ..command_line.timing import Clock, timing_table
@@ -22,36 +29,40 @@ from ..image_files import ImageBytes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_photo_arguments(parser, stream=True)
-    parser.add_argument("-o", "--output", required=True, metavar="PATH",
-                        help="folder for the results, NAME_x4.png and so on; or, for one photo, a file such as "
-                        "sharp.png, or - for standard output; results of an earlier run are replaced, photos never")
-    parser.add_argument("--suffix", metavar="TEXT",
-                        help="what to add to the names of results, may be empty (default: the scale or size, _x4)")
-    parser.add_argument("--format", choices=("same", *FORMATS), default="same",
-                        help="file format; same: that of the output file or the photo, png where that cannot be "
-                        "written")
-    parser.add_argument("--quality", type=whole_number(1, 100), default=95,
-                        help="quality of jpg, webp and avif, 1 to 100")
-    parser.add_argument("--skip-existing", action="store_true",
-                        help="leave out photos whose result is there already, made from the same photo by the same "
-                        "version with the same options; so a batch that was stopped goes on")
-    parser.add_argument("--metadata", choices=("keep", "none"), default="keep",
-                        help="keep EXIF, with the place where the photo was taken, XMP and resolution; or none of "
-                        "them; the colour profile is always kept")
-    add_size_arguments(parser)
-    add_dial_arguments(parser)
-    parser.add_argument("--kernel", type=Path, metavar="FILE",
-                        help="the blur kernel, if it is known: a .npy file of n x n numbers with the sum 1; nothing is "
-                        "estimated; a kernel that is not centred is centred, and the results are moved back "
-                        "(default: estimate it)")
-    add_ensemble_argument(parser)
-    parser.add_argument("--save-kernel", action="store_true",
-                        help="also write the estimated kernel, NAME_x4_kernel.png and .npy")
-    parser.add_argument("--compare", action="store_true",
-                        help="also write NAME_x4_compare.png: bicubic, DAN and the kernel side by side")
-    parser.add_argument("--timing", action="store_true", help="print at the end where the time went")
-    add_output_arguments(parser)
+    add_paths_argument(parser, stream=True)
+    results = parser.add_argument_group("results")
+    results.add_argument("-o", "--output", required=True, metavar="PATH",
+                         help="folder for the results, NAME_x4.png and so on; or, for one photo, a file such as "
+                         "sharp.png, or - for standard output; results of an earlier run are replaced, photos never")
+    results.add_argument("--suffix", metavar="TEXT",
+                         help="what to add to the names of results, may be empty (default: the scale or size, _x4)")
+    results.add_argument("--format", choices=("same", *FORMATS), default="same",
+                         help="file format; same: that of the output file or the photo, png where that cannot be "
+                         "written")
+    results.add_argument("--quality", type=whole_number(1, 100), default=95,
+                         help="quality of jpg, webp and avif, 1 to 100")
+    results.add_argument("--metadata", choices=("keep", "none"), default="keep",
+                         help="keep EXIF, with the place where the photo was taken, XMP and resolution; or none of "
+                         "them; the colour profile is always kept")
+    results.add_argument("--skip-existing", action="store_true",
+                         help="leave out photos whose result is there already, made from the same photo by the same "
+                         "version with the same options; so a batch that was stopped goes on")
+    results.add_argument("--save-kernel", action="store_true",
+                         help="also write the estimated kernel, NAME_x4_kernel.png and .npy")
+    results.add_argument("--compare", action="store_true",
+                         help="also write NAME_x4_compare.png: bicubic, DAN and the kernel side by side")
+    add_size_arguments(parser.add_argument_group("size"))
+    look = parser.add_argument_group("look")
+    add_dial_arguments(look)
+    add_ensemble_argument(look)
+    look.add_argument("--kernel", type=Path, metavar="FILE",
+                      help="the blur kernel, if it is known: a .npy file of n x n numbers with the sum 1; nothing is "
+                      "estimated; a kernel that is not centred is centred, and the results are moved back "
+                      "(default: estimate it)")
+    add_network_arguments(parser.add_argument_group("network and machine"))
+    messages = parser.add_argument_group("messages")
+    messages.add_argument("--timing", action="store_true", help="print at the end where the time went")
+    add_output_arguments(messages)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,12 +12,12 @@ complete dan-fast \
         'c/-o=/f/' \
         'c/--output=/f/' \
         'c/--device=/f/' \
-        'c/--kernel-from=/(image crop)/' \
-        'c/--dtype=/(fp32 bf16 fp16)/' \
         'c/--suffix=/f/' \
         'c/--format=/(same png jpg webp tif avif)/' \
         'c/--metadata=/(keep none)/' \
         'c/--kernel=/f/' \
+        'c/--kernel-from=/(image crop)/' \
+        'c/--dtype=/(fp32 bf16 fp16)/' \
         'c/--out=/f/' \
         'c/--scale=/(2 3 4)/' \
         'c/--protocol=/(gaussian8 irregular random)/' \
@@ -42,12 +42,12 @@ complete dan-fast \
         'n/-o/f/' \
         'n/--output/f/' \
         'n/--device/f/' \
-        'n/--kernel-from/(image crop)/' \
-        'n/--dtype/(fp32 bf16 fp16)/' \
         'n/--suffix/f/' \
         'n/--format/(same png jpg webp tif avif)/' \
         'n/--metadata/(keep none)/' \
         'n/--kernel/f/' \
+        'n/--kernel-from/(image crop)/' \
+        'n/--dtype/(fp32 bf16 fp16)/' \
         'n/--out/f/' \
         'n/--scale/(2 3 4)/' \
         'n/--protocol/(gaussian8 irregular random)/' \
