@@ -1,15 +1,12 @@
 """Triton kernels of ``dan_fast.ops.conv3x3_…`` and ``dan_fast.ops.dpcb``: 3x3 convolutions that finish in registers.
 
 Images are channels_last (B, H, W, C), weights too: [out][tap][in], used where they lie. A program makes a tile of
-TH x TW pixels, all C channels, as nine matrix products, one per tap, summed in float32; then the epilogue. Three
+TH x TW pixels, all C channels, as nine matrix products, one per tap, summed in float32; then the epilogue. Two
 kernels differ in how they load, which a configuration calls BOXES:
 
 - 0, ``pointer_kernel``: every thread computes addresses, outside the image it loads nothing; any GPU.
 - 9, ``descriptor_kernel``: the copy engine of sm_90 and later (TMA) loads one box per tap and fills it with zeros
   outside the image.
-- 3, ``rows_kernel``: a box for each row of taps, which has the columns beside the tile too. Three products on it, one
-  per column of taps, go into sums of their own, which are shifted against one another once, at the end. A third of the
-  reads, but two columns of each tile are computed in vain, and the shift takes time in which nothing is multiplied.
 
 The gradient of the input is the same convolution with the taps in reverse order and input and output channels
 exchanged (FLIP).
@@ -41,18 +38,11 @@ def descriptors(height: int, width: int, warps: int, stages: int, swap: int = 0)
     return {"BOXES": 9, "SWAP": swap, "TH": height, "TW": width, "num_warps": warps, "num_stages": stages}
 
 
-def rows(height: int, width: int, warps: int, stages: int, swap: int = 0) -> configs.Config:
-    """A configuration of ``rows_kernel``; ``width`` is that of the box: a tile has two columns less."""
-    return {"BOXES": 3, "SWAP": swap, "TH": height, "TW": width, "num_warps": warps, "num_stages": stages}
-
-
 # The first of every list is the default for large images, the last for small ones.
 _AMPERE = (pointers(8, 16, 4, 3), pointers(16, 16, 8, 3), pointers(8, 8, 4, 4))
-_HOPPER = (descriptors(16, 16, 8, 4), descriptors(8, 16, 4, 4), pointers(8, 16, 4, 4), rows(8, 32, 8, 2),
-           rows(4, 32, 4, 2), descriptors(8, 8, 4, 6))
+_HOPPER = (descriptors(16, 16, 8, 4), descriptors(8, 16, 4, 4), pointers(8, 16, 4, 4), descriptors(8, 8, 4, 6))
 _HOPPER_64 = (descriptors(16, 16, 8, 2, swap=1), descriptors(16, 16, 8, 3, swap=1), descriptors(4, 64, 8, 3, swap=1),
-              descriptors(8, 16, 4, 4, swap=1), rows(4, 32, 8, 3, swap=1), rows(2, 64, 8, 2, swap=1),
-              rows(4, 32, 8, 2), descriptors(8, 8, 4, 6, swap=1))
+              descriptors(8, 16, 4, 4, swap=1), descriptors(8, 8, 4, 6, swap=1))
 # By bits of a value (19: TensorFloat-32) and channels. 12.x has the copy engine, but neither wgmma nor the shared
 # memory of 9.0 and 10.0. Full float32 runs on the ordinary units: with more pixels per program it would spill.
 TILES: dict[tuple[int, int], configs.Candidates] = {
@@ -145,8 +135,7 @@ def product(values, tap_weight, total, FLIP: tl.constexpr, SWAP: tl.constexpr, W
 
 @triton.jit
 def _finish(total, bias, modulation, modulation_step, other, out, f1, sums, image, y0, x0, H, W, factor,
-            EPILOGUE: tl.constexpr, PER_PIXEL: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr,
-            EDGE: tl.constexpr):
+            EPILOGUE: tl.constexpr, PER_PIXEL: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
     """The epilogue: finishes ``total`` (pixels, C) in registers, in float32, and stores it in ``out``.
 
     - ``"lrelu"``: lrelu(total + bias), with the slope ``factor``;
@@ -155,13 +144,10 @@ def _finish(total, bias, modulation, modulation_step, other, out, f1, sums, imag
       of two images, ``factor`` the factor of the group residual.
 
     ``f1`` gets the total as it was, ``sums`` (programs, C) the sum of the result over the pixels of each program.
-    Arguments that are None are left out. EDGE is 1 if the first and last column of ``total`` belong to other tiles.
+    Arguments that are None are left out.
     """
     channel = tl.arange(0, C)
     inside = inside_of(y0, x0, H, W, TH, TW)
-    if EDGE:
-        column = tl.arange(0, TH * TW) % TW
-        inside &= ((column >= EDGE) & (column < TW - EDGE))[:, None]
     start, at = values_of(image, y0, x0, H, W, C, TH, TW)
     if f1 is not None:
         tl.store(f1 + start + at, total.to(f1.dtype.element_ty), mask=inside)
@@ -219,33 +205,6 @@ def sum_of_boxes(x, weight, image, y0, x0, taps, FLIP: tl.constexpr, SWAP: tl.co
 
 
 @triton.jit
-def sum_of_rows(x, weight, image, y0, x0, rows, FLIP: tl.constexpr, SWAP: tl.constexpr, WIDEN: tl.constexpr,
-                PRECISION: tl.constexpr, C: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
-    """The same with one box per row of taps; the first and last column of the result are not valid. ``rows`` is 3."""
-    left = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
-    middle = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
-    right = tl.zeros((C, TH * TW) if SWAP else (TH * TW, C), tl.float32)
-    for row in range(rows):
-        values = x.load([image, y0 + row - 1, x0, 0]).reshape(TH * TW, C)
-        first = (8 - 3 * row if FLIP else 3 * row) * C
-        step = -C if FLIP else C
-        left = product(values, weight.load([0, first]), left, FLIP, SWAP, WIDEN, PRECISION)
-        middle = product(values, weight.load([0, first + step]), middle, FLIP, SWAP, WIDEN, PRECISION)
-        right = product(values, weight.load([0, first + 2 * step]), right, FLIP, SWAP, WIDEN, PRECISION)
-    # A pixel's left taps met the column before it.
-    pixel = tl.arange(0, TH * TW)
-    before, after = tl.maximum(pixel - 1, 0), tl.minimum(pixel + 1, TH * TW - 1)
-    if SWAP:
-        left = tl.gather(left, tl.broadcast_to(before[None, :], (C, TH * TW)), 1)
-        right = tl.gather(right, tl.broadcast_to(after[None, :], (C, TH * TW)), 1)
-    else:
-        left = tl.gather(left, tl.broadcast_to(before[:, None], (TH * TW, C)), 0)
-        right = tl.gather(right, tl.broadcast_to(after[:, None], (TH * TW, C)), 0)
-    total = left + middle + right
-    return total.T if SWAP else total
-
-
-@triton.jit
 def pointer_kernel(x, weight, bias, modulation, modulation_step, other, out, f1, sums, H, W, taps, factor,
                    EPILOGUE: tl.constexpr, PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr,
                    WIDEN: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr,
@@ -258,7 +217,7 @@ def pointer_kernel(x, weight, bias, modulation, modulation_step, other, out, f1,
     if EARLY:
         gdc_launch_dependents()
     _finish(total, bias, modulation, modulation_step, other, out, f1, sums, image, y0, x0, H, W, factor, EPILOGUE,
-            PER_PIXEL, C, TH, TW, EDGE=0)
+            PER_PIXEL, C, TH, TW)
 
 
 @triton.jit
@@ -274,24 +233,7 @@ def descriptor_kernel(x, weight, bias, modulation, modulation_step, other, out, 
     if EARLY:
         gdc_launch_dependents()
     _finish(total, bias, modulation, modulation_step, other, out, f1, sums, image, y0, x0, H, W, factor, EPILOGUE,
-            PER_PIXEL, C, TH, TW, EDGE=0)
-
-
-@triton.jit
-def rows_kernel(x, weight, bias, modulation, modulation_step, other, out, f1, sums, H, W, rows, factor,
-                EPILOGUE: tl.constexpr, PER_PIXEL: tl.constexpr, FLIP: tl.constexpr, SWAP: tl.constexpr,
-                WIDEN: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr, C: tl.constexpr, TH: tl.constexpr,
-                TW: tl.constexpr):
-    """The same with ``x`` and ``weight`` as descriptors, whose boxes begin a column before their tile."""
-    if EARLY:
-        gdc_wait()
-    image, y0, x0 = place(H, W, TH, TW - 2)
-    x0 -= 1
-    total = sum_of_rows(x, weight, image, y0, x0, rows, FLIP, SWAP, WIDEN, PRECISION, C, TH, TW)
-    if EARLY:
-        gdc_launch_dependents()
-    _finish(total, bias, modulation, modulation_step, other, out, f1, sums, image, y0, x0, H, W, factor, EPILOGUE,
-            PER_PIXEL, C, TH, TW, EDGE=1)
+            PER_PIXEL, C, TH, TW)
 
 
 def bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float, config: configs.Config | None = None) -> Tensor:
@@ -352,18 +294,16 @@ def _launch(x: Tensor, weight: Tensor, out: Tensor, epilogue: str, factor: float
             modulation = aligned(modulation)
         elif modulation.stride(1) != 1:
             modulation = modulation.contiguous()
-    kernel = {0: pointer_kernel, 9: descriptor_kernel, 3: rows_kernel}[config["BOXES"]]
+    kernel = {0: pointer_kernel, 9: descriptor_kernel}[config["BOXES"]]
     tile = config["TH"], config["TW"]
-    across = tile[1] - (2 if kernel is rows_kernel else 0)
     load_x, load_weight = (boxes_of(x, tile), taps_of(weight)) if config["BOXES"] else (x, weight)
-    loops = {"rows": 3} if kernel is rows_kernel else {"taps": 9}
-    programs = batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, across)
+    programs = batch * triton.cdiv(height, tile[0]) * triton.cdiv(width, tile[1])
     sums = torch.empty(programs, x.shape[1], device=x.device, dtype=torch.float32) if add_up else None
     with torch.cuda.device_of(x):
         kernel[(programs,)](
             x=load_x, weight=load_weight, bias=None if bias is None else bias.contiguous(), modulation=modulation,
             modulation_step=0 if modulation is None or per_pixel else modulation.stride(0),
-            other=None if other is None else aligned(other), out=out, f1=f1, sums=sums, H=height, W=width, **loops,
+            other=None if other is None else aligned(other), out=out, f1=f1, sums=sums, H=height, W=width, taps=9,
             factor=float(factor), EPILOGUE=epilogue, PER_PIXEL=per_pixel, FLIP=flip, **options(x, config))
     return sums
 

@@ -35,9 +35,7 @@ from .conv3x3 import (
 Pair = tuple[Tensor, Tensor]
 
 # Two tables like ``conv3x3.TILES``. The second launch has two sums in registers, and twice the loads in shared memory.
-FIRST: dict[tuple[int, int], configs.Candidates] = {
-    key: {capability: tuple(config for config in tiles if config["BOXES"] != 3) for capability, tiles in found.items()}
-    for key, found in conv3x3.TILES.items()}
+FIRST: dict[tuple[int, int], configs.Candidates] = dict(conv3x3.TILES)
 FIRST[19, 32] = FIRST[19, 64] = {80: (pointers(8, 16, 8, 2), pointers(8, 8, 8, 2))}
 _AMPERE = (pointers(8, 16, 8, 3), pointers(16, 16, 8, 3), pointers(8, 8, 4, 4))
 _HOPPER = (descriptors(16, 16, 8, 3), descriptors(8, 16, 4, 4), pointers(8, 16, 4, 3), descriptors(8, 8, 4, 6))

@@ -161,8 +161,9 @@ def test_ctrl_c_interrupts_within_a_photo(tmp_path):
     """What is finished is whole, nothing else is left, and it does not take long."""
     write_image(tmp_path / "in/a.png", photo(32, 32))
     write_image(tmp_path / "in/b.png", np.tile(photo(400, 500), (3, 3, 1)))  # minutes
-    with subprocess.Popen([*COMMAND, str(tmp_path / "in"), "-o", str(tmp_path / "out")], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True) as process:
+    # An interrupt comes through when the tile is done that is being computed.
+    with subprocess.Popen([*COMMAND, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--tile", "64"],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert "a_x4.png" in process.stdout.readline()
         time.sleep(1)
         process.send_signal(signal.SIGINT)

@@ -148,7 +148,7 @@ def whole_numbers(*shape, most=3):
 
 
 @pytest.mark.parametrize("swap", [0, 1])
-@pytest.mark.parametrize("boxes", [0, 9, 3])
+@pytest.mark.parametrize("boxes", [0, 9])
 @pytest.mark.parametrize("batch, height, width", [(3, 1, 1), (1, 5, 1), (3, 3, 4), (2, 9, 7), (1, 4, 13)])
 def test_whole_numbers_come_out_exact(batch, height, width, boxes, swap):
     """Every way to load and every epilogue, in images narrower than a tile, of one column and of several tiles."""

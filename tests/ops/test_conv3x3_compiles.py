@@ -73,14 +73,6 @@ def test_every_epilogue(capability):
         assert_good(launch, capability)
 
 
-@pytest.mark.parametrize("capability, channels", [(90, 64), (100, 64), (90, 32)])
-def test_every_epilogue_on_three_boxes(capability, channels):
-    chosen = [config for config in conv3x3.TILES[16, channels][90] if config["BOXES"] == 3]
-    for launch in record(channels, torch.bfloat16, chosen[:1], True):
-        assert launch.kernel is conv3x3.rows_kernel
-        assert_good(launch, capability)
-
-
 @pytest.mark.parametrize("channels", TRITON_CHANNELS)
 @pytest.mark.parametrize("capability", [90, 100])
 def test_without_descriptors(capability, channels, monkeypatch):
