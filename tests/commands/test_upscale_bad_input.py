@@ -163,7 +163,9 @@ def test_ctrl_c_interrupts_within_a_photo(tmp_path):
     write_image(tmp_path / "in/b.png", np.tile(photo(400, 500), (3, 3, 1)))  # minutes
     # An interrupt comes through when the tile is done that is being computed.
     with subprocess.Popen([*COMMAND, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--tile", "64"],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          # What a shell runs in the background ignores interrupts, and so would we.
+                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as process:
         assert "a_x4.png" in process.stdout.readline()
         time.sleep(1)
         process.send_signal(signal.SIGINT)
