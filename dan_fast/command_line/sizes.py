@@ -8,9 +8,11 @@ import re
 from dataclasses import dataclass
 
 from ..errors import ImageError
+from ..image_files.reading import MAX_PIXELS
 from .arguments import Options
 
 LARGEST = 1_000_000  # pixels of a side
+MOST_PIXELS = 16 * MAX_PIXELS  # of a result: as many as the largest photo has at x4
 _SIZE = re.compile(r"(\d*)x(\d*)")
 
 
@@ -36,7 +38,7 @@ class WantedSize:
         """Height and width that a photo of ``height`` by ``width`` pixels gets.
 
         Raises:
-            ImageError: the result would be smaller than the photo.
+            ImageError: the result would be smaller than the photo, or larger than any at x4.
         """
         if self.factor is not None:
             factor = self.factor
@@ -47,7 +49,11 @@ class WantedSize:
         if factor < 1:
             raise ImageError(f"the photo has {width}x{height} pixels, more than {self.name} asks for: "
                              "dan-fast only enlarges; leave it out or ask for more")
-        return max(height, math.floor(height * factor + 0.5)), max(width, math.floor(width * factor + 0.5))
+        size = max(height, math.floor(height * factor + 0.5)), max(width, math.floor(width * factor + 0.5))
+        if math.prod(size) > MOST_PIXELS:
+            raise ImageError(f"{self.name} would make {size[1]}x{size[0]} pixels of it, more than the limit of "
+                             f"{MOST_PIXELS / 1e6:g} million: ask for less")
+        return size
 
 
 def size(text: str) -> WantedSize:

@@ -47,6 +47,11 @@ def test_a_size_below_the_photos():
             wanted.of(60, 100)
 
 
+def test_a_size_that_no_memory_holds():
+    with pytest.raises(ImageError, match=r"1000000x would make 1000000x300000000 pixels of it, .* ask for less"):
+        size("1000000x").of(300, 1)
+
+
 @pytest.mark.parametrize("arguments, expected, name", [
     (("--size", "95x"), (114, 95), "a_95x"), (("--size", "x60"), (60, 50), "a_x60"),
     (("--long-side", "100"), (100, 83), "a_100"), (("--outscale", "3.5"), (42, 35), "a_x3.5"),
