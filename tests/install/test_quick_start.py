@@ -11,8 +11,9 @@ import pytest
 HEAVY = ("PIL", "cv2", "numpy", "torch")
 QUICK = [[], ["--help"], ["--version"], ["completion", "--help"], ["completion", "bash"], ["completion", "zsh"],
          ["completion", "tcsh"], ["upscal"]]
-# Beside bare Python: argparse, difflib and two dozen small modules. They take two to four times its time, torch fifty.
-MOST = 6.0
+# Beside bare Python: argparse, difflib and two dozen small modules. They take two to six times its time, torch fifty.
+# A machine on which bare Python is slow gets more than the 0.2 s.
+MOST_SECONDS, MOST_TIMES = 0.2, 15.0
 
 
 def command(arguments: list[str], then: str = "") -> list[str]:
@@ -47,4 +48,4 @@ def seconds(arguments: list[str]) -> float:
 @pytest.mark.skipif(os.name == "nt", reason="Windows does not count the time of children")
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["completion", "bash"]], ids=" ".join)
 def test_it_takes_little_more_than_python_itself(arguments):
-    assert seconds(command(arguments)) < MOST * seconds([sys.executable, "-c", "pass"])
+    assert seconds(command(arguments)) < max(MOST_SECONDS, MOST_TIMES * seconds([sys.executable, "-c", "pass"]))

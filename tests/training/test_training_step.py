@@ -263,8 +263,9 @@ print(peak() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_full_unroll_takes_less_memory_than_all_graphs():
-    plain, ours = (int(subprocess.run([sys.executable, "-c", MEMORY, how], capture_output=True, text=True,
-                                      check=True).stdout) for how in ("plain", "ours"))
+    # The least of three, as the allocator keeps more or less of what was freed.
+    plain, ours = (min(int(subprocess.run([sys.executable, "-c", MEMORY, how], capture_output=True, text=True,
+                                          check=True).stdout) for _ in range(3)) for how in ("plain", "ours"))
     assert ours < 0.5 * plain, f"{ours} and {plain} KiB"
 
 
