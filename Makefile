@@ -1,5 +1,5 @@
 # make demo   install, then blur, shrink and upscale the photos that ship
-# make test   install, then run all tests, one process per core: twelve minutes on two cores
+# make test   install, then run all tests, one process per core: a quarter of an hour on two cores
 # make quick  run the tests that a change is most likely to break: two minutes on two cores
 # make lint   run ruff and mypy
 # make wheel  build the sdist, and wheels with and without the extension into dist/; check their ABI: three minutes

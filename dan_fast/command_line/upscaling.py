@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -148,11 +148,11 @@ class Upscaling:
         metadata = photo.metadata if self.args.metadata == "keep" else Metadata()
         if task.note:
             metadata = metadata.noted(task.note)
+        options: dict[str, Any] = {"grey": photo.grey, "icc_profile": photo.icc_profile, "metadata": metadata,
+                                   "quality": self.args.quality}
         if not self.place.stream:
-            return write_image(path, image, alpha, grey=photo.grey, icc_profile=photo.icc_profile,
-                               quality=self.args.quality, metadata=metadata)
-        data, lost = encode_image(path, image, alpha, grey=photo.grey, icc_profile=photo.icc_profile,
-                                  quality=self.args.quality, metadata=metadata)
+            return write_image(path, image, alpha, **options)
+        data, lost = encode_image(path, image, alpha, **options)
         try:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
@@ -187,8 +187,9 @@ class Upscaling:
 
     def _print_json(self, job: Job, **known: object) -> None:
         if self.args.json:
-            nothing: dict[str, object] = {"result": None, "width": None, "height": None, "scale": None, "seconds": None,
-                       "sigma_pixels": None, "files": [], "notes": [], "skipped": False, "error": None}
+            nothing: dict[str, object] = {
+                "result": None, "width": None, "height": None, "scale": None, "seconds": None, "sigma_pixels": None,
+                "files": [], "notes": [], "skipped": False, "error": None}
             print_json("upscale", source=str(job.source), **{**nothing, **known})
 
     # --- names ----------------------------------------------------------------------------------

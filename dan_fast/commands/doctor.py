@@ -16,7 +16,7 @@ from ..errors import DanFastError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpu", action="store_true",
-                        help="try every part of the GPU code against its reference, in ten seconds, or a minute the "
+                        help="try every part of the GPU code against its reference, in a minute, or longer the "
                         "first time, when GPU kernels are compiled; the exit code is 1 if a part is not fit")
     add_output_arguments(parser, quiet=False)
 

@@ -101,7 +101,7 @@ _shtab_dan_fast_demo_defaults_added=0
 
 _shtab_dan_fast_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--gpu[try every part of the GPU code against its reference, in ten seconds, or a minute the first time, when GPU kernels are compiled\; the exit code is 1 if a part is not fit (default\: False)]"
+  "--gpu[try every part of the GPU code against its reference, in a minute, or longer the first time, when GPU kernels are compiled\; the exit code is 1 if a part is not fit (default\: False)]"
   "--json[print JSON for programs to standard output, one object per line, and nothing else (docs\/json.md) (default\: False)]"
 )
 

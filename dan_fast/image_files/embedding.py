@@ -7,8 +7,8 @@ import zlib
 
 # Bytes of EXIF data and of XMP that one segment of a JPEG holds, beside its length and its mark.
 _SEGMENT = 65_535 - 2
-_EXIF_MARK, _XMP_MARK = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
-JPEG_EXIF, JPEG_XMP = _SEGMENT - len(_EXIF_MARK), _SEGMENT - len(_XMP_MARK)
+_EXIF_MARK, XMP_MARK = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+JPEG_EXIF, JPEG_XMP = _SEGMENT - len(_EXIF_MARK), _SEGMENT - len(XMP_MARK)
 JPEG_DPI = 65_535
 _METRE = 1 / 0.0254  # in inches
 
@@ -37,6 +37,6 @@ def with_segments(jpeg: bytes, exif: bytes | None, xmp: bytes | None) -> bytes:
     start = 2
     if jpeg[2:4] == b"\xff\xe0":
         start += 2 + int.from_bytes(jpeg[4:6], "big")
-    segments = [mark + data for mark, data in ((_EXIF_MARK, exif), (_XMP_MARK, xmp)) if data]
+    segments = [mark + data for mark, data in ((_EXIF_MARK, exif), (XMP_MARK, xmp)) if data]
     return jpeg[:start] + b"".join(b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment
                                    for segment in segments) + jpeg[start:]

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from .codec_noise import quiet_codecs
+from .embedding import XMP_MARK
 from .exif import note_of, read_exif, resolution_of, with_note, with_size
 from .limits import exif_fits
 from .opening import Source, open_header
@@ -19,7 +20,6 @@ from .tiff_tags import Tags
 from .xmp import upright_xmp, xmp_with_size
 
 _ORIENTATION, _XMP = 0x0112, 700
-_JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _LONGEST_XMP = 4 << 20  # bytes
 _DPI = (0.01, 1e6)
 
@@ -101,7 +101,7 @@ def _xmp(image: ImageFile.ImageFile) -> bytes | None:
     """The file's XMP, where the versions of Pillow keep it."""
     segments = (data for _, data in getattr(image, "applist", ()))
     found: Any = (image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or getattr(image, "tag_v2", {}).get(_XMP)
-                  or next((data[len(_JPEG_XMP):] for data in segments if data.startswith(_JPEG_XMP)), None))
+                  or next((data[len(XMP_MARK):] for data in segments if data.startswith(XMP_MARK)), None))
     if isinstance(found, str):
         found = found.encode()
     return found.rstrip(b"\0") if isinstance(found, bytes) else None

@@ -67,7 +67,7 @@ class Options(NamedTuple):
     iterations: int
     tolerance: float | None
     from_crop: bool
-    blur: float = 1.0
+    blur: float
 
 
 class Engine:

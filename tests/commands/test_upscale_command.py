@@ -13,27 +13,16 @@ from dan_fast.checkpoint import load, save
 from dan_fast.cli import main
 from dan_fast.command_line import upscaling
 from dan_fast.command_line.photo_jobs import Job, find_jobs, for_each
-from dan_fast.config import DANConfig
 from dan_fast.errors import DanFastError
 from dan_fast.evaluation.measure import bicubic
 from dan_fast.image_files import read_image, write_image
 from dan_fast.inference import Upscaler
-from dan_fast.model import DAN
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save(DAN(DANConfig(channels=16, groups=1, blocks=1, estimator_channels=16, estimator_blocks=1,
-                       upsampler="direct", group_residual="plain")), path)
-    return path
 
 
 @pytest.fixture
-def dan_fast(weights):
+def dan_fast(tiny_weights):
     def call(command, *arguments):
-        return main([command, *map(str, arguments), "--weights", str(weights), "--device", "cpu"])
+        return main([command, *map(str, arguments), "--weights", str(tiny_weights), "--device", "cpu"])
     return call
 
 
@@ -152,10 +141,10 @@ def test_reading_and_writing_overlap_with_the_work_and_three_are_held_at_most():
 # --- how it computes -----------------------------------------------------------------------------------
 
 
-def test_options_reach_the_upscaler(tmp_path, dan_fast, weights):
+def test_options_reach_the_upscaler(tmp_path, dan_fast, tiny_weights):
     image(tmp_path / "a.png", size=(150, 30))
     pixels = read_image(tmp_path / "a.png").rgb
-    model = load(weights)
+    model = load(tiny_weights)
     for options, arguments in [
         ({"tile": 32, "halo": 3}, ["--tile", 32, "--halo", 3]), ({"kernel_from": "crop"}, ["--kernel-from", "crop"]),
         ({"iterations": 2}, ["--iterations", 2]), ({"tolerance": 2.0}, ["--tolerance", 2]),
@@ -168,19 +157,19 @@ def test_options_reach_the_upscaler(tmp_path, dan_fast, weights):
         assert np.array_equal(read_image(tmp_path / "out" / "a_x4.png").rgb, expected)
 
 
-def test_a_known_kernel(tmp_path, dan_fast, weights):
+def test_a_known_kernel(tmp_path, dan_fast, tiny_weights):
     image(tmp_path / "a.png")
     kernel = np.zeros((5, 5), np.float32)
     kernel[2, 1:4] = 1 / 3
     np.save(tmp_path / "kernel.npy", kernel)
     assert dan_fast("upscale", tmp_path / "a.png", "-o", tmp_path / "out", "--kernel", tmp_path / "kernel.npy",
                     "--save-kernel") == 0
-    expected = Upscaler(load(weights))(read_image(tmp_path / "a.png").rgb, kernel=kernel)
+    expected = Upscaler(load(tiny_weights))(read_image(tmp_path / "a.png").rgb, kernel=kernel)
     assert np.array_equal(read_image(tmp_path / "out" / "a_x4.png").rgb, expected.image)
     assert np.array_equal(np.load(tmp_path / "out" / "a_x4_kernel.npy"), expected.kernel)
 
 
-def test_a_known_kernel_that_is_not_centred(tmp_path, dan_fast, weights, capsys):
+def test_a_known_kernel_that_is_not_centred(tmp_path, dan_fast, tiny_weights, capsys):
     image(tmp_path / "a.png")
     image(tmp_path / "b.png")
     kernel = np.zeros((8, 8), np.float32)
@@ -191,15 +180,15 @@ def test_a_known_kernel_that_is_not_centred(tmp_path, dan_fast, weights, capsys)
     said = [line for line in capsys.readouterr().err.splitlines() if "centre of mass" in line]
     assert said == [f"{tmp_path / 'kernel.npy'}: its centre of mass lies 2.0 pixels up and 2.0 pixels right of its "
                     "middle: centred, and the results moved back"]
-    expected = Upscaler(load(weights))(read_image(tmp_path / "a.png").rgb, kernel=kernel)
+    expected = Upscaler(load(tiny_weights))(read_image(tmp_path / "a.png").rgb, kernel=kernel)
     assert np.array_equal(read_image(tmp_path / "out" / "a_x4.png").rgb, expected.image)
     assert np.array_equal(np.load(tmp_path / "out" / "a_x4_kernel.npy"), expected.kernel)
 
 
-def test_kernel_command_says_where_an_estimate_is_not_centred(tmp_path, weights, capsys):
+def test_kernel_command_says_where_an_estimate_is_not_centred(tmp_path, tiny_weights, capsys):
     image(tmp_path / "a.png")
     for shift, said in ((3, "; its centre of mass lies 3.0 pixels down of its middle"), (0, "degrees")):
-        model = load(weights)
+        model = load(tiny_weights)
         with torch.no_grad():
             rows, columns = torch.meshgrid(*[torch.arange(21.0) - 10] * 2, indexing="ij")
             model.Estimator.tail[2].weight.zero_()
@@ -328,11 +317,11 @@ def test_everything_broken_is_1(tmp_path, dan_fast):
     ["a.png", "-o", "a.png/below"],
     ["a.png", "-o", "out", "--device", "nonsense"],
 ])
-def test_bad_paths_exit_with_2_and_one_line(tmp_path, monkeypatch, weights, capsys, arguments):
+def test_bad_paths_exit_with_2_and_one_line(tmp_path, monkeypatch, tiny_weights, capsys, arguments):
     monkeypatch.chdir(tmp_path)
     image(tmp_path / "a.png")
     (tmp_path / "empty").mkdir()
-    assert main(["upscale", "--weights", str(weights), *arguments]) == 2
+    assert main(["upscale", "--weights", str(tiny_weights), *arguments]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / "out").exists()
 
 
