@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dan_fast import DANConfig
+from dan_fast.fast_model.dual_path import dpcb_weights
 from dan_fast.fast_model.v1 import crb_weights
-from dan_fast.fast_model.v2 import dpcb_weights, dpcg_weights
+from dan_fast.fast_model.v2 import dpcg_weights
 from dan_fast.model.estimator import EstimatorV1, EstimatorV2
 from dan_fast.model.restorer import RestorerV1, RestorerV2
 from dan_fast.ops import conv3x3_bias, crb_stack, dpcb_stack, dpcg, example_calls

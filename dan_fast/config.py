@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 VERSIONS = ("v1", "v2")
@@ -64,6 +64,11 @@ class DANConfig(_KnownFields):
     gradient: str = field(default="last", metadata={
         "help": "last: only the last iteration learns, as published; all: gradients flow through every iteration, end "
                 "to end"})
+    refiner_channels: int = field(default=0, metadata={
+        "help": "width of the Refiner (ours), a second body of DPCGs that improves the last iteration's result once, "
+                "with the same code; v2 only; 0: none, as published"})
+    refiner_groups: int = field(default=0, metadata={"help": "block groups of the Refiner; 0 without one"})
+    refiner_blocks: int = field(default=0, metadata={"help": "blocks per group of the Refiner; 0 without one"})
 
     def __post_init__(self) -> None:
         v1 = self.version == "v1"
@@ -71,6 +76,15 @@ class DANConfig(_KnownFields):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, published)
         self._validate()
+
+    @property
+    def refiner(self) -> DANConfig | None:
+        """The shape of the Refiner as that of a network with such a Restorer; ``None``: there is none."""
+        if not self.refiner_channels:
+            return None
+        return replace(self, channels=self.refiner_channels, groups=self.refiner_groups, blocks=self.refiner_blocks,
+                       upsampler="direct", group_residual="plain",
+                       refiner_channels=0, refiner_groups=0, refiner_blocks=0)
 
     def _validate(self) -> None:
         self._choice("version", VERSIONS)
@@ -92,9 +106,19 @@ class DANConfig(_KnownFields):
                                      "expected at least 16")
         else:
             self._positive("groups")
+        self._validate_refiner()
         if self.code_length > self.kernel_size**2:
             raise ValueError(f"code_length={self.code_length}: a {self.kernel_size}x{self.kernel_size} kernel "
                              f"has only {self.kernel_size**2} values")
+
+    def _validate_refiner(self) -> None:
+        names = "refiner_channels", "refiner_groups", "refiner_blocks"
+        if all(getattr(self, name) == 0 and type(getattr(self, name)) is int for name in names):
+            return
+        for name in names:
+            self._positive(name, "; all three fields of the Refiner, or 0 in all three")
+        if self.version == "v1":
+            raise ValueError(f"refiner_channels={self.refiner_channels}: v1 has no Refiner, expected 0")
 
     def _choice(self, name: str, allowed: tuple) -> None:
         value = getattr(self, name)
@@ -102,7 +126,7 @@ class DANConfig(_KnownFields):
         if not any(value == a and type(value) is type(a) for a in allowed):
             raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, allowed))}")
 
-    def _positive(self, name: str) -> None:
+    def _positive(self, name: str, remark: str = "") -> None:
         value = getattr(self, name)
         if type(value) is not int or value < 1:
-            raise ValueError(f"{name}={value!r}: expected a whole number of at least 1")
+            raise ValueError(f"{name}={value!r}: expected a whole number of at least 1{remark}")

@@ -27,8 +27,9 @@ from . import ops
 from .checkpoint import load
 from .config import DANConfig
 from .degradation.pipeline import Degradation
+from .fast_model.dual_path import dpcb_weights
 from .fast_model.unroll import unroll
-from .fast_model.v2 import dpcb_weights, dpcg_weights
+from .fast_model.v2 import dpcg_weights
 from .inference import Upscaler
 from .model import DAN
 from .ops import example_calls

@@ -14,7 +14,7 @@ def last_sr(model: DAN, lr: Tensor) -> Tensor:
     code = model.init_ker_map.to(lr.dtype).expand(len(lr), -1)
     for _ in range(model.config.iterations - 1):
         code = model.step(lr, code).code
-    return model.Restorer(lr, code)
+    return model.refine(lr, model.Restorer(lr, code), code)
 
 
 @torch.inference_mode()

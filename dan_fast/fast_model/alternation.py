@@ -13,12 +13,14 @@ from .plan import Estimate, Plan
 class Workpiece(Protocol):
     """The object of an alternation: whole images (``Whole``), or the tiles of one."""
 
-    def iterate(self, condition: Tensor, *, writes: bool, wants_kernel: bool, last: bool) -> Estimate | None:
+    def iterate(self, condition: Tensor, refinement: Tensor | None, *, writes: bool, wants_kernel: bool, last: bool
+                ) -> Estimate | None:
         """Run one iteration: the Restorer, and the Estimator if the kernel is wanted.
 
         Args:
             condition: as of ``plan.condition``.
-            writes: keep the Restorer's result, in the place of an earlier iteration's.
+            refinement: as of ``plan.refinement``; it is used if the result is kept.
+            writes: keep the result, refined if the network does that, in the place of an earlier iteration's.
             wants_kernel: run the Estimator; else the result is ``None``.
             last: no iteration follows.
         """
@@ -40,10 +42,11 @@ class Whole:
         self._plan, self._prepared, self._on_iteration = plan, plan.prepare(lr), on_iteration
         self.sr: Tensor | None = None
 
-    def iterate(self, condition: Tensor, *, writes: bool, wants_kernel: bool, last: bool) -> Estimate | None:
+    def iterate(self, condition: Tensor, refinement: Tensor | None, *, writes: bool, wants_kernel: bool, last: bool
+                ) -> Estimate | None:
         cells = self._plan.restore(self._prepared, condition)
         if writes:
-            self.sr = self._plan.image(cells)
+            self.sr = self._plan.image(self._plan.refine(self._prepared, cells, refinement))
         estimate = None
         if wants_kernel:
             estimate = self._plan.estimate(self._plan.estimator_features(cells, self._prepared), last=last)
@@ -76,20 +79,24 @@ def alternate(plan: Plan, workpiece: Workpiece, iterations: int, *, wants_kernel
     """
     code, condition = plan.first_code, plan.first_condition
     before = Estimate(plan.model.init_kernel, code)
+    # A Refiner costs as much as several iterations: a result that may not be the last is not refined.
+    always_writes = tolerance is not None and plan.refiner is None
     for count in range(1, iterations + 1):
         last = count == iterations
-        estimate = workpiece.iterate(condition, writes=last or tolerance is not None,
+        estimate = workpiece.iterate(condition, plan.refinement(code) if last else None, writes=last or always_writes,
                                      wants_kernel=wants_kernel or not last, last=last)
         if last or estimate is None or (tolerance is not None and _moved(plan, before, estimate) <= tolerance):
             break
         before, code = estimate, estimate.code
         condition = plan.condition(code) if estimate.condition is None else estimate.condition
+    if not (last or always_writes):
+        restore(plan, workpiece, code)
     return Outcome(estimate, code, count)
 
 
 def restore(plan: Plan, workpiece: Workpiece, code: Tensor) -> None:
-    """Run one Restorer pass with a known ``code`` (1 or N, c) and leave its result in ``workpiece``."""
-    workpiece.iterate(plan.condition(code), writes=True, wants_kernel=False, last=True)
+    """Run one Restorer pass with a known ``code`` (1 or N, c) and leave its result, refined, in ``workpiece``."""
+    workpiece.iterate(plan.condition(code), plan.refinement(code), writes=True, wants_kernel=False, last=True)
 
 
 def _moved(plan: Plan, before: Estimate, after: Estimate) -> float:

@@ -14,8 +14,8 @@ from torch import nn
 
 from ..model import DAN
 
-# Its layers are made into one convolution first.
-_UPSAMPLER = "Restorer.upscale."
+# Their layers are made into one convolution first.
+_UPSAMPLERS = "Restorer.upscale.", "Refiner.upscale."
 
 
 def image_weights(model: DAN, off_image: re.Pattern[str]) -> dict[str, nn.Parameter]:
@@ -24,7 +24,7 @@ def image_weights(model: DAN, off_image: re.Pattern[str]) -> dict[str, nn.Parame
     ``off_image``: the names of those that are not, as in ``Plan``.
     """
     return {name: parameter for name, parameter in model.named_parameters()
-            if parameter.dim() == 4 and not name.startswith(_UPSAMPLER) and not off_image.match(name)}
+            if parameter.dim() == 4 and not name.startswith(_UPSAMPLERS) and not off_image.match(name)}
 
 
 def with_image_weights(model: DAN, dtype: torch.dtype, off_image: re.Pattern[str]) -> DAN:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..model import DAN, DANOutput
 from .cells import Bicubic, to_cells, to_image
 from .collapsed_upsampler import CollapsedUpsampler, DirectUpsampler
+from .refiner import refine_with_gradients
 from .versions import parts_of
 
 # LR pixels of a batch from which on the upsampler is collapsed. To do that, and its gradients, takes as many
@@ -21,20 +22,25 @@ from .versions import parts_of
 COLLAPSE_FROM = 20_000
 
 
-def iteration(model: DAN, lr: Tensor, code: Tensor) -> DANOutput:
+def iteration(model: DAN, lr: Tensor, code: Tensor, *, last: bool = False) -> DANOutput:
     """``model.step(lr, code)``, differentiable in every parameter and in ``code``.
 
     Args:
         lr: (B, 3, h, w) in [0, 1].
         code: (B, c).
+        last: refine the result.
     """
     if not is_plain(model):
-        return model.step(lr, code)
+        out = model.step(lr, code)
+        return out._replace(sr=model.refine(lr, out.sr, code)) if last else out
     parts = parts_of(model.config)
     cells = _reconstruct(model.Restorer, lr, parts.features(model.Restorer, lr, code))
     # The kernel's loss does not reach the Restorer in the published training.
     seen = cells if model.config.gradient == "all" else cells.detach()
-    return DANOutput(to_image(cells, model.config.scale), *parts.estimate(model, seen, lr))
+    estimate = parts.estimate(model, seen, lr)
+    if last and model.Refiner is not None:
+        cells = refine_with_gradients(model.Refiner, lr, cells, code)
+    return DANOutput(to_image(cells, model.config.scale), *estimate)
 
 
 def is_plain(model: DAN) -> bool:

@@ -29,11 +29,13 @@ class Prepared(NamedTuple):
     """The tensors that both modules compute from ``lr`` alone; every iteration reuses it. All are channels_last.
 
     Attributes:
+        lr: (B, colours, h, w).
         head: (B, C, h, w), the Restorer's convolution of ``lr``.
         estimator_head: (B, estimator channels, h, w), the Estimator's.
         base: (B, s*s*colours, h, w), the bicubic upscaling of ``lr`` as cells; ``None`` if the network adds none.
     """
 
+    lr: Tensor
     head: Tensor
     estimator_head: Tensor
     base: Tensor | None
@@ -60,22 +62,26 @@ class Plan(ABC):
         kernel, code, _ = plan.estimate(plan.estimator_features(cells, prepared))
 
     and for an image in tiles the second line becomes ``plan.estimate_pooled(pooled, pixels)``, where ``pooled`` is the
-    sum of ``plan.pool(estimator_features)`` over all tiles. Images are computed in ``dtype``; condition, kernel and
+    sum of ``plan.pool(estimator_features)`` over all tiles. The last iteration's cells become those of the result by
+    ``plan.refine(prepared, cells, plan.refinement(code))``. Images are computed in ``dtype``; condition, kernel and
     code, which are small, in the model's.
 
     Args:
         model: in eval mode; it must not change as long as the plan is used. The weights that meet images may be in
             ``dtype`` already.
         dtype: of images and of the weights that meet them; ``None``: the model's.
+        refines: whether to prepare the Refiner, if the model has one.
 
     Attributes:
+        refiner: ``None``: the network has none, or it is not prepared.
         off_image: names of the parameters that are not applied to images, besides the upsampler's.
     """
 
     off_image: ClassVar[re.Pattern[str]]
 
-    def __init__(self, model: DAN, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, model: DAN, dtype: torch.dtype | None = None, *, refines: bool = True) -> None:
         self.model, self.config = model, model.config
+        self.refiner: Any = None  # a version that has one sets it
         self.dtype = model.encoder.dtype if dtype is None else dtype
         self.device = model.encoder.device
         self.stopwatch = Stopwatch(self.device)
@@ -103,7 +109,7 @@ class Plan(ABC):
             base = None
             if self._bicubic is not None:
                 base = self._bicubic(lr.to(self.dtype, memory_format=torch.channels_last))
-            return Prepared(convolution(lr, self._restorer_head.weight, self._restorer_head.bias),
+            return Prepared(lr, convolution(lr, self._restorer_head.weight, self._restorer_head.bias),
                             convolution(lr, self._estimator_head_lr.weight, self._estimator_head_lr.bias), base)
 
     @abstractmethod
@@ -118,6 +124,23 @@ class Plan(ABC):
         with self.stopwatch("upsampler"):
             cells = self._upscale(self._fuse(features))
             return cells if prepared.base is None else cells.add_(prepared.base)
+
+    def refinement(self, code: Tensor) -> Tensor | None:
+        """The condition of the Refiner's blocks, from ``code`` (B, c); ``None`` without a Refiner."""
+        if self.refiner is None:
+            return None
+        with self.stopwatch("condition"):
+            return self.refiner.condition(code)
+
+    def refine(self, prepared: Prepared, cells: Tensor, refinement: Tensor | None) -> Tensor:
+        """The result's cells, from those of the last ``restore``: refined, or as they are without a Refiner.
+
+        A ``refinement`` of batch 1 serves every image.
+        """
+        if refinement is None:
+            return cells
+        with self.stopwatch("refiner"):
+            return self.refiner(prepared.lr, cells, refinement.expand(len(cells), *refinement.shape[1:]))
 
     def image(self, cells: Tensor) -> Tensor:
         """(B, s*s*colours, h, w) -> (B, colours, h*s, w*s)."""

@@ -29,12 +29,12 @@ def unroll(model: DAN, lr: Tensor, iterations: int) -> DANOutput:
     if model.config.gradient == "last":
         with torch.no_grad(), record_function("first iterations"):
             code = _code_after(model, lr, iterations - 1)
-        return iteration(model, lr, code)
+        return iteration(model, lr, code, last=True)
     code = model.init_ker_map.to(lr.dtype).expand(lr.shape[0], -1)
     for _ in range(iterations - 1):
         code = checkpoint(iteration, model, lr, code, use_reentrant=False, preserve_rng_state=False,
                           context_fn=_as_in_the_forward_pass).code
-    return iteration(model, lr, code)
+    return iteration(model, lr, code, last=True)
 
 
 def _as_in_the_forward_pass() -> tuple[AbstractContextManager, AbstractContextManager]:
@@ -52,7 +52,7 @@ def _code_after(model: DAN, lr: Tensor, iterations: int) -> Tensor:
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else lr.dtype
         with torch.autocast(device, enabled=False):
-            plan = plan_for(model, dtype)
+            plan = plan_for(model, dtype, refines=False)
             estimate = alternate(plan, Whole(plan, lr), iterations).estimate
         assert estimate is not None
         return estimate.code

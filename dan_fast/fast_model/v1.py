@@ -48,8 +48,8 @@ class PlanV1(Plan):
 
     off_image = re.compile(r"Estimator\.out\.|(Restorer|Estimator)\.body\.\d+\.body\.3\.body\.")
 
-    def __init__(self, model: DAN, dtype: torch.dtype | None = None) -> None:
-        super().__init__(model, dtype)
+    def __init__(self, model: DAN, dtype: torch.dtype | None = None, *, refines: bool = True) -> None:
+        super().__init__(model, dtype, refines=refines)
         self._body_weights = crb_weights(self._image.Restorer)
         self._estimator_weights = crb_weights(self._image.Estimator)
 

@@ -18,6 +18,6 @@ def parts_of(config: DANConfig) -> Parts:
     return PARTS[config.version]
 
 
-def plan_for(model: DAN, dtype: torch.dtype | None = None) -> Plan:
+def plan_for(model: DAN, dtype: torch.dtype | None = None, *, refines: bool = True) -> Plan:
     """``model`` prepared for inference where it is; arguments as of ``Plan``."""
-    return parts_of(model.config).plan(model, dtype)
+    return parts_of(model.config).plan(model, dtype, refines=refines)

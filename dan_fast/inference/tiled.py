@@ -28,13 +28,14 @@ class Tiled:
         self._plan, self._canvas = plan, canvas
         self._batches = [tiles[n:n + batch] for n in range(0, len(tiles), batch)]
 
-    def iterate(self, condition: Tensor, *, writes: bool, wants_kernel: bool, last: bool) -> Estimate | None:
+    def iterate(self, condition: Tensor, refinement: Tensor | None, *, writes: bool, wants_kernel: bool, last: bool
+                ) -> Estimate | None:
         sums: list[Tensor] = []
         for tiles in self._batches:
             prepared = self._plan.prepare(torch.cat([self._canvas.read(*tile.window) for tile in tiles]))
             cells = self._plan.restore(prepared, condition)
             if writes:
-                self._write(self._plan.image(cells), tiles)
+                self._write(self._plan.image(self._plan.refine(prepared, cells, refinement)), tiles)
             if wants_kernel:
                 estimator_features = self._plan.estimator_features(cells, prepared)
                 sums += [self._plan.pool(estimator_features[n:n + 1], tile.core_in_window())

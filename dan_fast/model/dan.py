@@ -13,7 +13,7 @@ from ..blur_kernels.pca import PCAEncoder
 from ..config import DANConfig
 from ..runtime.forked import warn_if_forked
 from .estimator import EstimatorV1, EstimatorV2
-from .restorer import RestorerV1, RestorerV2
+from .restorer import Refiner, RestorerV1, RestorerV2
 
 # Restorer and Estimator of each version.
 MODULES = {"v1": (RestorerV1, EstimatorV1), "v2": (RestorerV2, EstimatorV2)}
@@ -23,7 +23,8 @@ class DANOutput(NamedTuple):
     """The output of one iteration.
 
     Attributes:
-        sr: (B, 3, h*s, w*s), nominally in [0, 1] but not clamped.
+        sr: (B, 3, h*s, w*s), nominally in [0, 1] but not clamped; the last iteration's is the Refiner's, if the
+            network has one.
         kernel: (B, k, k), positive, sum 1; ``None`` for v1, which estimates only the code.
         code: (B, c), the reduced kernel: its projection on the encoder's columns.
     """
@@ -37,7 +38,8 @@ class DAN(nn.Module):
     """Deep Alternating Network (v1: arXiv 2010.02631, v2: arXiv 2105.06878, algorithm 1).
 
     ``code = PCA(Dirac)``, then ``config.iterations`` times ``sr = Restorer(lr, code)``,
-    ``kernel = Estimator(sr, lr)``, ``code = PCA(kernel)``.
+    ``kernel = Estimator(sr, lr)``, ``code = PCA(kernel)``. With a Refiner (``config.refiner``, ours), the last
+    iteration ends with ``sr = Refiner(lr, sr, code)``, where ``code`` is the one that the Restorer was given.
 
     By default (``config.gradient == "last"``) gradients flow through the last iteration only and not between the two
     modules, as in the published training: the earlier iterations run without autograd, which gives the same gradients
@@ -62,6 +64,7 @@ class DAN(nn.Module):
         restorer, estimator = MODULES[config.version]
         self.Restorer = restorer(config)
         self.Estimator = estimator(config)
+        self.Refiner = None if config.refiner is None else Refiner(config.refiner)
         k, c = config.kernel_size, config.code_length
         if encoder is None:
             encoder = PCAEncoder.isotropic(config.scale, k, c).matrix
@@ -94,6 +97,8 @@ class DAN(nn.Module):
             with_gradients = self.config.gradient == "all" or i == count - 1
             with nullcontext() if with_gradients else torch.no_grad():
                 outputs.append(self.step(lr, code))
+                if i == count - 1:
+                    outputs[-1] = outputs[-1]._replace(sr=self.refine(lr, outputs[-1].sr, code))
             code = outputs[-1].code
         return outputs
 
@@ -105,6 +110,11 @@ class DAN(nn.Module):
         if self.Estimator.gives_kernel:
             return DANOutput(sr, estimate, self.encode(estimate))
         return DANOutput(sr, None, estimate)
+
+    def refine(self, lr: Tensor, sr: Tensor, code: Tensor) -> Tensor:
+        """The result, from the last iteration's ``sr`` and the ``code`` that its Restorer was given: ``sr`` itself
+        without a Refiner."""
+        return sr if self.Refiner is None else self.Refiner(lr, sr, code)
 
     def encode(self, kernel: Tensor) -> Tensor:
         """``kernel`` (B, k, k) -> ``code`` (B, c): the projection on the encoder; no mean is subtracted."""

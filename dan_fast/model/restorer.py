@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -72,8 +75,38 @@ class RestorerV2(_Restorer):
             DPCG(config.channels, config.blocks, 1, config.group_residual) for _ in range(config.groups))
 
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
-        x = self.head1(lr)
+        return self.reconstruct(lr, self.features(lr, code))
+
+    def features(self, image: Tensor, code: Tensor) -> Tensor:
+        """(B, C, h, w), the output of the body, from the head's input, which for the Restorer is ``lr``."""
+        x = self.head1(image)
         z = self.head2(code[:, :, None, None])
         for group in self.body:
             x, z = group(x, z)
-        return self.reconstruct(lr, x)
+        return x
+
+
+class Refiner(RestorerV2):
+    """Improves the Restorer's result once, after the last iteration (ours; the papers have none).
+
+    It is a Restorer, usually a larger one, that also sees the result so far and adds to it instead of to the bicubic
+    image. Three of four iterations only serve the estimate, for which a small Restorer is good enough. A new one adds
+    nothing.
+
+    ``lr`` (B, 3, h, w) in [0, 1], ``sr`` (B, 3, h*s, w*s) and ``code`` (B, c) -> the new ``sr``.
+
+    Args:
+        config: as of ``DANConfig.refiner``.
+    """
+
+    def __init__(self, config: DANConfig) -> None:
+        super().__init__(config)
+        # It sees the s x s pixels of the result that belong to an LR pixel beside that pixel.
+        self.head1 = conv(config.image_channels * (1 + config.scale**2), config.channels, 3)
+        last: Any = self.upscale[0]
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, lr: Tensor, sr: Tensor, code: Tensor) -> Tensor:  # type: ignore[override]
+        seen = torch.cat((lr, F.pixel_unshuffle(sr, self.scale)), 1)
+        return sr + self.upscale(self.fusion(self.features(seen, code)))

@@ -8,7 +8,7 @@ from support.networks import tiny_config
 from support.rounding import RoundedTo
 
 import dan_fast
-from dan_fast.fast_model.v2 import condition_weights, dpcb_weights
+from dan_fast.fast_model.dual_path import condition_weights, dpcb_weights
 from dan_fast.ops import condition_path, dpcb_stack
 from dan_fast.ops.dpcb_stack import dpcb_stack_ref
 

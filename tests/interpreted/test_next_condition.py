@@ -7,7 +7,8 @@ import torch
 from support.networks import tiny_config
 
 import dan_fast
-from dan_fast.fast_model.v2 import condition_weights, tail_weights
+from dan_fast.fast_model.dual_path import condition_weights
+from dan_fast.fast_model.v2 import tail_weights
 from dan_fast.ops import condition_path, estimator_tail, next_condition
 from dan_fast.ops.next_condition import next_condition_ref
 

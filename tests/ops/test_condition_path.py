@@ -11,7 +11,7 @@ import torch
 from support.networks import tiny_config
 from support.operators import OperatorTests
 
-from dan_fast.fast_model.v2 import condition_weights
+from dan_fast.fast_model.dual_path import condition_weights
 from dan_fast.model.restorer import RestorerV2
 from dan_fast.ops import condition_path
 from dan_fast.ops.condition_path import condition_path_ref

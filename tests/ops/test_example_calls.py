@@ -10,7 +10,7 @@ from support.networks import tiny_config
 
 import dan_fast
 from dan_fast import ops
-from dan_fast.fast_model.v2 import condition_weights
+from dan_fast.fast_model.dual_path import condition_weights
 from dan_fast.fast_model.versions import plan_for
 from dan_fast.ops import example_calls
 

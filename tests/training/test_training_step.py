@@ -23,9 +23,9 @@ from dan_fast.degradation import degrade
 from dan_fast.degradation.pipeline import Degradation
 from dan_fast.errors import DanFastError
 from dan_fast.fast_model import unroll as unroll_module
+from dan_fast.fast_model.dual_path import dpcb_weights
 from dan_fast.fast_model.learning import iteration
 from dan_fast.fast_model.unroll import unroll
-from dan_fast.fast_model.v2 import dpcb_weights
 from dan_fast.ops import dpcb_stack
 from dan_fast.ops.blur_downsample import blur_downsample_ref
 from dan_fast.training.clock import StepClock
