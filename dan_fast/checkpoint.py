@@ -59,6 +59,9 @@ _NAMES = {
                  "Estimator.head_HR.weight", r"Estimator\.body\.(\d+)\."),
 }
 
+# The Refiner's first weight; networks without one have no tensor of this name.
+_REFINER_HEAD = "Refiner.head1.weight"
+
 
 def available() -> list[str]:
     """The names of the weights that ship; ``"default"`` stands for the best at x4."""
@@ -141,6 +144,7 @@ def infer_config(state: Mapping[str, Tensor]) -> DANConfig:
     }.get(tuple(layers), (None, 0))
     if upsampler is None:
         raise ValueError(f"Restorer.upscale has layers {layers}, expected [0], [0, 2] or [0, 2, 4]")
+    refiner_channels, refiner_groups, refiner_blocks = _refiner_shape(state)
     return DANConfig(
         version=version, scale=scale, image_channels=image_channels, channels=channels,
         groups=_count(state, names.group) if names.group else 0, blocks=_count(state, names.block),
@@ -148,7 +152,16 @@ def infer_config(state: Mapping[str, Tensor]) -> DANConfig:
         estimator_blocks=_count(state, names.estimator_block),
         kernel_size=kernel_size, code_length=encoder[2], upsampler=upsampler,
         group_residual="doubled" if upsampler == "published" else "plain",
+        refiner_channels=refiner_channels, refiner_groups=refiner_groups, refiner_blocks=refiner_blocks,
     )
+
+
+def _refiner_shape(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
+    """The Refiner's channels, groups and blocks per group; zeros without one."""
+    if _REFINER_HEAD not in state:
+        return 0, 0, 0
+    return (_shape(state, _REFINER_HEAD, 4)[0], _count(state, r"Refiner\.body\.(\d+)\."),
+            _count(state, r"Refiner\.body\.\d+\.body\.(\d+)\."))
 
 
 def _shape(state: Mapping[str, Tensor], name: str, dims: int) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from support.networks import tiny_config
+from support.networks import REFINER, tiny_config
 
 import dan_fast
 from dan_fast import DAN
@@ -18,7 +18,8 @@ SHAPES = [
     {"upsampler": "published", "group_residual": "doubled"}, {"image_channels": 1, "code_length": 15},
     {"upsampler": "published", "group_residual": "doubled", "scale": 2, "image_channels": 1, "kernel_size": 8},
     {"version": "v1", "groups": 0, "blocks": 2, "upsampler": "published", "group_residual": "doubled", "scale": 3},
-    {"version": "v1", "groups": 0, "channels": 32, "estimator_blocks": 2},
+    {"version": "v1", "groups": 0, "channels": 32, "estimator_blocks": 2}, REFINER,
+    {"upsampler": "published", "group_residual": "doubled", "scale": 2, "image_channels": 1, **REFINER},
 ]
 
 
@@ -198,7 +199,7 @@ def test_metadata_that_lies(tiny_model, tmp_path, metadata, word):
 CHANGED = [{"version": "v1", "groups": 0, "channels": 32, "estimator_channels": 32}, {"scale": 2}, {"scale": 3},
            {"image_channels": 1}, {"channels": 24}, {"groups": 2}, {"blocks": 2}, {"estimator_channels": 24},
            {"estimator_blocks": 2}, {"kernel_size": 5}, {"code_length": 4}, {"iterations": 2}, {"iterations": 7},
-           {"group_residual": "doubled"}, {"upsampler": "published"}, {"gradient": "all"}]
+           {"group_residual": "doubled"}, {"upsampler": "published"}, {"gradient": "all"}, REFINER]
 
 
 def test_every_field_is_changed_below():
@@ -239,3 +240,16 @@ def test_saving_is_whole_or_not_at_all(tiny_model, tiny_weights, monkeypatch):
     assert list(tiny_weights.parent.iterdir()) == [tiny_weights]
     with pytest.raises(CheckpointError, match="safetensors"):
         dan_fast.save(tiny_model, tiny_weights.with_suffix(".pth"))
+
+
+@pytest.mark.parametrize(("change", "word"), [
+    (lambda s: s.pop("Refiner.fusion.bias"), "Refiner.fusion.bias"),
+    (lambda s: s.update({"Refiner.head1.weight": torch.zeros(32, 3, 3, 3)}), "Refiner.head1.weight"),
+    (lambda s: s.update({"Refiner.body.999999999.body.0.body1.0.weight": torch.zeros(1)}), "block"),
+    (lambda s: s.pop("Refiner.head1.weight"), "Refiner"),
+])
+def test_refiners_that_are_not_whole(change, word, tmp_path):
+    state = dan_fast.to_published(DAN(tiny_config(**REFINER)))
+    change(state)
+    safetensors.torch.save_file(state, tmp_path / "m.safetensors")
+    refused(tmp_path / "m.safetensors", word)

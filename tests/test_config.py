@@ -32,6 +32,25 @@ def test_v1_has_no_groups_and_needs_channels_to_squeeze():
         DANConfig(version="v1", channels=8)
 
 
+@pytest.mark.parametrize(("values", "message"), [
+    ({"refiner_channels": 64}, "refiner_groups=0: expected a whole number of at least 1; all three fields"),
+    ({"refiner_blocks": 4}, "refiner_channels=0"),
+    ({"refiner_channels": -1, "refiner_groups": 1, "refiner_blocks": 1}, "refiner_channels=-1"),
+    ({"refiner_channels": False}, "refiner_channels=False"),
+    ({"version": "v1", "refiner_channels": 64, "refiner_groups": 1, "refiner_blocks": 1}, "v1 has no Refiner"),
+])
+def test_a_refiner_is_whole_or_not_there(values, message):
+    with pytest.raises(ValueError, match=message):
+        DANConfig(**values)
+
+
+def test_the_refiner_s_shape():
+    config = DANConfig(refiner_channels=32, refiner_groups=3, refiner_blocks=2, scale=3)
+    assert DANConfig().refiner is None and config.refiner.refiner is None
+    refiner = config.refiner
+    assert (refiner.channels, refiner.groups, refiner.blocks, refiner.scale) == (32, 3, 2, 3)
+
+
 def test_is_a_plain_dataclass_whose_fields_explain_themselves():
     """Editors complete what the signature shows, and ``dan-fast train --help`` prints the texts."""
     names = [field.name for field in dataclasses.fields(DANConfig)]

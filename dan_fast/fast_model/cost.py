@@ -28,14 +28,23 @@ def _upsampler(config: DANConfig) -> float:
     return growing + 9 * channels * image * s**2
 
 
+def refiner(config: DANConfig) -> dict[str, float]:
+    """The Refiner, by part: nothing without one."""
+    if config.refiner is None:
+        return {}
+    seen = config.image_channels * (1 + config.scale**2)
+    return {**restorer(config.refiner), "head": 9 * seen * config.refiner_channels}
+
+
 def estimator(config: DANConfig) -> Mapping[str, float]:
     """One pass of the Estimator as the papers write it, by part."""
     return parts_of(config).cost(config).estimator
 
 
 def published(config: DANConfig) -> float:
-    """All iterations as the papers write them."""
-    return config.iterations * (sum(restorer(config).values()) + sum(estimator(config).values()))
+    """All iterations as the papers write them, and the Refiner."""
+    iteration = sum(restorer(config).values()) + sum(estimator(config).values())
+    return config.iterations * iteration + sum(refiner(config).values())
 
 
 def planned(config: DANConfig, *, wants_kernel: bool, winograd: bool) -> float:
@@ -53,4 +62,6 @@ def planned(config: DANConfig, *, wants_kernel: bool, winograd: bool) -> float:
     once = r["head"] + e["head of lr"]
     restored = share * (parts_of(config).cost(config).planned_body + r["fusion"]) + upsampler
     estimated = e["head"] + share * e["body"]
-    return once + config.iterations * restored + (config.iterations - 1 + wants_kernel) * estimated
+    layers = refiner(config)
+    refined = sum((share if part in ("body", "fusion") else 1) * cost for part, cost in layers.items())
+    return once + config.iterations * restored + (config.iterations - 1 + wants_kernel) * estimated + refined

@@ -16,10 +16,22 @@ def restorer_reach(config: DANConfig) -> int:
     return parts_of(config).reach(config).restorer + _FUSION + _UPSAMPLER
 
 
+def result_reach(config: DANConfig) -> int:
+    """The distance in LR pixels beyond which the result, refined if the network does that, does not depend on ``lr``.
+    """
+    if config.refiner is None:
+        return restorer_reach(config)
+    # Its head is a 3x3 convolution, as a Restorer's is, and so is its upsampler.
+    refined = parts_of(config.refiner).reach(config.refiner).restorer + _FUSION + 1
+    return restorer_reach(config) + refined
+
+
 def network_reach(config: DANConfig) -> int:
-    """The largest distance in LR pixels at which a pixel's share in the estimated kernel depends on ``lr``."""
+    """The largest distance in LR pixels at which the result, or a pixel's share in the estimated kernel, depends on
+    ``lr``."""
     reach = parts_of(config).reach(config)
-    return reach.restorer + _FUSION + _upsampler_reach(config, reach.estimator_head) + reach.estimator
+    estimate = reach.restorer + _FUSION + _upsampler_reach(config, reach.estimator_head) + reach.estimator
+    return max(estimate, result_reach(config))
 
 
 def _upsampler_reach(config: DANConfig, hr: int) -> int:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ..config import DANConfig
-from ..fast_model.reach import restorer_reach
+from ..fast_model.reach import result_reach
 
 # A published network sees 117 pixels far, but little of what is far away: with a halo of 24 or 28 no 8-bit value
 # changed by more than 1, with 16 by 11 (random weights). 28 is all that a Restorer of 12 blocks sees.
@@ -66,14 +66,14 @@ def _cuts(length: int, side: int, halo: int) -> Iterator[tuple[slice, slice]]:
 
 
 def default_halo(config: DANConfig) -> int:
-    """The halo that shows a tile all that its Restorer sees, but at most ``LARGEST_HALO``."""
-    return min(LARGEST_HALO, restorer_reach(config))
+    """The halo that shows a tile all that its result depends on, but at most ``LARGEST_HALO``."""
+    return min(LARGEST_HALO, result_reach(config))
 
 
 def room(config: DANConfig, budget: int, value_bytes: int) -> int:
     """The number of LR pixels that the network can work on at once with tensors of about ``budget`` bytes."""
     # The blocks hold a few maps of the input's size; around the output there are a few images.
-    values = 8 * config.channels + 18 * config.scale**2
+    values = 8 * max(config.channels, config.refiner_channels) + 18 * config.scale**2
     return budget // (value_bytes * values)
 
 

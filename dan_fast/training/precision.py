@@ -48,7 +48,7 @@ def faster_precision(config: DANConfig, device: torch.device) -> Precision:
                          "bfloat16 begins at 8.0")
     if (config.version, config.upsampler) == ("v2", "direct") and all(
             chosen_for("dpcb", torch.empty(1, channels, 1, 1)) == "cpp"
-            for channels in (config.channels, config.estimator_channels)):
+            for channels in (config.channels, config.estimator_channels, config.refiner_channels or config.channels)):
         return Precision(False, "the C++ operators compute in it")
     if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
         return Precision(True, "the CPU has instructions for it")

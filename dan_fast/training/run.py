@@ -98,6 +98,7 @@ class Run:
         torch.manual_seed(seed)
         encoder = preset.degradation.encoder(preset.config.code_length).matrix
         self.model = build(preset.config, encoder).to(options.device)
+        _choose_what_learns(self.model, preset.training.learns)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.precision = (faster_precision(preset.config, options.device) if options.bf16 is None
                           else Precision(options.bf16, "as asked for"))
@@ -259,3 +260,18 @@ class Run:
         if (now := code_revision()) != state["code"]:
             log.warning("the run was saved by dan_fast %s, this is %s: the losses may differ", state["code"], now)
         return run
+
+
+def _choose_what_learns(model: DAN, learns: str) -> None:
+    """Freeze all modules but the Refiner if ``learns`` says so.
+
+    Raises:
+        DanFastError: the network has no Refiner.
+    """
+    if learns == "all":
+        return
+    if model.Refiner is None:
+        raise DanFastError("learns='refiner': the network has no Refiner: take a preset that has one, or set "
+                           "config.refiner_channels, refiner_groups and refiner_blocks in a --config file")
+    model.requires_grad_(False)
+    model.Refiner.requires_grad_(True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from ..errors import DanFastError
 
+LEARNS = ("all", "refiner")
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -42,6 +44,9 @@ class TrainingSettings:
     short_until: float = field(default=0.0, metadata={
         "help": "share of the steps that are trained with only 2 iterations, which is faster while the Estimator is "
                 "still poor; 0: none"})
+    learns: str = field(default="all", metadata={
+        "help": "all: the whole network learns; refiner: only the Refiner does, from the results and estimates of the "
+                "other modules, which stay as --init gives them; a step then takes half the time"})
     clip: float = field(default=1.0, metadata={"help": "largest norm of all gradients together"})
     ema: float = field(default=0.999, metadata={
         "help": "decay of the averaged weights, which are validated and saved"})
@@ -62,6 +67,8 @@ class TrainingSettings:
             raise DanFastError(f"schedule={self.schedule!r}: expected 'halving', 'cosine' or 'constant'")
         if self.loss not in ("l1", "l2"):
             raise DanFastError(f"loss={self.loss!r}: expected 'l1' or 'l2'")
+        if self.learns not in LEARNS:
+            raise DanFastError(f"learns={self.learns!r}: expected {' or '.join(map(repr, LEARNS))}")
 
     def learning_rate_at(self, step: float) -> float:
         """The learning rate at ``step``, from 0; by the clock ``step`` is ``steps`` times the share of time used up."""

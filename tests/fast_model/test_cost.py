@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.networks import tiny_config
+from support.networks import REFINER, tiny_config
 from torch.utils.flop_counter import FlopCounterMode
 
 from dan_fast.config import DANConfig
@@ -14,10 +14,11 @@ from dan_fast.model import DAN
 
 @pytest.mark.parametrize("upsampler", ["published", "direct"])
 @pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize("version", ["v1", "v2"])
-def test_published(version, scale, upsampler):
+@pytest.mark.parametrize("network", ["v1", "v2", "v2 with a Refiner"])
+def test_published(network, scale, upsampler):
+    version, _, refiner = network.partition(" ")
     config = tiny_config(version=version, groups=2 if version == "v2" else 0, blocks=2, scale=scale,
-                         upsampler=upsampler, estimator_blocks=2, iterations=3)
+                         upsampler=upsampler, estimator_blocks=2, iterations=3, **(REFINER if refiner else {}))
     model = DAN(config).eval()
 
     def counted(size):
@@ -37,3 +38,14 @@ def test_the_published_networks():
     assert fast < 0.25 * v2
     assert cost.planned(DANConfig(), wants_kernel=False, winograd=True) < fast
     assert fast < cost.planned(DANConfig(), wants_kernel=True, winograd=False) < v2
+
+
+def test_the_refiner_is_computed_once_per_image():
+    config, plain = tiny_config(**REFINER), tiny_config()
+    for winograd in (False, True):
+        refined, before = (cost.planned(c, wants_kernel=True, winograd=winograd) for c in (config, plain))
+        layers = cost.refiner(config)
+        share = cost.WINOGRAD if winograd else 1
+        expected = layers["head"] + layers["upsampler"] + share * (layers["body"] + layers["fusion"])
+        assert refined - before == pytest.approx(expected)
+    assert cost.refiner(plain) == {}

@@ -8,11 +8,11 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
-from support.networks import tiny_config
+from support.networks import REFINER, tiny_config, tiny_network
 from support.rounding import RoundedTo
 
 import dan_fast
-from dan_fast.fast_model.alternation import Whole, alternate
+from dan_fast.fast_model.alternation import Whole, alternate, restore
 from dan_fast.fast_model.cells import to_image
 from dan_fast.fast_model.collapsed_upsampler import CollapsedUpsampler
 from dan_fast.fast_model.versions import plan_for
@@ -74,6 +74,54 @@ def test_trained_weights(name):
 def test_published_shape(version):
     # Random weights make the features of 50 doubled blocks large: that is where rounding would show.
     assert_like_model(DAN(dan_fast.DANConfig(version=version)).eval(), 1, 9, 12)
+
+
+@pytest.mark.parametrize("upsampler", ["published", "direct"])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_networks_with_a_refiner(scale, upsampler):
+    model = tiny_network(scale=scale, upsampler=upsampler, **REFINER).eval()
+    for size in ((1, 1), (7, 13), (17, 6)):
+        assert_like_model(model, 2, *size)
+
+
+@pytest.mark.parametrize("changes", [
+    {"image_channels": 1}, {"iterations": 1}, {"group_residual": "doubled"}, {"refiner_channels": 24}])
+def test_other_networks_with_a_refiner(changes):
+    assert_like_model(tiny_network(**{**REFINER, **changes}).eval(), 3, 6, 5)
+    assert_like_model(tiny_network(**{**REFINER, **changes}).eval().double(), 3, 6, 5)
+
+
+def test_a_known_code_is_refined_too():
+    model, lr = tiny_network(**REFINER).eval(), torch.rand(2, 3, 8, 9)
+    with torch.inference_mode():
+        for code in (torch.randn(1, 10), torch.randn(2, 10)):  # one for all images, and one each
+            each = code.expand(2, -1)
+            whole = Whole(plan_for(model), lr)
+            restore(plan_for(model), whole, code)
+            assert_close(whole.sr, model.refine(lr, model.Restorer(lr, each), each))
+
+
+def test_a_plan_that_does_not_refine():
+    model, lr = tiny_network(**REFINER).eval(), torch.rand(2, 3, 8, 9)
+    with torch.inference_mode():
+        out = model.iterate(lr)
+        sr, outcome = run(plan_for(model, refines=False), lr)
+        assert_close(sr, model.Restorer(lr, out[-2].code))
+    assert_close(outcome.estimate.kernel, out[-1].kernel)
+
+
+def test_with_a_tolerance_only_the_last_result_is_refined(monkeypatch):
+    model = tiny_network(**REFINER).eval()
+    plan, lr = plan_for(model), torch.rand(2, 3, 8, 9)
+    calls = []
+    monkeypatch.setattr(plan, "refine", lambda *given: calls.append(1) or type(plan).refine(plan, *given))
+    with torch.inference_mode():
+        sr, outcome = run(plan, lr, tolerance=2.0)  # no kernels are further apart
+        assert outcome.iterations == 1 and len(calls) == 1
+        assert_close(sr, model(lr, 1).sr)
+        sr, outcome = run(plan, lr, tolerance=0.0)
+    assert outcome.iterations == 4 and len(calls) == 2
+    assert_close(sr, model(lr).sr)
 
 
 @pytest.mark.parametrize("changes", [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.networks import tiny_config
+from support.networks import REFINER, tiny_config, tiny_network
 
-from dan_fast.fast_model.reach import network_reach
+from dan_fast.fast_model.reach import network_reach, restorer_reach, result_reach
 from dan_fast.model import DAN
 from dan_fast.model.blocks import ChannelAttention
 
@@ -48,3 +48,15 @@ def test_reach(version, scale, upsampler, shape):
         x, _ = estimator.body(x, z)
         last = estimator.tail[0]
     assert distance(last(x)[..., SIZE // 2, SIZE // 2], lr) == network_reach(model.config)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_reach_of_a_refined_result(scale):
+    """With the published upsampler, as the bicubic image of the direct one sees less far than is said."""
+    model = tiny_network(scale=scale, upsampler="published", **REFINER).double().eval()
+    lr = torch.rand(1, 3, SIZE, SIZE, dtype=torch.float64, requires_grad=True)
+    code, middle = model.init_ker_map, SIZE // 2 * scale
+    result = model.refine(lr, model.Restorer(lr, code), code)
+    found = distance(result[..., middle:middle + scale, middle:middle + scale], lr)
+    assert restorer_reach(model.config) < found <= result_reach(model.config) <= found + 1
+    assert network_reach(model.config) == result_reach(model.config)

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from support.networks import tiny_config
+from support.networks import REFINER, tiny_config, tiny_network
 from support.photos import photo
 
 from dan_fast import load
+from dan_fast.blur_kernels.gaussian import gaussian_kernels
 from dan_fast.config import DANConfig
 from dan_fast.errors import DanFastError
 from dan_fast.fast_model.reach import network_reach
@@ -43,6 +44,18 @@ def test_tiles_of_a_deeper_network_to_rounding(scale, upsampler):
     whole, tiled = Upscaler(deep)(image), Upscaler(deep, tile=16, halo=network_reach(deep.config))(image)
     assert np.allclose(whole.kernel, tiled.kernel, rtol=1e-5, atol=1e-9)
     assert abs(whole.image - tiled.image).max() <= 1e-5 * whole.image.abs().max()
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_tiles_of_a_network_with_a_refiner(known):
+    refining = tiny_network(**REFINER).eval()
+    image = torch.rand(3, 90, 75)
+    kernel = gaussian_kernels(torch.tensor([1.5]), 21)[0].numpy() if known else None
+    whole, tiled = (Upscaler(refining, **options)(image, kernel=kernel) for options in (
+        {}, {"tile": 16, "halo": Upscaler.full_halo(refining.config)}))
+    assert abs(whole.image - tiled.image).max() <= 1e-5 * whole.image.abs().max()
+    narrow = Upscaler(refining, tile=16, halo=4)(image, kernel=kernel)
+    assert abs(whole.image - narrow.image).max() > 1e-4
 
 
 @pytest.mark.parametrize("upsampler", ["published", "direct"])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.networks import tiny_config
+from support.networks import REFINER, tiny_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import dan_fast
@@ -101,6 +101,39 @@ def test_it_starts_from_other_weights(photos, tmp_path, capsys):
                                                 kernel_size=11, code_length=4)))
     assert main([*common, "--out", str(tmp_path / "x"), "--init", "no-such-weights"]) == 2
     assert main([*common, "--out", str(tmp_path / "run"), "--resume", "--init", "default"]) == 2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_only_the_refiner_learns(photos, tmp_path, precision):
+    preset = replace(TINY, config=replace(TINY.config, **REFINER),
+                     training=replace(TINY.training, learns="refiner", steps=40, batch=4, learning_rate=3e-3))
+    write_config(tmp_path / "refiner.json", preset, 0)
+    source = dan_fast.DAN(TINY.config).eval()
+    dan_fast.save(source, tmp_path / "source.safetensors")
+    arguments = ["train", "--config", str(tmp_path / "refiner.json"), "--data", str(photos), "--val", str(photos),
+                 "--out", str(tmp_path / "run"), "--device", "cpu", "--precision", precision, "--log-every", "1"]
+    assert main([*arguments, "--init", str(tmp_path / "source.safetensors")]) == 0
+    trained, fresh = dan_fast.load(tmp_path / "run" / "weights.safetensors"), dan_fast.DAN(preset.config)
+    for name, tensor in trained.state_dict().items():
+        if not name.startswith("Refiner"):
+            assert torch.equal(tensor, source.state_dict()[name]), name
+    assert trained.Refiner.upscale[0].weight.abs().max() > 0 == fresh.Refiner.upscale[0].weight.abs().max()
+    values = list(scalars(tmp_path / "run").values())
+    assert np.mean(values[-10:]) < np.mean(values[:10])
+    # The kernel's error is that of the modules that do not learn.
+    assert min(scalars(tmp_path / "run", "loss/kernel").values()) > 0
+    # Saved and resumed: still only the Refiner.
+    assert main([*arguments, "--resume", "--steps", "42"]) == 0
+    resumed = dan_fast.load(tmp_path / "run" / "weights.safetensors")
+    assert torch.equal(resumed.Restorer.fusion.weight, source.Restorer.fusion.weight)
+    assert not torch.equal(resumed.Refiner.fusion.weight, trained.Refiner.fusion.weight)
+
+
+def test_what_does_not_exist_cannot_learn(photos, tmp_path, capsys):
+    with pytest.raises(DanFastError, match="learns='refiner': the network has no Refiner"):
+        Run(replace(TINY, training=replace(TINY.training, learns="refiner")), 0, options(tmp_path / "run"))
+    with pytest.raises(DanFastError, match="learns='estimator': expected 'all' or 'refiner'"):
+        TrainingSettings(learns="estimator")
 
 
 def test_resume_gives_the_losses_of_an_unbroken_run(photos, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from support.networks import tiny_config
+from support.networks import REFINER, tiny_config, tiny_network
 from support.rounding import RoundedTo
 from torch.nn.utils import clip_grad_norm_
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -38,11 +38,12 @@ from dan_fast.training.step import Report, TrainingStep, losses
 pytestmark = pytest.mark.usefixtures("one_thread")
 V1 = {"version": "v1", "groups": 0, "blocks": 1, "upsampler": "published"}
 CONFIGS = {"v2": {}, "v2, all": {"gradient": "all"}, "v2, doubled": {"group_residual": "doubled", "groups": 2},
-           "v2, published upsampler": {"upsampler": "published"}, "v1": V1, "v1, all": {**V1, "gradient": "all"}}
+           "v2, published upsampler": {"upsampler": "published"}, "v1": V1, "v1, all": {**V1, "gradient": "all"},
+           "v2, refiner": REFINER, "v2, refiner, all": {"gradient": "all", **REFINER}}
 
 
 def make_step(dtype: torch.dtype = torch.float32, clip: float = 0.1, **config) -> TrainingStep:
-    model = dan_fast.DAN(tiny_config(scale=2, kernel_size=9, **config)).to(dtype)
+    model = tiny_network(scale=2, kernel_size=9, **config).to(dtype)
     settings = TrainingSettings(batch=3, patch=11, learning_rate=1e-2, kernel_weight=2.0, clip=clip, ema=0.9)
     return TrainingStep(model, copy.deepcopy(model).requires_grad_(False), Degradation(2, 9, (0.2, 2.0)), settings)
 
@@ -335,9 +336,9 @@ def test_a_recomputed_iteration_is_asked_for_the_backend_of_the_first_pass(monke
     """Also in another thread, as autograd uses for a GPU."""
     backends, asked = importlib.import_module("dan_fast.ops.backend"), []
 
-    def noted(*arguments):
+    def noted(*arguments, **options):
         asked.append(backends._ASKED.get())
-        return iteration(*arguments)
+        return iteration(*arguments, **options)
     monkeypatch.setattr(unroll_module, "iteration", noted)
     model = dan_fast.DAN(tiny_config(gradient="all"))
     with ops.backend("torch", "auto"):
