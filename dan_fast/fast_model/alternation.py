@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from .cost import refiner_passes
 from .plan import Estimate, Plan
 
 
@@ -32,25 +33,28 @@ class Whole:
     Args:
         plan: of the network.
         lr: (N, image channels, h, w) in [0, 1].
-        on_iteration: called at the end of each iteration.
+        on_passes: called at the end of each iteration with 1, and when its result is refined with the number of
+            iterations that take about as long.
 
     Attributes:
         sr: (N, image channels, h*s, w*s), the result; ``None`` until it is written.
     """
 
-    def __init__(self, plan: Plan, lr: Tensor, on_iteration: Callable[[], object] = lambda: None) -> None:
-        self._plan, self._prepared, self._on_iteration = plan, plan.prepare(lr), on_iteration
+    def __init__(self, plan: Plan, lr: Tensor, on_passes: Callable[[int], object] = lambda count: None) -> None:
+        self._plan, self._prepared, self._on_passes = plan, plan.prepare(lr), on_passes
         self.sr: Tensor | None = None
 
     def iterate(self, condition: Tensor, refinement: Tensor | None, *, writes: bool, wants_kernel: bool, last: bool
                 ) -> Estimate | None:
         cells = self._plan.restore(self._prepared, condition)
-        if writes:
-            self.sr = self._plan.image(self._plan.refine(self._prepared, cells, refinement))
         estimate = None
         if wants_kernel:
             estimate = self._plan.estimate(self._plan.estimator_features(cells, self._prepared), last=last)
-        self._on_iteration()
+        self._on_passes(1)
+        if writes:
+            self.sr = self._plan.image(self._plan.refine(self._prepared, cells, refinement))
+            if refinement is not None:
+                self._on_passes(refiner_passes(self._plan.config))
         return estimate
 
 
@@ -68,11 +72,12 @@ class Outcome(NamedTuple):
     iterations: int
 
 
-def alternate(plan: Plan, workpiece: Workpiece, iterations: int, *, wants_kernel: bool = True,
+def alternate(plan: Plan, workpiece: Workpiece, iterations: int, *, writes: bool = True, wants_kernel: bool = True,
               tolerance: float | None = None) -> Outcome:
     """Run up to ``iterations`` iterations and leave the last one's result in ``workpiece``.
 
     Args:
+        writes: whether the result is wanted; else it is not refined either.
         wants_kernel: run the last iteration's Estimator too.
         tolerance: stop after an iteration that moved no image's kernel by more than this (sum of absolute differences,
             0 to 2); ``None``: never.
@@ -80,16 +85,17 @@ def alternate(plan: Plan, workpiece: Workpiece, iterations: int, *, wants_kernel
     code, condition = plan.first_code, plan.first_condition
     before = Estimate(plan.model.init_kernel, code)
     # A Refiner costs as much as several iterations: a result that may not be the last is not refined.
-    always_writes = tolerance is not None and plan.refiner is None
+    always_writes = writes and tolerance is not None and plan.refiner is None
     for count in range(1, iterations + 1):
         last = count == iterations
-        estimate = workpiece.iterate(condition, plan.refinement(code) if last else None, writes=last or always_writes,
+        writes_now = always_writes or (writes and last)
+        estimate = workpiece.iterate(condition, plan.refinement(code) if writes_now else None, writes=writes_now,
                                      wants_kernel=wants_kernel or not last, last=last)
         if last or estimate is None or (tolerance is not None and _moved(plan, before, estimate) <= tolerance):
             break
         before, code = estimate, estimate.code
         condition = plan.condition(code) if estimate.condition is None else estimate.condition
-    if not (last or always_writes):
+    if writes and not writes_now:
         restore(plan, workpiece, code)
     return Outcome(estimate, code, count)
 

@@ -36,6 +36,12 @@ def refiner(config: DANConfig) -> dict[str, float]:
     return {**restorer(config.refiner), "head": 9 * seen * config.refiner_channels}
 
 
+def refiner_passes(config: DANConfig) -> int:
+    """The number of iterations that take about as long as the Refiner; 0 without one."""
+    iteration = sum(restorer(config).values()) + sum(estimator(config).values())
+    return round(sum(refiner(config).values()) / iteration)
+
+
 def estimator(config: DANConfig) -> Mapping[str, float]:
     """One pass of the Estimator as the papers write it, by part."""
     return parts_of(config).cost(config).estimator

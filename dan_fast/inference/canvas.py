@@ -128,7 +128,7 @@ class Canvas:
         scale: 2, 3 or 4.
         image_channels: of the network; a grey image goes through a network for colour as three equal channels.
         device: of the network.
-        result: (N, 1 or 3, H*s, W*s) of the same type; ``None``: what is written is dropped.
+        result: (N, 1 or 3, H*s, W*s) of the same type; ``None``: nothing can be written.
         strength: share of what is written, 0 to 1; the rest is the bicubic enlargement of the LR image.
         progress: of the call; views share it.
         written: what was written since the last ``complete``; views share the list.
@@ -151,10 +151,6 @@ class Canvas:
         pinned = self.device.type == "cuda" and not self.pixels.is_cuda
         result = torch.empty(shape, dtype=self.pixels.dtype, device=self.pixels.device, pin_memory=pinned)
         return self._like(self.pixels, result.permute(0, 3, 1, 2))
-
-    def without_result(self) -> Canvas:
-        """The same images; what is written is dropped."""
-        return self._like(self.pixels, None)
 
     def split(self, batch: int = 1) -> list[Canvas]:
         """Views of ``batch`` images each, the last of those that are left."""
@@ -187,11 +183,10 @@ class Canvas:
         Raises:
             DanFastError: ``sr`` is not finite; if a GPU computed it, ``complete`` raises it.
         """
-        self.written.append(_Written(sr.isfinite().all(), sr.dtype))
+        self.expect_finite(sr, sr.dtype)
         if not sr.is_cuda:
             self.complete()
-        if self.result is None:
-            return
+        assert self.result is not None, "the canvas has no result to write to"
         values = sr.float()
         if self.strength < 1:
             values = torch.lerp(self._bicubic(rows, columns), values, self.strength)
@@ -207,6 +202,10 @@ class Canvas:
             window.copy_(values, non_blocking=True)
         else:
             window.copy_(values.to(window.device))
+
+    def expect_finite(self, values: Tensor, dtype: torch.dtype) -> None:
+        """Let ``complete`` raise an error if ``values``, which were computed in ``dtype``, are not finite."""
+        self.written.append(_Written(values.isfinite().all(), dtype))
 
     def _bicubic(self, rows: slice, columns: slice) -> Tensor:
         """The bicubic enlargement of a window of the result, as of the whole image."""

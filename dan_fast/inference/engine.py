@@ -14,6 +14,7 @@ from torch import Tensor
 from ..blur_kernels.pca import PCAEncoder
 from ..blur_kernels.width import scaled
 from ..fast_model.alternation import Whole, alternate, restore
+from ..fast_model.cost import refiner_passes
 from ..fast_model.plan import Estimate, Plan
 from .canvas import Canvas
 from .crop import most_textured
@@ -111,19 +112,23 @@ class Engine:
         if self._from_crop(canvas):
             estimate, _ = self._estimate_crops(canvas.split(), True)
         else:
-            estimate = self._alternate(canvas.without_result(), True)
+            estimate = self._alternate(canvas, True, writes=False)
         assert estimate is not None
+        canvas.expect_finite(estimate.code, self.plan.dtype)
         return estimate
 
     def work(self, canvas: Canvas, *, known: bool, writes: bool) -> int:
         """The pixels of all passes over them that ``upscale`` (if it ``writes``) or ``estimate`` takes, at most."""
         pixels = len(canvas) * math.prod(canvas.size)
+        refined = refiner_passes(self.plan.config) * pixels if writes else 0
         if known:
-            return pixels
+            return pixels + refined
         from_crop = self._from_crop(canvas)
         estimated = len(canvas) * math.prod(min(side, CROP) for side in canvas.size) if from_crop else pixels
         again = writes and (from_crop or self.options.blur != 1)
-        return self._iterations * estimated + (pixels if again else 0)
+        # With a tolerance the result of a network with a Refiner is restored again before it is refined.
+        again = again or (writes and refined > 0 and self.options.tolerance is not None)
+        return self._iterations * estimated + (pixels if again else 0) + refined
 
     def distributions(self, estimate: Estimate) -> Tensor:
         """The estimated kernels, (N, k, k) float32, not negative, sum 1."""
@@ -153,46 +158,52 @@ class Engine:
 
     # --- all iterations -------------------------------------------------------------------------
 
-    def _alternate(self, canvas: Canvas, wants_kernel: bool) -> Estimate | None:
+    def _alternate(self, canvas: Canvas, wants_kernel: bool, *, writes: bool = True) -> Estimate | None:
         def compute(limits: Limits) -> Estimate | None:
             if batch := limits.whole_images(canvas):
-                return _concatenated([self._alternate_whole(part, wants_kernel) for part in canvas.split(batch)])
-            return _concatenated([self._alternate_tiled(image, limits, wants_kernel) for image in canvas.split()])
+                return _concatenated([self._alternate_whole(part, wants_kernel, writes)
+                                      for part in canvas.split(batch)])
+            return _concatenated([self._alternate_tiled(image, limits, wants_kernel, writes)
+                                  for image in canvas.split()])
         return self._within_memory(compute, canvas)
 
-    def _alternate_whole(self, images: Canvas, wants_kernel: bool) -> Estimate | None:
-        sr, estimate, _ = self._pass(images.read(), wants_kernel, images.progress)
-        images.write(sr)
+    def _alternate_whole(self, images: Canvas, wants_kernel: bool, writes: bool) -> Estimate | None:
+        sr, estimate, _ = self._pass(images.read(), wants_kernel, writes, images.progress)
+        if sr is not None:
+            images.write(sr)
         return estimate
 
-    def _alternate_tiled(self, image: Canvas, limits: Limits, wants_kernel: bool) -> Estimate | None:
-        outcome = alternate(self.plan, self._tiled(image, limits), self._iterations, wants_kernel=wants_kernel,
-                            tolerance=self.options.tolerance)
+    def _alternate_tiled(self, image: Canvas, limits: Limits, wants_kernel: bool, writes: bool) -> Estimate | None:
+        outcome = alternate(self.plan, self._tiled(image, limits), self._iterations, writes=writes,
+                            wants_kernel=wants_kernel, tolerance=self.options.tolerance)
         return outcome.estimate
 
-    def _pass(self, lr: Tensor, wants_kernel: bool, progress: Progress) -> tuple[Tensor, Estimate | None, Tensor]:
-        """Alternate on whole images; return the result, the estimate, and the code that the result was made with."""
+    def _pass(self, lr: Tensor, wants_kernel: bool, writes: bool, progress: Progress
+              ) -> tuple[Tensor | None, Estimate | None, Tensor]:
+        """Alternate on whole images; return the result if it is wanted, the estimate, and the code that the last
+        Restorer pass was given."""
         iterations, tolerance, pixels = self._iterations, self.options.tolerance, lr[:, 0].numel()
 
-        def compute(lr: Tensor, on_iteration: Callable[[], object] = lambda: None) -> tuple[Tensor | None, ...]:
-            whole = Whole(self.plan, lr, on_iteration)
-            outcome = alternate(self.plan, whole, iterations, wants_kernel=wants_kernel, tolerance=tolerance)
+        def compute(lr: Tensor, on_passes: Callable[[int], object] = lambda count: None) -> tuple[Tensor | None, ...]:
+            whole = Whole(self.plan, lr, on_passes)
+            outcome = alternate(self.plan, whole, iterations, writes=writes, wants_kernel=wants_kernel,
+                                tolerance=tolerance)
             kernel, code, _ = outcome.estimate or (None, None, None)
             return whole.sr, kernel, code, outcome.code
 
         if lr.is_cuda and pixels <= _LARGEST_GRAPH and tolerance is None and not without("inference_graphs"):
-            sr, kernel, code, used = self.graphs(compute, lr, wants_kernel)
-            progress.add(iterations * pixels)
+            sr, kernel, code, used = self.graphs(compute, lr, (wants_kernel, writes))
+            progress.add((iterations + writes * refiner_passes(self.plan.config)) * pixels)
         else:
-            sr, kernel, code, used = compute(lr, lambda: progress.add(pixels))
-        assert sr is not None and used is not None
+            sr, kernel, code, used = compute(lr, lambda count: progress.add(count * pixels))
+        assert used is not None
         return sr, None if code is None else Estimate(kernel, code), used
 
     # --- one Restorer pass ----------------------------------------------------------------------
 
     def _estimate_crops(self, images: Sequence[Canvas], wants_kernel: bool) -> tuple[Estimate | None, list[Tensor]]:
         """The estimates from every image's most textured crop, and the codes of the crops' last Restorer passes."""
-        passes = [self._pass(image.read(*most_textured(image.array(), CROP)), wants_kernel, image.progress)
+        passes = [self._pass(image.read(*most_textured(image.array(), CROP)), wants_kernel, False, image.progress)
                   for image in images]
         return _concatenated([estimate for _, estimate, _ in passes]), [code for _, _, code in passes]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..fast_model.cost import refiner_passes
 from ..fast_model.plan import Estimate, Plan
 from .canvas import Canvas
 from .tiling import Tile
@@ -25,7 +26,7 @@ class Tiled:
     """
 
     def __init__(self, plan: Plan, canvas: Canvas, tiles: Sequence[Tile], batch: int) -> None:
-        self._plan, self._canvas = plan, canvas
+        self._plan, self._canvas, self._passes = plan, canvas, refiner_passes(plan.config)
         self._batches = [tiles[n:n + batch] for n in range(0, len(tiles), batch)]
 
     def iterate(self, condition: Tensor, refinement: Tensor | None, *, writes: bool, wants_kernel: bool, last: bool
@@ -40,7 +41,8 @@ class Tiled:
                 estimator_features = self._plan.estimator_features(cells, prepared)
                 sums += [self._plan.pool(estimator_features[n:n + 1], tile.core_in_window())
                          for n, tile in enumerate(tiles)]
-            self._canvas.progress.add(sum(tile.pixels for tile in tiles))
+            refined = writes and refinement is not None
+            self._canvas.progress.add((1 + refined * self._passes) * sum(tile.pixels for tile in tiles))
         if not wants_kernel:
             return None
         height, width = self._canvas.size

@@ -53,7 +53,7 @@ def calls(config: DANConfig, batch: int, height: int, width: int, dtype: torch.d
     def layer(count: str, out: int, *into: int) -> dict[str, Tensor]:
         return {f"weight{count}": zeros(out, *into), f"bias{count}": zeros(out)}
 
-    for channels in sorted({config.channels, config.estimator_channels}):
+    for channels in sorted({config.channels, config.estimator_channels, config.refiner_channels} - {0}):
         image, hidden = (batch, channels, height, width), channels // 16
         first, second = (layer(count, channels, channels, 3, 3) for count in ("1", "2"))
         once = {"weight": first["weight1"], "bias": first["bias1"]}
@@ -75,13 +75,15 @@ def calls(config: DANConfig, batch: int, height: int, width: int, dtype: torch.d
         path = _condition_path(config, batch, zeros)
         tail = _estimator_tail(config, (batch, config.estimator_channels, height, width), zeros)
         yield path
+        if config.refiner is not None:
+            yield _condition_path(config.refiner, batch, zeros)
         yield tail
         both = {**tail.arguments, **path.arguments}
         yield Call(next_condition, {name: value for name, value in both.items() if name != "code"}, False)
 
 
 def _convolutions(config: DANConfig, grid: tuple[int, int, int], zeros: Callable[..., Tensor]) -> Iterator[Call]:
-    """The heads of both modules and the upsampler, where it is one convolution."""
+    """The heads of all modules and the upsampler, where it is one convolution."""
     def image(channels: int) -> Tensor:
         return zeros(grid[0], channels, *grid[1:])
 
@@ -94,6 +96,8 @@ def _convolutions(config: DANConfig, grid: tuple[int, int, int], zeros: Callable
     yield head(config.image_channels, config.channels, 3)
     yield head(config.image_channels, width, 1 if config.version == "v1" else 5)
     yield head(cells, width, 2 * reach + 1)
+    if config.refiner is not None:
+        yield head(config.image_channels + cells, config.refiner_channels, 3)
     if config.upsampler == "published" and min(grid[1:]) >= SMALLEST:
         yield Call(upsampler, {"x": image(config.channels), "weight": zeros(cells, config.channels, SIDE, SIDE),
                                "bias": zeros(3, 3, cells)}, False)

@@ -5,9 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from support.networks import REFINER, tiny_network
 from support.photos import photo
 
 from dan_fast.inference import Upscaler
+from dan_fast.inference.progress import Progress
 
 
 class Cancelled(Exception):
@@ -82,3 +84,20 @@ def test_tiles_that_did_not_fit_are_not_counted_twice(tiny_model, monkeypatch):
     dones, totals = zip(*seen, strict=True)
     assert failed and len(set(totals)) == 1 and dones[-1] == totals[0]
     assert all(a < b for a, b in pairwise(dones))
+
+
+@pytest.mark.parametrize("options", [{}, {"tile": 16}, {"tile": 16, "blur": 0.8}, {"kernel_from": "crop"},
+                                     {"tolerance": 0.0}, {"tolerance": 0.0, "tile": 16}], ids=str)
+@pytest.mark.parametrize("known", [False, True])
+def test_the_work_of_a_refiner_is_expected(options, known, monkeypatch):
+    """What is counted adds up to what was announced."""
+    finished = []
+    finish = Progress.finish
+    monkeypatch.setattr(Progress, "finish", lambda self: finished.append((self.done, self._total)) or finish(self))
+    refining = tiny_network(iterations=3, **REFINER).eval()
+    kernel = np.ones((3, 3)) / 9 if known else None
+    Upscaler(refining, **options)(photo(200, 150), kernel=kernel, progress=lambda done, total: None)
+    Upscaler(refining, **options).estimate_kernel(photo(200, 150), progress=lambda done, total: None)
+    # With a tolerance a result that stops early is restored again; here none does.
+    spare = 200 * 150 if "tolerance" in options and not known else 0
+    assert finished[0][0] == finished[0][1] - spare and finished[1][0] == finished[1][1]

@@ -284,6 +284,8 @@ def test_weights_that_give_nan_are_an_error(tile):
     torch.nn.init.constant_(broken.Restorer.fusion.bias, float("nan"))
     with pytest.raises(DanFastError, match="not finite"):
         Upscaler(broken, tile=tile)(photo(40, 40))
+    with pytest.raises(DanFastError, match="not finite"):
+        Upscaler(broken, tile=tile).estimate_kernel(photo(40, 40))
 
 
 def test_half_precision_stays_close(tiny_model):

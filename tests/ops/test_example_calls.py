@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from support.networks import tiny_config
+from support.networks import REFINER, tiny_config
 
 import dan_fast
 from dan_fast import ops
@@ -27,8 +27,9 @@ def test_every_operator_has_an_example_or_a_reason():
     assert all(example_calls.WITHOUT_EXAMPLE.values())
 
 
-@pytest.mark.parametrize("config", [tiny_config(), tiny_config(upsampler="published", scale=3), V1],
-                         ids=["v2", "v2, published upsampler", "v1"])
+@pytest.mark.parametrize("config", [tiny_config(), tiny_config(upsampler="published", scale=3), V1,
+                                    tiny_config(**REFINER)],
+                         ids=["v2", "v2, published upsampler", "v1", "v2, refiner"])
 def test_shapes_are_those_of_the_network(config):
     """The weights in the calls have the shapes of weights in the network."""
     parameters = {tuple(value.shape) for value in dan_fast.DAN(config).parameters()}
@@ -40,9 +41,13 @@ def test_shapes_are_those_of_the_network(config):
             stacked = operator in (ops.condition_path, ops.next_condition) and name not in ("conv_weight", "out_weight")
             if "weight" in name and not stacked:
                 assert tuple(value.shape) in parameters | flat, (operator.__name__, name)
-    for path in [call.arguments for call in example_calls.calls(config, 2, 5, 7, torch.float32, "cpu")
-                 if call.operator is ops.condition_path]:
-        for name, value in condition_weights(dan_fast.DAN(config).Restorer)._asdict().items():
+    paths = [call.arguments for call in example_calls.calls(config, 2, 5, 7, torch.float32, "cpu")
+             if call.operator is ops.condition_path]
+    model = dan_fast.DAN(config)
+    modules = [module for module in (model.Restorer, model.Refiner) if module is not None]
+    assert len(paths) == (0 if config.version == "v1" else len(modules))
+    for path, module in zip(paths, modules, strict=False):
+        for name, value in condition_weights(module)._asdict().items():
             assert path[name].shape == value.shape if isinstance(value, torch.Tensor) else path[name] == value
 
 
