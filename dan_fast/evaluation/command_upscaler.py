@@ -72,41 +72,41 @@ class CommandUpscaler:
             write_image(source, lr)
             values = {"in": str(source), "out": str(target), "scale": str(self.scale)}
             words = [_PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in self._words]
-            wrong = self._run(words, errors)
-            if not wrong and not target.exists():
-                wrong = "wrote no image"
-            image = None
-            if not wrong:
-                try:
-                    image = to_8_bits(read_image(target).visible().rgb)
-                except ImageError as error:
-                    wrong = f"wrote what is no image: {str(error).removeprefix(f'{target}: ')}"
-            expected = lr.shape[0] * self.scale, lr.shape[1] * self.scale
-            if image is not None and image.shape[:2] != expected:
-                wrong = f"wrote {image.shape[1]}x{image.shape[0]} pixels, expected {expected[1]}x{expected[0]}"
-            if wrong or image is None:
-                raise ToolError(f"{self.name} {wrong}{_first_line(errors)}")
+            self._run(words, errors)
+            if not target.exists():
+                raise ToolError(f"{self.name} wrote no image{_first_line(errors)}")
+            try:
+                image = to_8_bits(read_image(target).visible().rgb)
+            except ImageError as error:
+                reason = str(error).removeprefix(f"{target}: ")
+                raise ToolError(f"{self.name} wrote what is no image: {reason}{_first_line(errors)}") from None
+            height, width = lr.shape[0] * self.scale, lr.shape[1] * self.scale
+            if image.shape[:2] != (height, width):
+                raise ToolError(f"{self.name} wrote {image.shape[1]}x{image.shape[0]} pixels, expected {width}x{height}"
+                                f"{_first_line(errors)}")
             return ToolResult(image)
 
-    def _run(self, words: list[str], errors: Path) -> str:
-        """Run the program; its standard error goes to a file. Return what went wrong, or nothing."""
+    def _run(self, words: list[str], errors: Path) -> None:
+        """Run the program; its standard error goes to a file. Raises ToolError."""
         with open(errors, "wb") as stderr:
             try:
                 # In a session of its own, so that its children can be killed with it.
                 process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
                                            start_new_session=True)
             except OSError as error:
-                return f"cannot be started: {error.strerror}"
+                raise ToolError(f"{self.name} cannot be started: {error.strerror}") from None
             try:
                 code = process.wait(self.timeout)
             except subprocess.TimeoutExpired:
-                return f"took more than {self.timeout:g} s and was stopped"
+                raise ToolError(f"{self.name} took more than {self.timeout:g} s and was stopped{_first_line(errors)}"
+                                ) from None
             finally:  # after an interrupt too
                 if process.poll() is None:
                     _kill(process)
         if code < 0:
-            return f"was ended by signal {-code}"
-        return f"ended with exit code {code}" if code else ""
+            raise ToolError(f"{self.name} was ended by signal {-code}{_first_line(errors)}")
+        if code:
+            raise ToolError(f"{self.name} ended with exit code {code}{_first_line(errors)}")
 
 
 def _kill(process: subprocess.Popen) -> None:
