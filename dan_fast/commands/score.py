@@ -14,6 +14,7 @@ from ..errors import DanFastError, printable
 from ..evaluation.scoring import CROP, SHOWN, Score, WorstSheet, mean_score, score_folders, write_scores
 from ..files import make_folder
 from ..image_files import check_writable, write_image
+from ..image_files.finding import SUFFIXES
 
 TITLES = {"psnr_y": "PSNR-Y", "ssim_y": "SSIM-Y", "psnr_rgb": "PSNR-RGB", "ssim_rgb": "SSIM-RGB"}
 
@@ -38,10 +39,7 @@ def run(args: argparse.Namespace) -> int:
     sheet = WorstSheet() if args.worst else None
     if args.worst:
         check_writable(args.worst, 1, 1)
-        for folder in (args.results, args.against):
-            if args.worst.resolve().is_relative_to(folder.resolve()):
-                raise DanFastError(f"--worst {args.worst} lies in {folder}, whose images are compared: give another "
-                                   "place")
+    _refuse_overwriting(args)
     for file in filter(None, (args.csv, args.worst)):
         make_folder(file.parent)
     skipped: list[str] = []
@@ -59,6 +57,14 @@ def run(args: argparse.Namespace) -> int:
     elif not args.quiet:
         print("\n".join(_lines([*scores, mean])))
     return 1 if skipped else 0
+
+
+def _refuse_overwriting(args: argparse.Namespace) -> None:
+    """Raise ``DanFastError`` if a file would be written that is, or would be, one of the images."""
+    for option, file in (("--csv", args.csv), ("--worst", args.worst)):
+        for folder in (args.results, args.against):
+            if file and file.suffix.lower() in SUFFIXES and file.resolve().is_relative_to(folder.resolve()):
+                raise DanFastError(f"{option} {file} lies in {folder}, whose images are compared: give another place")
 
 
 def _figures(score: Score) -> dict[str, float]:

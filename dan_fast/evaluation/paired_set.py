@@ -73,21 +73,18 @@ class PairedSet:
         if lr.samefile(hr):
             low, sharp = split_by_name(sharp)
         partners = find_partners(hr, sharp, lr, low, scale)
+        found, errors = partners.pairs, partners.errors
         kernel_of: dict[Path, Path] = {}
-        errors, found = list(partners.errors), partners.pairs
         if kernels is not None:
             kernels = Path(kernels)
-            files = _kernel_files(kernels)
-            with_kernel = find_partners(hr, [sharp for sharp, _ in found], kernels, files, scale)
+            with_kernel = find_partners(hr, [sharp for sharp, _ in found], kernels, _kernel_files(kernels), scale)
             kernel_of = dict(with_kernel.pairs)
-            # An image without a partner is named once, and so its kernel's file may be left over.
-            without = {path for path, _ in found} - kernel_of.keys()
-            errors += [error for error in with_kernel.errors
-                       if any(str(error).startswith(f"{path}: ") for path in without)]
+            # A file of a kernel may be left over: its image may be missing, which was said, or nobody wants it.
+            errors |= {sharp: with_kernel.errors[sharp] for sharp, _ in found if sharp not in kernel_of}
             found = [pair for pair in found if pair[0] in kernel_of]
         pairs = [Pair(hr_path.relative_to(hr).as_posix(), lr_path, hr_path, kernel_of.get(hr_path))
                  for hr_path, lr_path in found]
-        return cls(lr.resolve().name, tuple(pairs[:limit]), scale, tuple(errors))
+        return cls(lr.resolve().name, tuple(pairs[:limit]), scale, tuple(errors.values()))
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -133,9 +130,11 @@ class PairedSet:
 
 def _kernel_files(folder: Path) -> list[Path]:
     """Every .npy and .mat below ``folder``."""
+    if not folder.is_dir():
+        raise DanFastError(f"{folder}: no such folder")
     found = [path for path in sorted(folder.rglob("*")) if path.suffix in (".npy", ".mat") and path.is_file()]
     if not found:
-        raise DanFastError(f"{folder}: {'holds no kernel (npy, mat)' if folder.is_dir() else 'no such folder'}")
+        raise DanFastError(f"{folder}: holds no kernel (npy, mat)")
     return found
 
 

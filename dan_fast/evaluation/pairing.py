@@ -25,11 +25,11 @@ class Partners(NamedTuple):
 
     Attributes:
         pairs: a file of the first folder and its partner in the second, sorted by the first.
-        errors: one for every other file.
+        errors: why every other file has none, sorted by file.
     """
 
     pairs: list[tuple[Path, Path]]
-    errors: list[ImageError]
+    errors: dict[Path, ImageError]
 
 
 def find_partners(first: Path, firsts: Iterable[Path], second: Path, seconds: Iterable[Path], scale: int | None = None
@@ -55,7 +55,7 @@ def find_partners(first: Path, firsts: Iterable[Path], second: Path, seconds: It
             left -= set(ours[key])
             right -= set(theirs[key])
     errors |= {path: _alone(path, second) for path in left} | {path: _alone(path, first) for path in right}
-    return Partners(sorted(pairs), [errors[path] for path in sorted(errors)])
+    return Partners(sorted(pairs), dict(sorted(errors.items())))
 
 
 def common_name(stem: str, scale: int | None = None) -> str:

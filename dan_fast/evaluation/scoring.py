@@ -77,7 +77,7 @@ def score_folders(results: Path, against: Path, *, crop: int = CROP, progress: b
             raise error
         on_skip(str(error))
 
-    for error in partners.errors:
+    for error in partners.errors.values():
         skip(error)
     scores = []
     for result, sharp in tqdm(partners.pairs, disable=not progress, unit="image"):

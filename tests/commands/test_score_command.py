@@ -110,6 +110,7 @@ def test_bad_input_is_one_line_and_exit_code_2(folders, tmp_path, capsys):
         ([*folders, "--worst", str(tmp_path / "sheet.gif")], "cannot write .gif"),
         ([*folders, "--worst", f"{hr}/a.png"], "whose images are compared"),
         ([*folders, "--worst", f"{sr}/new/worst.png"], "whose images are compared"),
+        ([*folders, "--csv", f"{sr}/a_x4.png"], "--csv"),
         ([*folders, "--csv", str(tmp_path / "file" / "s.csv")], "cannot write to this folder"),
         ([*folders, "--quiet"], "give --csv FILE or --json"),
     ]:
@@ -119,6 +120,12 @@ def test_bad_input_is_one_line_and_exit_code_2(folders, tmp_path, capsys):
         errors = capsys.readouterr().err
         assert message in errors and errors.count("\n") == 1, arguments
         assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_table_may_lie_among_the_results(folders, tmp_path):
+    for _ in range(2):
+        assert main(["score", *folders, "--quiet", "--csv", str(tmp_path / "sr" / "scores.csv")]) == 0
+    assert len(read_csv(tmp_path / "sr" / "scores.csv")) == 3
 
 
 def test_quiet(folders, tmp_path, capsys):

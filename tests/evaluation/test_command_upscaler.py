@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import subprocess
 import sys
 import time
 
@@ -41,11 +42,16 @@ def test_what_went_wrong_is_said(tmp_path, name, message):
     assert "\n" not in str(error.value) and "more" not in str(error.value)
 
 
-def alive(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+def assert_ends(pid):
+    """Wait until the process is gone, or nobody has asked for its exit code yet."""
+    for _ in range(100):
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return
+        except psutil.NoSuchProcess:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"process {pid} lives")
 
 
 def test_a_program_that_hangs_is_killed_with_its_children(tmp_path):
@@ -54,12 +60,23 @@ def test_a_program_that_hangs_is_killed_with_its_children(tmp_path):
     with pytest.raises(ToolError, match="hanging took more than 3 s and was stopped: waiting for a licence"):
         upscaler(LR)
     assert time.monotonic() - start < 60
-    child = int((tmp_path / "child").read_text())
-    for _ in range(100):
-        if not alive(child):
-            break
-        time.sleep(0.1)
-    assert not alive(child)
+    assert_ends(int((tmp_path / "child").read_text()))
+
+
+def test_an_interrupt_ends_the_program_and_its_children(tmp_path, monkeypatch):
+    wait = subprocess.Popen.wait
+
+    def interrupted(process, timeout=None):
+        if timeout is None:
+            return wait(process)
+        while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        CommandUpscaler(tool(tmp_path, "hanging"), 4)(LR)
+    assert_ends(int((tmp_path / "child").read_text()))
 
 
 def test_nothing_is_left_of_an_image(tmp_path, monkeypatch):

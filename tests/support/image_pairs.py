@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from support.image_sets import write_random
 
 from dan_fast.evaluation.measure import bicubic
 from dan_fast.image_files import read_image, write_image
+from support.image_sets import write_random
 
 # Bodies of Python programs, which are called with the names of two files and the scale.
 TOOLS = {
