@@ -48,9 +48,10 @@ def test_what_the_scale_does_not_divide_is_cut_off_below_and_to_the_right(tmp_pa
     write_pair(tmp_path, "lr/a.png", "hr/a.png", spare=4)
     with pytest.raises(ImageError, match=r"44x52 pixels and .* 10x12: expected 4 times as many, 40x48"):
         list(PairedSet.from_folders(tmp_path / "lr", tmp_path / "hr", 4).cases())
-    write_random(tmp_path / "hr" / "a.png", 47, 40)  # a row less
-    with pytest.raises(ImageError, match="expected 4 times"):
-        list(PairedSet.from_folders(tmp_path / "lr", tmp_path / "hr", 4).cases())
+    for height, width in ((47, 40), (48, 39), (52, 40), (48, 44)):
+        write_random(tmp_path / "hr" / "a.png", height, width)
+        with pytest.raises(ImageError, match="expected 4 times"):
+            list(PairedSet.from_folders(tmp_path / "lr", tmp_path / "hr", 4).cases())
 
 
 def test_every_file_that_is_left_out_is_named(tmp_path):
