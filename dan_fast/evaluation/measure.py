@@ -194,10 +194,10 @@ def comparison(case: Degraded, result: Upscaled, scale: int, name: str = "DAN") 
     Args:
         name: the upscaler's, for the label.
     """
-    images = {"bicubic": bicubic(case.lr, scale), name: result.image, "sharp": case.hr}
-    kernels = {"estimated": result.kernel, "true kernel": case.kernel}
-    images |= {label: kernel_picture(kernel) for label, kernel in kernels.items() if kernel is not None}
-    return side_by_side(list(images.values()), list(images))
+    shown = [(bicubic(case.lr, scale), "bicubic"), (result.image, name), (case.hr, "sharp")]
+    shown += [(kernel_picture(kernel), label) for kernel, label in ((result.kernel, "estimated"),
+                                                                    (case.kernel, "true kernel")) if kernel is not None]
+    return side_by_side([image for image, _ in shown], [label for _, label in shown])
 
 
 def _row(name: str, upscaled: UpscaledCase) -> Row:

@@ -131,11 +131,12 @@ def test_measured_on_a_degraded_set(tmp_path):
     degraded = DegradedSet.from_folder(write_set(tmp_path / "set"), 4, "irregular", limit=1)
     pictures = []
     row, = measure(degraded, CommandUpscaler(tool(tmp_path, "good"), 4),
-                   on_measured=lambda case, result: pictures.append(comparison(case, result, 4, "good")))
+                   on_measured=lambda case, result: pictures.extend(
+                       comparison(case, result, 4, name) for name in ("good", "bicubic")))
     assert row.kernel_error is row.kernel_psnr is row.aligned_kernel_error is None
     assert row.psnr_y > 0 and row.shift_down is not None and row.aligned_psnr_y is not None
     # Three images of 44 pixels and the true kernel of 168, without an estimated one.
-    assert 3 * 44 + 168 < pictures[0].shape[1] < 3 * 44 + 2 * 168
+    assert 3 * 44 + 168 < pictures[0].shape[1] == pictures[1].shape[1] < 3 * 44 + 2 * 168
 
 
 def test_failures_raise_or_are_reported(tmp_path):
