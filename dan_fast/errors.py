@@ -21,6 +21,10 @@ class ImageError(DanFastError):
     """A file is not an image that can be read, or must not be written."""
 
 
+class ToolError(DanFastError):
+    """Another program that upscales did not make an image of the right size."""
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """The end of a message that refuses ``name``: ``"; did you mean X?"``, or nothing if none of ``names`` is near."""
     def nearness(other: str) -> tuple[float, float]:

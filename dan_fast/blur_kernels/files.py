@@ -14,6 +14,8 @@ from .shift import kernel_shift
 NEEDS = "pip install 'dan_fast[mat]'"
 LARGEST_KERNEL, LARGEST_SET = 1 << 20, 1 << 28  # bytes of a file
 MOST_KERNELS = 10_000
+# Variables of MATLAB's files that hold kernels: KAIR's, and those of KernelGAN and DIV2KRK.
+MATLAB_NAMES = ("kernels", "Kernel", "ker")
 
 
 def read_npy(path: Path, most_bytes: int = LARGEST_KERNEL) -> np.ndarray:
@@ -44,7 +46,7 @@ def read_kernels(path: Path) -> np.ndarray:
 
     Args:
         path: ``.npy``: (k, k) or (n, k, k); ``.mat``: a matrix, or cells of matrices of several sizes, called
-            ``kernels``. Kernels are used as they are: correlated with the image, not flipped.
+            ``kernels``, ``Kernel`` or ``ker``. Kernels are used as they are: correlated with the image, not flipped.
 
     Returns:
         (n, k, k) float32, k odd.
@@ -56,7 +58,7 @@ def read_kernels(path: Path) -> np.ndarray:
         if path.suffix == ".npy":
             found = _separate(read_npy(path, LARGEST_SET))
         elif path.suffix == ".mat":
-            found = read_matrices(path, "kernels", LARGEST_SET)
+            found = read_matrices(path, MATLAB_NAMES, LARGEST_SET)
         else:
             raise DanFastError(f"{path}: expected a .npy or a .mat file of kernels")
     except ModuleNotFoundError as error:

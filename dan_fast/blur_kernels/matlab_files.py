@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,8 @@ _MATRIX, _COMPRESSED = 14, 15
 _CELLS, _NUMERIC = 1, range(6, 16)
 
 
-def read_matrices(path: Path, variable: str, most_bytes: int) -> list[np.ndarray]:
-    """Read the matrix that is called ``variable``, or the matrices in its cells.
+def read_matrices(path: Path, names: Sequence[str], most_bytes: int) -> list[np.ndarray]:
+    """Read the first matrix with one of ``names``, or the matrices in its cells.
 
     Raises:
         DanFastError: there is no such variable, or the file holds more than ``most_bytes``, compressed or not.
@@ -30,9 +30,9 @@ def read_matrices(path: Path, variable: str, most_bytes: int) -> list[np.ndarray
     """
     with open(path, "rb") as file:
         v73 = V73 in file.read(1024)
-    found = (_read_73 if v73 else _read_5)(path, variable, most_bytes)
+    found = (_read_73 if v73 else _read_5)(path, names, most_bytes)
     if found is None:
-        raise DanFastError(f"{path}: has no variable called {variable}")
+        raise DanFastError(f"{path}: has no variable called {' or '.join(names)}")
     return found
 
 
@@ -43,7 +43,7 @@ def _too_much(path: Path, most_bytes: int) -> DanFastError:
 # Own code, as SciPy's reader crashes the process over damaged files.
 
 
-def _read_5(path: Path, variable: str, most_bytes: int) -> list[np.ndarray] | None:
+def _read_5(path: Path, names: Sequence[str], most_bytes: int) -> list[np.ndarray] | None:
     """``read_matrices`` for files of version 5 to 7; None if there is no such variable."""
     if path.stat().st_size > most_bytes:
         raise _too_much(path, most_bytes)
@@ -64,7 +64,7 @@ def _read_5(path: Path, variable: str, most_bytes: int) -> list[np.ndarray] | No
         (kind, content), *_ = _elements(memoryview(element), order)
         if kind == _MATRIX and content:
             parts = list(_elements(content, order))
-            if len(parts) > 2 and bytes(parts[2][1]) == variable.encode():
+            if len(parts) > 2 and bytes(parts[2][1]) in [name.encode() for name in names]:
                 return _matrices(parts, order)
     return None
 
@@ -102,7 +102,7 @@ def _matrices(parts: list[tuple[int, memoryview]], order: str) -> list[np.ndarra
     return [numbers.reshape(shape, order="F")]
 
 
-def _read_73(path: Path, variable: str, most_bytes: int) -> list[np.ndarray] | None:
+def _read_73(path: Path, names: Sequence[str], most_bytes: int) -> list[np.ndarray] | None:
     """``read_matrices`` for files of version 7.3; None if there is no such variable."""
     import h5py
 
@@ -117,10 +117,11 @@ def _read_73(path: Path, variable: str, most_bytes: int) -> list[np.ndarray] | N
         return dataset[()]
 
     with h5py.File(path, "r") as content:
-        if variable not in content:
+        name = next((name for name in names if name in content), None)
+        if name is None:
             return None
         # HDF5 holds MATLAB's matrices transposed.
-        found = content[variable]
+        found = content[name]
         if found.dtype == object:
             return [read(content[reference]).T for reference in read(found).ravel()]
         return [read(found).T]

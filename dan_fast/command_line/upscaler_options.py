@@ -7,6 +7,7 @@ import argparse
 import torch
 
 from ..checkpoint import load
+from ..errors import DanFastError
 from ..inference import Upscaler
 from ..inference.engine import SMALLEST_TILE
 from ..inference.upscaler import BLUR, KERNEL_FROM
@@ -43,6 +44,16 @@ def add_ensemble_argument(parser: Options) -> None:
     parser.add_argument("--ensemble", action="store_true",
                         help="return the mean over the image turned and mirrored in eight ways: better, and takes "
                         "eight times as long")
+
+
+def refuse_engine_options(args: argparse.Namespace, reason: str) -> None:
+    """Raise ``DanFastError`` if one of the options above is given, which only say how a network is run."""
+    parser = argparse.ArgumentParser()
+    add_engine_arguments(parser)
+    add_ensemble_argument(parser)
+    for name, default in vars(parser.parse_args([])).items():
+        if getattr(args, name) != default:
+            raise DanFastError(f"--{name.replace('_', '-')} is for a network, {reason}: leave it out")
 
 
 def add_dial_arguments(parser: Options) -> None:

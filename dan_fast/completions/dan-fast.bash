@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/dan-fast
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_dan_fast_subparsers=(demo upscale kernel degrade pack train parts evaluate ablate report bench doctor completion)
+_shtab_dan_fast_subparsers=(demo upscale kernel degrade pack train parts evaluate score ablate report bench doctor completion)
 
 _shtab_dan_fast_demo_option_strings=(-h --help --weights -o --output --device)
 _shtab_dan_fast_upscale_option_strings=(-h --help -o --output --suffix --format --quality --metadata --skip-existing --save-kernel --compare --size --long-side --outscale --strength --blur --ensemble --kernel --weights --iterations --tolerance --kernel-from --tile --halo --dtype --device --timing --json --quiet)
@@ -14,7 +14,8 @@ _shtab_dan_fast_degrade_option_strings=(-h --help -o --out --scale --protocol --
 _shtab_dan_fast_pack_option_strings=(-h --help -o --out --jpeg --max-mib)
 _shtab_dan_fast_train_option_strings=(-h --help --data --preset --config --out --resume --init --gradient --seed --val --validate-every --save-every --parts --part-mib --log-every --precision --workers --profile --device --steps --minutes --batch --patch --learning-rate --schedule --halve-every --warmup --loss --kernel-weight --short-until --clip --ema)
 _shtab_dan_fast_parts_option_strings=(-h --help -o --out --mib)
-_shtab_dan_fast_evaluate_option_strings=(-h --help --data --protocol --kernels --out --pictures --limit --iterations --tolerance --kernel-from --tile --halo --dtype --device --ensemble --json --quiet)
+_shtab_dan_fast_evaluate_option_strings=(-h --help --data --protocol --kernels --lr --hr --true-kernels --upscaler --scale --timeout --out --pictures --limit --iterations --tolerance --kernel-from --tile --halo --dtype --device --ensemble --json --quiet)
+_shtab_dan_fast_score_option_strings=(-h --help --against --crop --csv --worst --json --quiet)
 _shtab_dan_fast_ablate_option_strings=(-h --help --preset --steps --seeds --data --val --out --device)
 _shtab_dan_fast_report_option_strings=(-h --help --weights)
 _shtab_dan_fast_bench_option_strings=(-h --help --weights --sizes --repeats --dtype --plain --csv --device --json --quiet)
@@ -60,8 +61,16 @@ _shtab_dan_fast_parts___out_COMPGEN=_shtab_compgen_files
 _shtab_dan_fast_evaluate_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_dan_fast_evaluate___data_COMPGEN=_shtab_compgen_files
 _shtab_dan_fast_evaluate___kernels_COMPGEN=_shtab_compgen_files
+_shtab_dan_fast_evaluate___lr_COMPGEN=_shtab_compgen_files
+_shtab_dan_fast_evaluate___hr_COMPGEN=_shtab_compgen_files
+_shtab_dan_fast_evaluate___true_kernels_COMPGEN=_shtab_compgen_files
+_shtab_dan_fast_evaluate___upscaler_COMPGEN=_shtab_compgen_files
 _shtab_dan_fast_evaluate___out_COMPGEN=_shtab_compgen_files
 _shtab_dan_fast_evaluate___device_COMPGEN=_shtab_compgen_files
+_shtab_dan_fast_score_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_dan_fast_score___against_COMPGEN=_shtab_compgen_files
+_shtab_dan_fast_score___csv_COMPGEN=_shtab_compgen_files
+_shtab_dan_fast_score___worst_COMPGEN=_shtab_compgen_files
 _shtab_dan_fast_ablate___preset_COMPGEN=_shtab_compgen_files
 _shtab_dan_fast_ablate___data_COMPGEN=_shtab_compgen_files
 _shtab_dan_fast_ablate___val_COMPGEN=_shtab_compgen_files
@@ -87,12 +96,13 @@ _shtab_dan_fast_train___gradient_choices=(last all)
 _shtab_dan_fast_train___precision_choices=(auto fp32 bf16)
 _shtab_dan_fast_parts_pos_0_choices=(split join)
 _shtab_dan_fast_evaluate___protocol_choices=(gaussian8 irregular file)
+_shtab_dan_fast_evaluate___scale_choices=(2 3 4)
 _shtab_dan_fast_evaluate___kernel_from_choices=(image crop)
 _shtab_dan_fast_evaluate___dtype_choices=(fp32 bf16 fp16)
 _shtab_dan_fast_ablate_pos_0_choices=(end-to-end inputs block supervision blur iterations recipe)
 _shtab_dan_fast_bench___dtype_choices=(fp32 bf16 fp16)
 _shtab_dan_fast_completion_pos_0_choices=(bash zsh tcsh)
-_shtab_dan_fast_pos_0_choices=(demo upscale kernel degrade pack train parts evaluate ablate report bench doctor completion)
+_shtab_dan_fast_pos_0_choices=(demo upscale kernel degrade pack train parts evaluate score ablate report bench doctor completion)
 
 _shtab_dan_fast_demo__h_nargs=0
 _shtab_dan_fast_demo___help_nargs=0
@@ -133,6 +143,10 @@ _shtab_dan_fast_evaluate___pictures_nargs=0
 _shtab_dan_fast_evaluate___ensemble_nargs=0
 _shtab_dan_fast_evaluate___json_nargs=0
 _shtab_dan_fast_evaluate___quiet_nargs=0
+_shtab_dan_fast_score__h_nargs=0
+_shtab_dan_fast_score___help_nargs=0
+_shtab_dan_fast_score___json_nargs=0
+_shtab_dan_fast_score___quiet_nargs=0
 _shtab_dan_fast_ablate__h_nargs=0
 _shtab_dan_fast_ablate___help_nargs=0
 _shtab_dan_fast_ablate___data_nargs=+

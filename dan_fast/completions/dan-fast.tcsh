@@ -34,9 +34,15 @@ complete dan-fast \
         'c/--loss=/f/' \
         'c/--protocol=/(gaussian8 irregular file)/' \
         'c/--kernels=/f/' \
-        'c/--sizes=/f/' \
+        'c/--lr=/f/' \
+        'c/--hr=/f/' \
+        'c/--true-kernels=/f/' \
+        'c/--upscaler=/f/' \
+        'c/--against=/f/' \
         'c/--csv=/f/' \
-        'c/--/(batch blur clip compare config csv data device dtype ema ensemble format gpu gradient halo halve-every help init iterations jpeg json kernel kernel-from kernel-weight kernels learning-rate limit log-every long-side loss max-mib metadata mib minutes noise out output outscale part-mib parts patch pictures plain precision preset profile protocol quality quiet repeats resume save-every save-hr save-kernel scale schedule seed seeds short-until sigma size sizes skip-existing steps strength suffix tile timing tolerance val validate-every version warmup weights workers)/' \
+        'c/--worst=/f/' \
+        'c/--sizes=/f/' \
+        'c/--/(against batch blur clip compare config crop csv data device dtype ema ensemble format gpu gradient halo halve-every help hr init iterations jpeg json kernel kernel-from kernel-weight kernels learning-rate limit log-every long-side loss lr max-mib metadata mib minutes noise out output outscale part-mib parts patch pictures plain precision preset profile protocol quality quiet repeats resume save-every save-hr save-kernel scale schedule seed seeds short-until sigma size sizes skip-existing steps strength suffix tile timeout timing tolerance true-kernels upscaler val validate-every version warmup weights workers worst)/' \
         'c/-/(- h o)/' \
         'n/--weights/f/' \
         'n/-o/f/' \
@@ -64,15 +70,22 @@ complete dan-fast \
         'n/--loss/f/' \
         'n/--protocol/(gaussian8 irregular file)/' \
         'n/--kernels/f/' \
-        'n/--sizes/f/' \
+        'n/--lr/f/' \
+        'n/--hr/f/' \
+        'n/--true-kernels/f/' \
+        'n/--upscaler/f/' \
+        'n/--against/f/' \
         'n/--csv/f/' \
-        'p/1/(demo upscale kernel degrade pack train parts evaluate ablate report bench doctor completion)/' \
+        'n/--worst/f/' \
+        'n/--sizes/f/' \
+        'p/1/(demo upscale kernel degrade pack train parts evaluate score ablate report bench doctor completion)/' \
         'n/upscale/f/' \
         'n/kernel/f/' \
         'n/degrade/f/' \
         'n/pack/f/' \
         'n/parts/(split join)/' \
         'n/evaluate/f/' \
+        'n/score/f/' \
         'n/ablate/(end-to-end inputs block supervision blur iterations recipe)/' \
         'n/report/f/' \
         'n/completion/(bash zsh tcsh)/' \

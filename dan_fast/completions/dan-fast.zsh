@@ -16,11 +16,12 @@ _shtab_dan_fast_commands() {
     degrade:'Blur and shrink sharp images, to make test sets.'
     demo:'Blur, shrink and upscale the photos that ship, and show the gain over bicubic.'
     doctor:'Say which parts are active on this machine, and why others are not.'
-    evaluate:'Measure weights on degraded test images.'
+    evaluate:'Measure weights, or another program, on degraded test images.'
     kernel:'Estimate the blur kernel of a photo.'
     pack:'Pack images into one file, which training reads without decoding.'
     parts:'Split the state of a training run into small files, to move it, and join them again.'
     report:'Write the page of results from the tables of evaluate.'
+    score:'Compare two folders of images, results and sharp ones.'
     train:'Train a network.'
     upscale:'Upscale photos of unknown blur.'
   )
@@ -113,6 +114,12 @@ _shtab_dan_fast_evaluate_options=(
   "--data[folders of sharp images, one set each\; a folder that holds only folders\: one set per folder]:DIR:_files"
   "--protocol[gaussian8\: 8 isotropic kernels for every image\; irregular\: one random kernel per image\; file\: those of --kernels for every image, measured with and without their shift (default\: gaussian8)]:protocol:(gaussian8 irregular file)"
   "--kernels[for --protocol file\: .npy, (k, k) or (n, k, k), or .mat with a variable called kernels]:FILE:_files"
+  "--lr[low-resolution images that somebody else made\; they are called like the sharp ones, or with another ending, such as x4, _LR4 or _lr_x4]:DIR:_files"
+  "--hr[the sharp images of --lr\; may be the same folder]:DIR:_files"
+  "--true-kernels[the kernels of the pairs, .npy or .mat, called like the images (default\: not known)]:DIR:_files"
+  "--upscaler[measure this program, which reads the PNG file \{in\} and writes the PNG file \{out\}\; \{scale\} is the scale\; no shell is used]:command:'TOOL -i {in} -o {out}':_files"
+  "--scale[the scale of --upscaler]:scale:(2 3 4)"
+  "--timeout[the longest time that --upscaler may take for an image (default\: 300)]:SECONDS:"
   "--out[folder for evaluation.csv and summary.csv (default\: only print the table)]:DIR:_files"
   "--pictures[also write comparison pictures to --out (default\: False)]"
   "--limit[only the first N images of every set (default\: all)]:N:"
@@ -181,6 +188,20 @@ _shtab_dan_fast_report_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_dan_fast_report_defaults_added=0
+
+_shtab_dan_fast_score_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--against[folder of the sharp images]:HR:_files"
+  "--crop[pixels left out on every side\; papers leave out as many as the scale, and 4 is the largest one (default\: 4)]:N:"
+  "--csv[also write the table to this file, its last line the means]:FILE:_files"
+  "--worst[also write a picture of the 10 worst results by PSNR on Y, each beside its sharp image, for example worst.png]:FILE:_files"
+  "--json[print JSON for programs to standard output, one object per line, and nothing else (docs\/json.md) (default\: False)]"
+  "--quiet[print nothing but errors (default\: False)]"
+  ":folder of results, called like the sharp images, or with another ending, such as _x4:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_dan_fast_score_defaults_added=0
 
 _shtab_dan_fast_train_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -284,6 +305,7 @@ _shtab_dan_fast() {
         pack) _arguments -C -s $_shtab_dan_fast_pack_options ;;
         parts) _arguments -C -s $_shtab_dan_fast_parts_options ;;
         report) _arguments -C -s $_shtab_dan_fast_report_options ;;
+        score) _arguments -C -s $_shtab_dan_fast_score_options ;;
         train) _arguments -C -s $_shtab_dan_fast_train_options ;;
         upscale) _arguments -C -s $_shtab_dan_fast_upscale_options ;;
       esac

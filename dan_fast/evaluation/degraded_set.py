@@ -56,7 +56,7 @@ PROTOCOLS: dict[str, Protocol] = {"gaussian8": gaussian8, "irregular": irregular
 
 @dataclass(frozen=True)
 class Degraded:
-    """One sharp image degraded by one kernel.
+    """One sharp image and a low-resolution one, which is the sharp one degraded by one kernel.
 
     Attributes:
         image: name of the image, its path below the set's folder.
@@ -64,7 +64,9 @@ class Degraded:
         sigma: standard deviation of an isotropic kernel, HR pixels; None for other kernels.
         hr: (H, W, 3) uint8 RGB, H and W multiples of the scale.
         lr: (H/s, W/s, 3) uint8 RGB.
-        kernel: (k, k) float32, sum 1.
+        kernel: (k, k) float32, sum 1; None if it is not known.
+        registered: the two images fit onto each other, whatever the kernel's shift: they were given as a pair, and the
+            grids of their pixels may lie otherwise than those of our own degradation.
     """
 
     image: str
@@ -72,7 +74,8 @@ class Degraded:
     sigma: float | None
     hr: np.ndarray
     lr: np.ndarray
-    kernel: np.ndarray
+    kernel: np.ndarray | None
+    registered: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,9 @@ class DegradedSet:
     protocol: Protocol
     seed: int = 0
     noise: float = 0.0
+
+    # A kernel's shift moves the degraded image.
+    registered = False
 
     @classmethod
     def from_folder(cls, folder: Path | str, scale: int, protocol: str | Protocol = "gaussian8",

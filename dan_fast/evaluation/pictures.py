@@ -36,7 +36,7 @@ def side_by_side(images: Sequence[np.ndarray], labels: Sequence[str]) -> np.ndar
 
     Args:
         images: (H, W, 3) uint8 RGB each; lower ones are centred vertically.
-        labels: one per image, in ASCII.
+        labels: one per image; what is not ASCII is drawn as a question mark.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -66,6 +66,7 @@ def side_by_side(images: Sequence[np.ndarray], labels: Sequence[str]) -> np.ndar
 
 def _write(field: np.ndarray, text: str) -> None:
     """Draw ``text`` into ``field`` (h, w, 3), as large as it fits."""
+    text = text.encode("ascii", "replace").decode()  # OpenCV's font has no more
     (width, height), _ = cv2.getTextSize(text, _FONT, 1, 1)
     scale = min(0.5 * field.shape[0] / max(height, 1), field.shape[1] / max(width, 1))
     origin = (0, round(0.7 * field.shape[0]))

@@ -20,6 +20,8 @@ MEASURES = ("bicubic_psnr_y", "psnr_y", "bicubic_ssim_y", "ssim_y", "bicubic_psn
             "ssim_rgb", "kernel_error", "kernel_psnr")
 # The same without the shift of the kernels. There is no aligned kernel PSNR.
 ALIGNED = ("shift_down", "shift_right", *(f"aligned_{name}" for name in MEASURES if name != "kernel_psnr"))
+# Those that are empty where a kernel is not known.
+OF_KERNELS = ("kernel_error", "kernel_psnr", *ALIGNED)
 COLUMNS = ("set", "sigma", "cases", *MEASURES, "median_ms", *ALIGNED)
 # Older files end with kernel_psnr: new columns come last, and readers do not need them.
 NEEDED = COLUMNS[:COLUMNS.index("median_ms")]
@@ -35,7 +37,8 @@ class Summary:
         sigma: the kernel of the cases: its sigma with two decimals, ``"#"`` and its index where it has no single sigma,
             or ``ALL_KERNELS``.
         cases: number of images times kernels.
-        figures: mean by column of ``MEASURES`` and ``ALIGNED``, and ``"median_ms"``, the upscaler's median time.
+        figures: mean by column of ``MEASURES`` and ``ALIGNED``, without those of kernels that are not known, and
+            ``"median_ms"``, the upscaler's median time.
     """
 
     set: str
@@ -71,18 +74,18 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def write_summary(path: Path, summaries: Sequence[Summary]) -> None:
-    """Write ``summaries`` as ``summary.csv``.
+    """Write ``summaries`` as ``summary.csv``; cells of what is not known are empty.
 
     Raises:
         DanFastError: the file cannot be written.
     """
     write_table(path, COLUMNS, [
-        (summary.set, summary.sigma, summary.cases, *(summary.figures[column] for column in COLUMNS[3:]))
+        (summary.set, summary.sigma, summary.cases, *(summary.figures.get(column) for column in COLUMNS[3:]))
         for summary in summaries])
 
 
 def read_summary(path: Path) -> list[Summary]:
-    """The summaries in a ``summary.csv``; those of older files lack the figures that were not measured then.
+    """The summaries in a ``summary.csv``; they lack the figures that were not measured.
 
     Raises:
         DanFastError: the file is not a summary.
@@ -94,7 +97,8 @@ def read_summary(path: Path) -> list[Summary]:
         if not lines or not set(NEEDED) <= lines[0].keys():
             raise ValueError
         return [Summary(line["set"], line["sigma"], int(line["cases"]),
-                        {column: float(line[column]) for column in COLUMNS[3:] if column in line}) for line in lines]
+                        {column: float(line[column]) for column in COLUMNS[3:]
+                         if column in line and not (column in OF_KERNELS and line[column] == "")}) for line in lines]
     except (TypeError, ValueError):  # a column, a cell or a number is missing
         raise DanFastError(f"{path}: expected the summary.csv that dan-fast evaluate writes") from None
 
@@ -102,5 +106,6 @@ def read_summary(path: Path) -> list[Summary]:
 def _summary(name: str, sigma: str, rows: Sequence[Row]) -> Summary:
     # The median, as the first call for a size includes the engine's preparations for it.
     milliseconds = 1000 * statistics.median(row.seconds for row in rows)
+    means = {column: mean(rows, column) for column in (*MEASURES, *ALIGNED)}
     return Summary(name, sigma, len(rows), {
-        **{column: mean(rows, column) for column in (*MEASURES, *ALIGNED)}, "median_ms": milliseconds})
+        **{column: value for column, value in means.items() if value is not None}, "median_ms": milliseconds})

@@ -114,7 +114,7 @@ class _Prediction(NamedTuple):
     """A trial's output for one image. ``kernel`` (k, k) is NaN where only its code is estimated."""
 
     image: np.ndarray
-    kernel: np.ndarray
+    kernel: np.ndarray | None
     code_error: float
 
 
@@ -125,11 +125,11 @@ def _measure(model: DAN, variant: Variant, trial: Trial, seed: int, setup: Setup
     degraded = DegradedSet("test", setup.images, config.scale, PROTOCOLS["irregular" if irregular else "gaussian8"])
 
     def predict(case: Degraded) -> _Prediction:
+        assert case.kernel is not None  # a DegradedSet knows its kernels
         kernel = torch.from_numpy(padded(case.kernel, config.kernel_size))[None].to(setup.device)
         out = trial.predict(model, to_tensor(case.lr).to(setup.device), kernel)
         return _Prediction(from_tensor(out.sr.float().cpu()),
-                           np.full_like(case.kernel, np.nan) if out.kernel is None
-                           else out.kernel[0].float().cpu().numpy(),
+                           None if out.kernel is None else out.kernel[0].float().cpu().numpy(),
                            float((out.code - model.encode(kernel)).abs().sum()))
 
     psnr_y, ssim_y, kernel_error, code_error = np.mean(

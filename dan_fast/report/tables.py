@@ -48,11 +48,14 @@ def read_measured(folder: Path) -> list[Measured]:
     A folder that does not exist holds none.
 
     Raises:
-        DanFastError: a file is not a summary, or no weights ship under its name.
+        DanFastError: a file is not a summary, or has no kernel errors, or no weights ship under its name.
     """
     found = []
     for path in sorted(folder.glob("*.csv")):
         summaries = read_summary(path)
+        if any("kernel_error" not in summary.figures for summary in summaries):
+            raise DanFastError(f"{path}: has no kernel errors, which the page shows: expected figures of kernels that "
+                               "are known")
         model = load(path.stem)
         found.append(Measured(path.stem, model.config, parameters(model), summaries))
     return sorted(found, key=lambda measured: (-measured.config.scale, measured.name))

@@ -37,6 +37,17 @@ def test_matlab_5(tmp_path):
     assert np.allclose(read_kernels(tmp_path / "matrix.mat"), expected(KERNELS[2:]))
 
 
+@pytest.mark.parametrize("name", ["Kernel", "ker"])
+def test_names_of_kernelgan(tmp_path, name):
+    io = pytest.importorskip("scipy.io")
+    h5py = pytest.importorskip("h5py")
+    io.savemat(tmp_path / "old.mat", {"other": np.eye(3), name: KERNELS[2]})
+    with h5py.File(tmp_path / "new.mat", "w", userblock_size=512) as file:
+        file.create_dataset(name, data=KERNELS[2].T)
+    assert np.allclose(read_kernels(tmp_path / "old.mat"), expected(KERNELS[2:]))
+    assert np.allclose(read_kernels(tmp_path / "new.mat"), expected(KERNELS[2:]))
+
+
 def test_matlab_73_is_transposed(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "cells.mat", "w", userblock_size=512) as file:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dan_fast.cli import main
-from dan_fast.evaluation.measure import DegradedSet
+from dan_fast.evaluation.degraded_set import DegradedSet
 from dan_fast.image_files import read_image, write_image
 
 

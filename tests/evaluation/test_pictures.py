@@ -42,3 +42,9 @@ def test_side_by_side_shows_every_image_below_its_label():
 def test_side_by_side_refuses(images, labels):
     with pytest.raises(ValueError, match="expected"):
         side_by_side(images, labels)
+
+
+def test_letters_that_the_font_lacks_become_question_marks():
+    image = np.full((40, 60, 3), 50, np.uint8)
+    np.testing.assert_array_equal(side_by_side([image], ["größe"]), side_by_side([image], ["gr??e"]))
+    assert (side_by_side([image], ["größe"]) != side_by_side([image], ["gr"])).any()

@@ -1,5 +1,6 @@
 """The tables of ``evaluate``: what is written is what is read."""
 
+import csv
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from dan_fast.evaluation.summary import (
     COLUMNS,
     MEASURES,
     NEEDED,
+    OF_KERNELS,
     read_summary,
     summarize,
     write_rows,
@@ -50,6 +52,28 @@ def test_older_files_have_fewer_columns(tmp_path):
     path.write_text(",".join(NEEDED) + "\n" + ",".join(["a", "mean", "3", *["1.5"] * len(MEASURES)]) + "\n")
     summary, = read_summary(path)
     assert summary.figures == dict.fromkeys(MEASURES, 1.5)
+
+
+def test_what_is_not_known_is_empty_and_stays_so(tmp_path):
+    unknown = [replace(row, **dict.fromkeys(OF_KERNELS)) for row in rows("a", [None])]
+    write_rows(tmp_path / "evaluation.csv", unknown)
+    with open(tmp_path / "evaluation.csv", newline="", encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            assert {name for name, value in line.items() if value == ""} == {"sigma", *OF_KERNELS}
+    summaries = summarize(unknown)
+    assert set(summaries[0].figures) == {*MEASURES, "median_ms"} - set(OF_KERNELS)
+    write_summary(tmp_path / "summary.csv", summaries)
+    assert read_summary(tmp_path / "summary.csv") == summaries
+
+
+def test_fidelity_is_always_known(tmp_path):
+    write_summary(tmp_path / "summary.csv", summarize(rows("a", [1.8])))
+    text = (tmp_path / "summary.csv").read_text().splitlines()
+    cells = text[1].split(",")
+    cells[COLUMNS.index("psnr_y")] = ""
+    (tmp_path / "summary.csv").write_text(f"{text[0]}\n{','.join(cells)}\n")
+    with pytest.raises(DanFastError, match=r"summary\.csv: expected"):
+        read_summary(tmp_path / "summary.csv")
 
 
 @pytest.mark.parametrize("text", [

@@ -11,6 +11,7 @@ from dan_fast.blur_kernels.shape import kernel_shape
 from dan_fast.cli import main
 from dan_fast.errors import DanFastError
 from dan_fast.evaluation.measure import bicubic
+from dan_fast.evaluation.summary import COLUMNS, OF_KERNELS, Summary, write_summary
 from dan_fast.evaluation.timings import Timing, write_timings
 from dan_fast.image_files import read_image
 from dan_fast.report import sheets
@@ -71,6 +72,13 @@ def test_refuses_folders_of_something_else(tmp_path, capsys):
     (tmp_path / "v2-0.3M-x4.csv").unlink()
     assert main(["report", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 3
+
+
+def test_refuses_figures_without_kernels(tmp_path):
+    figures = {column: 1.0 for column in COLUMNS[3:] if column not in OF_KERNELS}
+    write_summary(tmp_path / "v2-0.3M-x4.csv", [Summary("RealSR", "mean", 3, figures)])
+    with pytest.raises(DanFastError, match=r"x4\.csv: has no kernel errors"):
+        read_measured(tmp_path)
 
 
 def test_motion_and_defocus_kernels():

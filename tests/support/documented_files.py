@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -41,6 +42,30 @@ def _photos(path: Path) -> None:
         _photo(path / name, number)
 
 
+def _pair(path: Path, low: str, sharp: str) -> None:
+    _photo(path / sharp)
+    hr = read_image(path / sharp).rgb
+    write_image(path / low, np.ascontiguousarray(hr[::4, ::4]))
+
+
+def _div2krk(path: Path) -> None:
+    _pair(path, "lr_x4/im_1.png", "gt/img_1.png")
+    (path / "gt_k_x4").mkdir()
+    savemat(path / "gt_k_x4" / "kernel_1.mat", {"Kernel": gaussian_kernels([2.0], 21)[0].numpy()})
+
+
+def _realsr(path: Path) -> None:
+    _pair(path / "Canon" / "Test" / "4", "Canon_001_LR4.png", "Canon_001_HR.png")
+
+
+def _tool(path: Path) -> None:
+    """A program that the Python of the tests runs, whichever Python it is started with."""
+    code = ("import sys; from PIL import Image; image = Image.open(sys.argv[1]); "
+            "image.resize([int(sys.argv[3]) * side for side in image.size]).save(sys.argv[2])")
+    path.write_text(f"import os, sys\nos.execv({sys.executable!r}, [{sys.executable!r}, '-c', {code!r}, "
+                    "*sys.argv[1:]])\n")
+
+
 def _kernel(path: Path) -> None:
     kernel = gaussian_kernels([2.0], 21)[0].numpy()
     if path.suffix == ".mat":
@@ -76,7 +101,11 @@ def _config(path: Path) -> None:
 FILES: dict[str, Callable[[Path], None]] = {
     **dict.fromkeys(("photo.jpg", "scan.png", "part.png", "sharp.png"), _photo),
     "result.png": partial(_photo, number=1),
-    **dict.fromkeys(("holidays", "photos", "some", "Set5", "Set14", "DIR", "VAL", "sharp", "held-out"), _photos),
+    **dict.fromkeys(("holidays", "photos", "some", "Set5", "Set14", "DIR", "VAL", "sharp", "held-out", "results"),
+                    _photos),
+    "DIV2KRK": _div2krk,
+    "RealSR": _realsr,
+    "my-tool.py": _tool,
     **dict.fromkeys(("known.npy", "kernels_12.mat"), _kernel),
     **dict.fromkeys(("sharp.tif", "df2k.tif"), _pack),
     "train.zip": lambda path: _pack(path, "--jpeg", "95"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = Path(__file__).parents[2] / "dan_fast"
-ERRORS = ("DanFastError", "ImageError", "CheckpointError")
+ERRORS = ("DanFastError", "ImageError", "CheckpointError", "ToolError")
 VARIES = "…"  # stands for what varies in a text
 
 
