@@ -16,6 +16,7 @@ _shtab_dan_fast_commands() {
     degrade:'Blur and shrink sharp images, to make test sets.'
     demo:'Blur, shrink and upscale the photos that ship, and show the gain over bicubic.'
     doctor:'Say which parts are active on this machine, and why others are not.'
+    draw:'Make synthetic drawings with lettering, to train on beside photos.'
     evaluate:'Measure weights, or another program, on degraded test images.'
     kernel:'Estimate the blur kernel of a photo.'
     pack:'Pack images into one file, which training reads without decoding.'
@@ -108,6 +109,17 @@ _shtab_dan_fast_doctor_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_dan_fast_doctor_defaults_added=0
+
+_shtab_dan_fast_draw_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-o,--out}"[folder for the drawings, drawing-SEED.png\; those of the same seeds are replaced]:DIR:_files"
+  "--count[number of drawings (default\: 100)]:N:"
+  "--side[their height and width (default\: 512)]:PIXELS:"
+  "--seed[seed of the first\; each further one has the next (default\: 0)]:seed:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_dan_fast_draw_defaults_added=0
 
 _shtab_dan_fast_evaluate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -301,6 +313,7 @@ _shtab_dan_fast() {
         degrade) _arguments -C -s $_shtab_dan_fast_degrade_options ;;
         demo) _arguments -C -s $_shtab_dan_fast_demo_options ;;
         doctor) _arguments -C -s $_shtab_dan_fast_doctor_options ;;
+        draw) _arguments -C -s $_shtab_dan_fast_draw_options ;;
         evaluate) _arguments -C -s $_shtab_dan_fast_evaluate_options ;;
         kernel) _arguments -C -s $_shtab_dan_fast_kernel_options ;;
         pack) _arguments -C -s $_shtab_dan_fast_pack_options ;;
