@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
 import torch
 
 from dan_fast import doctor
@@ -99,10 +100,11 @@ def _run(args: argparse.Namespace) -> int:
         draw(entries, protocol, args.crop, path)
         link = Path(os.path.relpath(path, args.out.parent)).as_posix()
         pictures[protocol] = f"![{TITLES[protocol][0]}: a crop as each restores it]({link})"
-    load = os.getloadavg()[0] - 1 if hasattr(os, "getloadavg") else 0.0  # without this process
+    # This process sleeps meanwhile, so that the load is that of others.
+    load = psutil.cpu_percent(interval=3) / 100 * psutil.cpu_count()
     milliseconds = time_entries([entry for entry in entries if entry.parameters], timed_case())
     machine = f"{doctor.cpu().name}; torch {torch.__version__}, ncnn {fetch_version()}"
-    comparison = Comparison(entries, rows, milliseconds, machine, max(0.0, load), pictures)
+    comparison = Comparison(entries, rows, milliseconds, machine, load, pictures)
     write(comparison, args.out, args.json)
     print(page(comparison))
     return 1 if skipped else 0

@@ -15,7 +15,7 @@ from .entries import COMPARED, Entry
 from .measuring import ROUNDS, SIDE, THREADS, Measured, mean
 
 SIGMAS = (1.8, 2.4, 3.2)
-BUSY = 0.3  # load of other processes from which times are not to be trusted
+BUSY = 0.3  # cores that others keep busy, from which times are not to be trusted
 TITLES = {
     "gaussian8": ("Gaussian8", "Isotropic Gaussian blur, sigma 1.8 to 3.2 HR pixels, then MATLAB's bicubic shrinking: "
                   "setting 1 of the papers. The mean is that over all eight sigmas."),
@@ -33,7 +33,7 @@ class Comparison:
     Attributes:
         milliseconds: by name of entry.
         machine: processor and software of the times.
-        load: how many other processes wanted to run on average in the minute before they were measured.
+        load: number of cores that other processes kept busy just before the times were measured.
         pictures: Markdown links to pictures, by protocol.
     """
 

@@ -20,7 +20,7 @@ from .measuring import photos
 MOST_BYTES = 300_000
 COLUMNS = 4  # pictures in a row
 ENLARGED = 2
-# The blur that the picture of Gaussian8 shows, and the photo: the first has fur.
+# The picture of Gaussian8 shows one of its eight kernels.
 SHOWN = {**COMPARED, "gaussian8": isotropic(2.4)}
 
 
