@@ -5,7 +5,8 @@
 
 Runs in the repository's root. Needs the network at the first run, for PyPI alone: 90 MB, of which 50 MB stay in the
 cache folder. ``networks`` says how SRMDNF is told the blur; its PCA basis is a file of KAIR (MIT) that PyPI does not
-have. Exit code: 0, 1 if a peer or an image had to be left out, 2 for bad input.
+have. Files are written when everything is measured: 40 images take about a quarter of an hour on a core that nothing
+else uses. Exit code: 0, 1 if a peer or an image had to be left out, 2 for bad input.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DanFastError, OSError) as error:
         print(f"peers: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("peers: interrupted", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -65,7 +65,7 @@ def page(comparison: Comparison) -> str:
 
 
 def overview(comparison: Comparison) -> str:
-    """A line per entry: size, time, licence, and the mean PSNR of each protocol and set."""
+    """A line per entry: size, time, licence, and mean PSNR by protocol and set (number of images)."""
     columns = [(protocol, name) for protocol in COMPARED for name in comparison.sets]
     lines = []
     for entry in comparison.entries:
@@ -74,8 +74,9 @@ def overview(comparison: Comparison) -> str:
         found = [comparison.mean(entry.name, protocol, name) for protocol, name in columns]
         lines.append([entry.name, size, "" if time is None else f"{time:.0f}", entry.licence,
                       *(f"{cell[0]:.2f}" if cell else "" for cell in found)])
-    return _table(["", "parameters", "ms", "licence",
-                   *(f"{TITLES[protocol][0]}, {name}" for protocol, name in columns)], lines)
+    # The table also stands on other pages, alone: it says itself how many images there were and whether times are sound.
+    return _table(["", "parameters", "ms, busy machine" if comparison.load > BUSY else "ms", "licence",
+                   *(f"{TITLES[protocol][0]}, {name} ({comparison.sets[name]})" for protocol, name in columns)], lines)
 
 
 def write(comparison: Comparison, path: Path, json_path: Path | None) -> None:

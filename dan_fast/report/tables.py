@@ -219,6 +219,6 @@ The networks were trained with 4 iterations and tested with 1 to 8.
 
 PEERS = """## Other networks
 
-Networks of others at x4 on the same images, PSNR on Y. Several were trained for something else, and SRMDNF is told the
-blur: [the page of the comparison]({folder}/peers.md) says so, has SSIM, figures by sigma, pictures, and how the times
-were taken. `python -m benchmarks.peers --data DIR` measures it again."""
+Networks of others at x4, PSNR on Y; how many images of a set were measured is in brackets. Several were trained for
+something else, and SRMDNF is told the blur: [the page of the comparison]({folder}/peers.md) says so, has SSIM, figures
+by sigma, pictures, and how the times were taken. `python -m benchmarks.peers --data DIR` measures it again."""

@@ -204,6 +204,7 @@ def comparison(load, load_of_others: float = 0.0):
 def test_the_page_has_the_means(load):
     text = load("page").page(comparison(load))
     assert "| **`net`** | 1.23 M | 12 | MIT | 22.00 |  |  |" in text  # 21, 22, 23; nothing of the other protocols
+    assert "|  | parameters | ms | licence | Gaussian8, Set5 (2) | Irregular kernels, Set5 (2) |" in text
     assert "| bicubic |  |  |  | 21.00 | 18.25 |  |" in text
     assert "| PSNR | Set5, 1.8 | Set5, 2.4 | Set5, 3.2 | Set5, mean |" in text
     assert "| **`net`** | 21.00 | 22.00 | 23.00 | 22.00 |" in text
@@ -214,7 +215,7 @@ def test_the_page_has_the_means(load):
 
 def test_times_of_a_busy_machine_are_marked(load):
     text = " ".join(load("page").page(comparison(load, 2.5)).split())
-    assert "(load 2.5): the times are not to be trusted and have to be measured again" in text
+    assert "| ms, busy machine |" in text and "(load 2.5): the times are not to be trusted and have to be measured again" in text
 
 
 def test_what_is_written(load, tmp_path):
