@@ -74,7 +74,7 @@ def overview(comparison: Comparison) -> str:
         found = [comparison.mean(entry.name, protocol, name) for protocol, name in columns]
         lines.append([entry.name, size, "" if time is None else f"{time:.0f}", entry.licence,
                       *(f"{cell[0]:.2f}" if cell else "" for cell in found)])
-    # The table also stands on other pages, alone: it says itself how many images there were and whether times are sound.
+    # The table also stands alone on another page: its heads say how many images there were, and what times are worth.
     return _table(["", "parameters", "ms, busy machine" if comparison.load > BUSY else "ms", "licence",
                    *(f"{TITLES[protocol][0]}, {name} ({comparison.sets[name]})" for protocol, name in columns)], lines)
 
