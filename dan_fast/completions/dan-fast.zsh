@@ -195,7 +195,7 @@ _shtab_dan_fast_parts_defaults_added=0
 _shtab_dan_fast_report_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--weights[name of the weights that the pictures are made with (default\: default)]:weights:_files"
-  ":NAME.csv\: the summary.csv that dan-fast evaluate NAME wrote with gaussian8\; irregular\/NAME.csv, unseen\/NAME.csv\: with other kernels\; iterations\/N\/NAME.csv\: with --iterations N. DIR.md is written, and pictures to DIR:_files"
+  ":NAME.csv\: the summary.csv that dan-fast evaluate NAME wrote with gaussian8\; irregular\/NAME.csv, unseen\/NAME.csv\: with other kernels\; iterations\/N\/NAME.csv\: with --iterations N\; peers.md\: the page of benchmarks\/peers. DIR.md is written, and pictures to DIR:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
