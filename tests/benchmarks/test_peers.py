@@ -193,7 +193,7 @@ def comparison(load, load_of_others: float = 0.0):
     entries, measuring, page = load("entries"), load("measuring"), load("page")
     both = [entries.Entry("bicubic", None, None, ""),
             entries.Entry("**`net`**", None, 1_234_567, "MIT", ("gaussian8",), ours=True)]
-    rows = [measuring.Measured("gaussian8", "Set5", image, kernel, sigma, entry.name, 20.0 + number + kernel,
+    rows = [measuring.Measured("gaussian8", "Set5", image, kernel, sigma, entry.label, 20.0 + number + kernel,
                                0.5)
             for number, entry in enumerate(both) for image in ("a", "b")
             for kernel, sigma in enumerate((1.8, 2.4, 3.2))]
@@ -229,6 +229,35 @@ def test_what_is_written(load, tmp_path):
     assert {"name": "net", "protocol": "gaussian8", "set": "Set5", "sigma_pixels": 3.2, "psnr_y_db": 23.0,
             "ssim_y": 0.5} in found["means"]
     assert len(found["means"]) == 4 + 4 + 1
+
+
+def test_cases_are_read_as_they_were_written(load, tmp_path):
+    page, rows = load("page"), comparison(load).rows
+    assert page.read_cases(tmp_path / "peers.md") == []
+    page.write_cases(tmp_path / "peers.md", rows)
+    assert page.read_cases(tmp_path / "peers.md") == list(rows)
+    (tmp_path / "peers" / "cases.csv").write_text("protocol,set\ngaussian8,Set5\n")
+    with pytest.raises(DanFastError, match="cannot be read as cases"):
+        page.read_cases(tmp_path / "peers.md")
+
+
+def test_a_run_that_was_stopped_goes_on(load, tmp_path):
+    """What is known is not measured again, and what was measured before the user stopped it is saved."""
+    entries, measuring = load("entries"), load("measuring")
+    write_image(tmp_path / "Set5" / "a.png", read_image(find_images([SAMPLES])[0]).rgb[200:264, 200:264])
+    bicubic, calls, saved = next(entries.own_entries(())), [], []
+
+    def upscale(case):
+        calls.append(case.sigma)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return bicubic.upscale(case)
+    entry = entries.Entry("**`net`**", upscale, None, "", ("gaussian8",))
+    with pytest.raises(KeyboardInterrupt):
+        measuring.measure([tmp_path / "Set5"], [entry], None, print, (), saved.append)
+    assert [row.sigma for row in saved[-1]] == calls[:3] and saved[-1][0].entry == "net"
+    rows = measuring.measure([tmp_path / "Set5"], [entry], None, print, saved[-1], saved.append)
+    assert len(rows) == 8 and rows[:3] == saved[0] and len(calls) == 4 + 5 and saved[-1] == rows
 
 
 @pytest.fixture
