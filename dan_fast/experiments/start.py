@@ -67,7 +67,8 @@ def common_tensors(experiment: Experiment, start: Start) -> frozenset[str]:
     for variant in experiment.variants:
         shapes = {name: tuple(tensor.shape) for name, tensor in _shapeless(variant).state_dict().items()}
         common = {name: shape for name, shape in common.items() if shapes.get(name) == shape}
-    if not any("." in name for name in common):  # buffers are no weights
+    # Buffers are no weights, and some biases fit networks of every width.
+    if not any("." in name and len(shape) > 1 for name, shape in common.items()):
         raise DanFastError(f"--init {start.weights}: no weight of it fits all networks of this experiment: take "
                            "weights of the preset's shape")
     return frozenset(common)
