@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--init", metavar="WEIGHTS", help="start every training from these weights, a file or the name "
                         "of weights that ship: from what all networks of the experiment have in common, without what "
                         "the question is about (default: all weights are random)")
-    parser.add_argument("--steps", type=whole_number(0), help="steps of every training; 0: test the weights of --init as "
-                        "they are (default: the preset's)")
+    parser.add_argument("--steps", type=whole_number(0), help="steps of every training; 0: test the weights of --init "
+                        "as they are (default: the preset's)")
     parser.add_argument("--seeds", type=whole_number(3), metavar="N", help="trainings of every network "
                         f"(default: {SEEDS})")
     parser.add_argument("--data", type=Path, nargs="+", metavar="DIR",

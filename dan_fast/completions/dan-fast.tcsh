@@ -32,6 +32,7 @@ complete dan-fast \
         'c/--precision=/(auto fp32 bf16)/' \
         'c/--schedule=/f/' \
         'c/--loss=/f/' \
+        'c/--learns=/f/' \
         'c/--protocol=/(gaussian8 irregular file)/' \
         'c/--kernels=/f/' \
         'c/--lr=/f/' \
@@ -42,7 +43,7 @@ complete dan-fast \
         'c/--csv=/f/' \
         'c/--worst=/f/' \
         'c/--sizes=/f/' \
-        'c/--/(against batch blur clip compare config crop csv data device dtype ema ensemble format gpu gradient halo halve-every help hr init iterations jpeg json kernel kernel-from kernel-weight kernels learning-rate limit log-every long-side loss lr max-mib metadata mib minutes noise out output outscale part-mib parts patch pictures plain precision preset profile protocol quality quiet repeats resume save-every save-hr save-kernel scale schedule seed seeds short-until sigma size sizes skip-existing steps strength suffix tile timeout timing tolerance true-kernels upscaler val validate-every version warmup weights workers worst)/' \
+        'c/--/(against batch blur clip compare config crop csv data device dtype ema ensemble format gpu gradient halo halve-every help hr init iterations jpeg json kernel kernel-from kernel-weight kernels learning-rate learns limit log-every long-side loss lr max-mib metadata mib minutes noise out output outscale part-mib parts patch pictures plain precision preset profile protocol quality quiet repeats resume save-every save-hr save-kernel scale schedule seed seeds short-until sigma size sizes skip-existing steps strength suffix tile timeout timing tolerance true-kernels upscaler val validate-every version warmup weights workers worst)/' \
         'c/-/(- h o)/' \
         'n/--weights/f/' \
         'n/-o/f/' \
@@ -68,6 +69,7 @@ complete dan-fast \
         'n/--precision/(auto fp32 bf16)/' \
         'n/--schedule/f/' \
         'n/--loss/f/' \
+        'n/--learns/f/' \
         'n/--protocol/(gaussian8 irregular file)/' \
         'n/--kernels/f/' \
         'n/--lr/f/' \

@@ -151,8 +151,8 @@ def _measure(model: DAN, variant: Variant, trial: Trial, seed: int, setup: Setup
         [(upscaled.psnr_y, upscaled.ssim_y, upscaled.kernel_error, upscaled.result.code_error)
          for upscaled in upscale_cases(degraded, predict, config.scale)], 0).tolist()
     if not np.isfinite((psnr_y, ssim_y, code_error)).all():
-        raise DanFastError(f"{trial.name}, seed {seed}: its results are not finite, the training diverged: expected more "
-                           "steps or a lower learning rate, in another --out")
+        raise DanFastError(f"{trial.name}, seed {seed}: its results are not finite, the training diverged: expected "
+                           "more steps or a lower learning rate, in another --out")
     return Result(variant.name, trial.name, seed, psnr_y, ssim_y, None if np.isnan(kernel_error) else kernel_error,
                   code_error, sum(parameter.numel() for parameter in model.parameters()),
                   multiply_adds(model, trial.predict), anew)

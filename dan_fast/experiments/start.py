@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -80,7 +79,7 @@ def started_anew(model: DAN, common: Collection[str]) -> int:
 
 
 def check_complete(experiment: Experiment, start: Start, common: Collection[str]) -> None:
-    """Raise DanFastError unless every network of the experiment is that of the weights, so that it needs no training."""
+    """Raise DanFastError unless every network of the experiment is that of the weights and needs no training."""
     for variant in experiment.variants:
         if anew := started_anew(_shapeless(variant), common):
             raise DanFastError(f"--steps 0: {anew:,} parameters of {variant.name!r} are not taken from {start.weights} "

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dan_fast.experiments import EXPERIMENTS
-from dan_fast.experiments.budget import work
 from dan_fast.experiments.block import Concatenating
+from dan_fast.experiments.budget import work
 from dan_fast.experiments.end_to_end import losses_apart, losses_with_estimate
 from dan_fast.experiments.experiment import TINY, blind
 from dan_fast.experiments.inputs import LowResolutionOnly
