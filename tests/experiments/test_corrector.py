@@ -70,6 +70,17 @@ def test_each_part_learns_from_its_own_loss_alone():
     assert torch.allclose(learned, model.Estimator.head_LR[0].weight.grad, atol=1e-7)
 
 
+@pytest.mark.parametrize(("iterations", "corrections"), [(1, 1), (2, 1), (4, 3)])
+def test_it_learns_from_the_last_of_the_corrections_that_the_test_makes(iterations, corrections):
+    model, (lr, hr, kernel) = network(), images()
+    estimate = model.predict(lr)
+    code, true = model.encode(estimate), model.encode(kernel)
+    for _ in range(corrections):
+        code = model.correct(lr, code)
+    expected = (estimate - kernel).abs().mean() + (code - true).abs().mean()
+    assert losses_corrected(model, lr, hr, kernel, iterations).kernel.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("preset", [TINY, get_preset("v2-0.3M-x4")])
 def test_it_costs_what_dan_costs(preset):
     joint, *_, variant = end_to_end(preset).variants
