@@ -41,7 +41,7 @@ every_size = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[1]}
 def network(name: str, channels_last: bool = True) -> dan_fast.DAN:
     """v1, v2: published, random weights; v2-small: the shipped one."""
     torch.manual_seed(0)
-    model = dan_fast.load("default") if name == "v2-small" else dan_fast.DAN(dan_fast.DANConfig(version=name))
+    model = dan_fast.load("v2-0.3M-x4") if name == "v2-small" else dan_fast.DAN(dan_fast.DANConfig(version=name))
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     return model.eval().requires_grad_(False).to(memory_format=memory_format)  # type: ignore[call-overload]
 

@@ -142,12 +142,12 @@ def _tests(compiler: Compiler) -> None:
             for config in NETWORKS.values():
                 for call in example_calls.calls(config, *shape, dtype, "cpu"):
                     example_calls.compute(call, True)
-        for name in ("v2-x4", "v2-0.3M-x4", "v1-x4"):
+        for name in ("v2-x4", "v2-0.3M-x4", "v2-1.7M-x4", "v1-x4"):
             _passes(name, torch.float32, (40, 56), (150, 130))
         _passes("v2-0.3M-x4", torch.float32, (48, 40), (20, 24))
         with self_test.left_out("programmatic_launch"):
             _passes("v2-x4", torch.float32, (40, 56))
-    for name in ("v2-x4", "v2-0.3M-x4", "v1-x4"):
+    for name in ("v2-x4", "v2-0.3M-x4", "v2-1.7M-x4", "v1-x4"):
         for dtype in (torch.bfloat16, torch.float16):
             _passes(name, dtype, (48, 64))
     for gradient in ("last", "all"):
@@ -211,7 +211,7 @@ def _network(name: str) -> dan_fast.DAN:
 
 def _inference(compiler: Compiler) -> None:
     """Small images stand for large ones of the same divisibility."""
-    for name in ("v2-x4", "v2-0.3M-x4", "v1-x4"):
+    for name in ("v2-x4", "v2-0.3M-x4", "v2-1.7M-x4", "v1-x4"):
         for dtype in (torch.bfloat16, torch.float32):
             for size, *image in (("small", (16, 16)), ("medium", (20, 30), (20, 14)), ("large", (24, 32))):
                 compiler.size = size

@@ -24,6 +24,7 @@ COMMANDS = {
     "upscale": "upscale photos of unknown blur",
     "kernel": "estimate the blur kernel of a photo",
     "degrade": "blur and shrink sharp images, to make test sets",
+    "draw": "make synthetic drawings with lettering, to train on beside photos",
     "pack": "pack images into one file, which training reads without decoding",
     "train": "train a network",
     "parts": "split the state of a training run into small files, to move it, and join them again",

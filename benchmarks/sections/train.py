@@ -13,10 +13,12 @@ from figures import DEVICE, DRY, note, peak_gib, replay_time, synchronize, tried
 
 from dan_fast.model import DAN
 from dan_fast.training.presets import get_preset
+from dan_fast.training.run import choose_what_learns
 from dan_fast.training.step import TrainingStep
 from sections.profile import gpu_kernels_of
 
-PRESETS = ("v2-x4", "v2-0.3M-x4")
+# Presets, and what of each learns.
+PRESETS = {"v2-x4": "all", "v2-0.3M-x4": "all", "v2-1.7M-x4": "refiner"}
 BATCH, PATCH, STEPS = 64, 64, 8
 
 
@@ -33,11 +35,12 @@ def _steps(name: str) -> None:
     preset = replace(preset, training=replace(preset.training, batch=batch, patch=patch))
     torch.manual_seed(0)
     model = DAN(preset.config, torch.rand(preset.config.kernel_size**2, preset.config.code_length) / 100).to(DEVICE)
+    choose_what_learns(model, PRESETS[name])
     step = TrainingStep(model, copy.deepcopy(model).requires_grad_(False), preset.degradation, preset.training,
                         bf16=True)
     side = patch * preset.config.scale
     hr = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8, device=DEVICE)
-    about = {"preset": name, "batch": batch, "patch": patch, "dtype": "bfloat16"}
+    about = {"preset": name, "learns": PRESETS[name], "batch": batch, "patch": patch, "dtype": "bfloat16"}
     seconds, losses = [], []
     for number in range(STEPS):
         start = time.perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..checkpoint import DEFAULT, available, weights_file
+from ..checkpoint import BEST, weights_file
 from ..inference import Upscaler, UpscalerStats
 from ..inference.graphs import GraphStats
 from .upscaler_options import make_upscaler
@@ -14,8 +14,7 @@ from .upscaler_options import make_upscaler
 class Upscalers:
     """The upscalers of a command, made when they are first needed.
 
-    With ``--weights`` there is one. Without, and with a wanted size, there is one for every scale in which the default
-    network ships.
+    With ``--weights`` there is one. Without, and with a wanted size, there are the best that ship at each scale.
 
     Args:
         args: of the command, with the options of ``upscaler_options``.
@@ -24,7 +23,7 @@ class Upscalers:
 
     def __init__(self, args: argparse.Namespace, any_scale: bool) -> None:
         self._args = args
-        self._names: dict[int, str] = _family() if any_scale and args.weights == "default" else {0: args.weights}
+        self._names: dict[int, str] = BEST if any_scale and args.weights == "default" else {0: args.weights}
         self._made: dict[str, Upscaler] = {}
         # One is made at once: bad weights and options are errors of the command, not of its first photo.
         self._named(next(iter(self._names.values())))
@@ -54,9 +53,3 @@ class Upscalers:
         if weights not in self._made:
             self._made[weights] = make_upscaler(argparse.Namespace(**{**vars(self._args), "weights": weights}))
         return self._made[weights]
-
-
-def _family() -> dict[int, str]:
-    """The names of the default network's weights by their scale."""
-    stem = DEFAULT.rpartition("-x")[0]
-    return {int(name.rpartition("-x")[2]): name for name in available() if name.rpartition("-x")[0] == stem}

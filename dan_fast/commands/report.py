@@ -16,7 +16,8 @@ from ..report.tables import results
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="NAME.csv: the summary.csv that dan-fast evaluate "
                         "NAME wrote with gaussian8; irregular/NAME.csv, unseen/NAME.csv: with other kernels; "
-                        "iterations/N/NAME.csv: with --iterations N. DIR.md is written, and pictures to DIR")
+                        "iterations/N/NAME.csv: with --iterations N; peers.md: the page of benchmarks/peers. DIR.md is "
+                        "written, and pictures to DIR")
     parser.add_argument("--weights", default="default", help="name of the weights that the pictures are made with")
 
 

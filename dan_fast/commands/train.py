@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ..config import GRADIENTS, DANConfig, field_help
 from ..degradation.pipeline import Degradation
 from ..errors import DanFastError
 from ..files import SAMPLES, make_folder
+from ..model import DAN
 from ..runtime.devices import pick_device
 from ..training.checkpoints import Checkpoints
 from ..training.config_file import read_config
@@ -136,9 +138,16 @@ def _start_or_resume(args: argparse.Namespace, options: RunOptions, processes: P
     preset, seed = _asked_for(args) or (get_preset(DEFAULT_PRESET), 0)
     new = Run(_changed(preset, args), seed if args.seed is None else args.seed, options, processes)
     if args.init:
-        anew = new.start_from(checkpoint.load(args.init, device=options.device))
+        anew = _shortened(new.start_from(checkpoint.load(args.init, device=options.device)), new.model)
         log.info("starts from %s%s", args.init, f"; anew: {', '.join(anew)}" if anew else "")
     return new
+
+
+def _shortened(names: Sequence[str], model: DAN) -> list[str]:
+    """``names`` of tensors of ``model``, with one word for a module whose tensors are all among them."""
+    whole = [module for module, child in model.named_children()
+             if all(f"{module}.{name}" in names for name in child.state_dict())]
+    return [*(f"all of {module}" for module in whole), *(name for name in names if name.split(".")[0] not in whole)]
 
 
 def _asked_for(args: argparse.Namespace) -> tuple[Preset, int] | None:

@@ -5,12 +5,13 @@
 #    source ~/.local/share/bash_completion/dan-fast
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_dan_fast_subparsers=(demo upscale kernel degrade pack train parts evaluate score ablate report bench doctor completion)
+_shtab_dan_fast_subparsers=(demo upscale kernel degrade draw pack train parts evaluate score ablate report bench doctor completion)
 
 _shtab_dan_fast_demo_option_strings=(-h --help --weights -o --output --device)
 _shtab_dan_fast_upscale_option_strings=(-h --help -o --output --suffix --format --quality --metadata --skip-existing --save-kernel --compare --size --long-side --outscale --strength --blur --ensemble --kernel --weights --iterations --tolerance --kernel-from --tile --halo --dtype --device --timing --json --quiet)
 _shtab_dan_fast_kernel_option_strings=(-h --help --weights --iterations --tolerance --kernel-from --tile --halo --dtype --device -o --output --json --quiet)
 _shtab_dan_fast_degrade_option_strings=(-h --help -o --out --scale --protocol --sigma --seed --noise --save-hr)
+_shtab_dan_fast_draw_option_strings=(-h --help -o --out --count --side --seed)
 _shtab_dan_fast_pack_option_strings=(-h --help -o --out --jpeg --max-mib)
 _shtab_dan_fast_train_option_strings=(-h --help --data --preset --config --out --resume --init --gradient --seed --val --validate-every --save-every --parts --part-mib --log-every --precision --workers --profile --device --steps --minutes --batch --patch --learning-rate --schedule --halve-every --warmup --loss --kernel-weight --short-until --learns --clip --ema)
 _shtab_dan_fast_parts_option_strings=(-h --help -o --out --mib)
@@ -42,6 +43,8 @@ _shtab_dan_fast_kernel___output_COMPGEN=_shtab_compgen_files
 _shtab_dan_fast_degrade_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_dan_fast_degrade__o_COMPGEN=_shtab_compgen_files
 _shtab_dan_fast_degrade___out_COMPGEN=_shtab_compgen_files
+_shtab_dan_fast_draw__o_COMPGEN=_shtab_compgen_files
+_shtab_dan_fast_draw___out_COMPGEN=_shtab_compgen_files
 _shtab_dan_fast_pack_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_dan_fast_pack__o_COMPGEN=_shtab_compgen_files
 _shtab_dan_fast_pack___out_COMPGEN=_shtab_compgen_files
@@ -104,7 +107,7 @@ _shtab_dan_fast_evaluate___dtype_choices=(fp32 bf16 fp16)
 _shtab_dan_fast_ablate_pos_0_choices=(end-to-end inputs block supervision blur iterations recipe)
 _shtab_dan_fast_bench___dtype_choices=(fp32 bf16 fp16)
 _shtab_dan_fast_completion_pos_0_choices=(bash zsh tcsh)
-_shtab_dan_fast_pos_0_choices=(demo upscale kernel degrade pack train parts evaluate score ablate report bench doctor completion)
+_shtab_dan_fast_pos_0_choices=(demo upscale kernel degrade draw pack train parts evaluate score ablate report bench doctor completion)
 
 _shtab_dan_fast_demo__h_nargs=0
 _shtab_dan_fast_demo___help_nargs=0
@@ -127,6 +130,8 @@ _shtab_dan_fast_degrade_pos_0_nargs=+
 _shtab_dan_fast_degrade__h_nargs=0
 _shtab_dan_fast_degrade___help_nargs=0
 _shtab_dan_fast_degrade___save_hr_nargs=0
+_shtab_dan_fast_draw__h_nargs=0
+_shtab_dan_fast_draw___help_nargs=0
 _shtab_dan_fast_pack_pos_0_nargs=+
 _shtab_dan_fast_pack__h_nargs=0
 _shtab_dan_fast_pack___help_nargs=0

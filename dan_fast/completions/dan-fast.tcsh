@@ -43,7 +43,7 @@ complete dan-fast \
         'c/--csv=/f/' \
         'c/--worst=/f/' \
         'c/--sizes=/f/' \
-        'c/--/(against batch blur clip compare config crop csv data device dtype ema ensemble format gpu gradient halo halve-every help hr init iterations jpeg json kernel kernel-from kernel-weight kernels learning-rate learns limit log-every long-side loss lr max-mib metadata mib minutes noise out output outscale part-mib parts patch pictures plain precision preset profile protocol quality quiet repeats resume save-every save-hr save-kernel scale schedule seed seeds short-until sigma size sizes skip-existing steps strength suffix tile timeout timing tolerance true-kernels upscaler val validate-every version warmup weights workers worst)/' \
+        'c/--/(against batch blur clip compare config count crop csv data device dtype ema ensemble format gpu gradient halo halve-every help hr init iterations jpeg json kernel kernel-from kernel-weight kernels learning-rate learns limit log-every long-side loss lr max-mib metadata mib minutes noise out output outscale part-mib parts patch pictures plain precision preset profile protocol quality quiet repeats resume save-every save-hr save-kernel scale schedule seed seeds short-until side sigma size sizes skip-existing steps strength suffix tile timeout timing tolerance true-kernels upscaler val validate-every version warmup weights workers worst)/' \
         'c/-/(- h o)/' \
         'n/--weights/f/' \
         'n/-o/f/' \
@@ -80,7 +80,7 @@ complete dan-fast \
         'n/--csv/f/' \
         'n/--worst/f/' \
         'n/--sizes/f/' \
-        'p/1/(demo upscale kernel degrade pack train parts evaluate score ablate report bench doctor completion)/' \
+        'p/1/(demo upscale kernel degrade draw pack train parts evaluate score ablate report bench doctor completion)/' \
         'n/upscale/f/' \
         'n/kernel/f/' \
         'n/degrade/f/' \

@@ -16,6 +16,7 @@ _shtab_dan_fast_commands() {
     degrade:'Blur and shrink sharp images, to make test sets.'
     demo:'Blur, shrink and upscale the photos that ship, and show the gain over bicubic.'
     doctor:'Say which parts are active on this machine, and why others are not.'
+    draw:'Make synthetic drawings with lettering, to train on beside photos.'
     evaluate:'Measure weights, or another program, on degraded test images.'
     kernel:'Estimate the blur kernel of a photo.'
     pack:'Pack images into one file, which training reads without decoding.'
@@ -115,6 +116,17 @@ _shtab_dan_fast_doctor_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_dan_fast_doctor_defaults_added=0
 
+_shtab_dan_fast_draw_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-o,--out}"[folder for the drawings, drawing-SEED.png\; those of the same seeds are replaced]:DIR:_files"
+  "--count[number of drawings (default\: 100)]:N:"
+  "--side[their height and width (default\: 512)]:PIXELS:"
+  "--seed[seed of the first\; each further one has the next (default\: 0)]:seed:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_dan_fast_draw_defaults_added=0
+
 _shtab_dan_fast_evaluate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--data[folders of sharp images, one set each\; a folder that holds only folders\: one set per folder]:DIR:_files"
@@ -189,7 +201,7 @@ _shtab_dan_fast_parts_defaults_added=0
 _shtab_dan_fast_report_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--weights[name of the weights that the pictures are made with (default\: default)]:weights:_files"
-  ":NAME.csv\: the summary.csv that dan-fast evaluate NAME wrote with gaussian8\; irregular\/NAME.csv, unseen\/NAME.csv\: with other kernels\; iterations\/N\/NAME.csv\: with --iterations N. DIR.md is written, and pictures to DIR:_files"
+  ":NAME.csv\: the summary.csv that dan-fast evaluate NAME wrote with gaussian8\; irregular\/NAME.csv, unseen\/NAME.csv\: with other kernels\; iterations\/N\/NAME.csv\: with --iterations N\; peers.md\: the page of benchmarks\/peers. DIR.md is written, and pictures to DIR:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -240,7 +252,7 @@ _shtab_dan_fast_train_options=(
   "--loss[loss of the image\; l1\: mean absolute error, as published\; l2\: ten times the mean squared error, which is what PSNR measures]:loss:_files"
   "--kernel-weight[weight of the kernel\'s (v1\: the code\'s) L1 loss beside the image\'s]:kernel_weight:"
   "--short-until[share of the steps that are trained with only 2 iterations, which is faster while the Estimator is still poor\; 0\: none]:short_until:"
-  "--learns[all\: the whole network learns\; refiner\: only the Refiner does, from the results and estimates of the other modules, which stay as --init gives them\; a step then takes half the time]:learns:_files"
+  "--learns[all\: the whole network learns\; refiner\: only the Refiner does, from the results and estimates of the other modules, which stay as --init gives them\; a step then takes 0.8 of the time on a CPU]:learns:_files"
   "--clip[largest norm of all gradients together]:clip:"
   "--ema[decay of the averaged weights, which are validated and saved]:ema:"
 )
@@ -307,6 +319,7 @@ _shtab_dan_fast() {
         degrade) _arguments -C -s $_shtab_dan_fast_degrade_options ;;
         demo) _arguments -C -s $_shtab_dan_fast_demo_options ;;
         doctor) _arguments -C -s $_shtab_dan_fast_doctor_options ;;
+        draw) _arguments -C -s $_shtab_dan_fast_draw_options ;;
         evaluate) _arguments -C -s $_shtab_dan_fast_evaluate_options ;;
         kernel) _arguments -C -s $_shtab_dan_fast_kernel_options ;;
         pack) _arguments -C -s $_shtab_dan_fast_pack_options ;;

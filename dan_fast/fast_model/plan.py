@@ -23,6 +23,7 @@ from ..runtime.stopwatch import Stopwatch
 from .cells import Bicubic, strided_weight, to_image
 from .collapsed_upsampler import CollapsedUpsampler, DirectUpsampler
 from .image_weights import with_image_weights
+from .refiner import PlannedRefiner
 
 
 class Prepared(NamedTuple):
@@ -81,13 +82,14 @@ class Plan(ABC):
 
     def __init__(self, model: DAN, dtype: torch.dtype | None = None, *, refines: bool = True) -> None:
         self.model, self.config = model, model.config
-        self.refiner: Any = None  # a version that has one sets it
         self.dtype = model.encoder.dtype if dtype is None else dtype
         self.device = model.encoder.device
         self.stopwatch = Stopwatch(self.device)
         # Parts of torch modules are declared as anything, and these differ by version.
         self._image: Any = with_image_weights(model, self.dtype, self.off_image)
         restorer, config = self._image.Restorer, self.config
+        self.refiner = (PlannedRefiner(model.Refiner, self._image.Refiner, self.dtype)
+                        if refines and model.Refiner is not None else None)
         self._upscale: Callable[[Tensor], Tensor] = (
             CollapsedUpsampler(restorer.upscale, config.channels, config.scale, dtype=self.dtype)
             if config.upsampler == "published"
@@ -137,7 +139,7 @@ class Plan(ABC):
 
         A ``refinement`` of batch 1 serves every image.
         """
-        if refinement is None:
+        if self.refiner is None or refinement is None:
             return cells
         with self.stopwatch("refiner"):
             return self.refiner(prepared.lr, cells, refinement.expand(len(cells), *refinement.shape[1:]))

@@ -19,16 +19,15 @@ class PlannedRefiner:
 
     Args:
         refiner: its weights must not change as long as this is used.
-        rounded: the same with the weights that meet images in ``dtype``.
+        rounded: a Refiner too, the same with the weights that meet images in ``dtype``.
         dtype: of images.
     """
 
-    def __init__(self, refiner: Refiner, rounded: Refiner, dtype: torch.dtype) -> None:
+    def __init__(self, refiner: Refiner, rounded: Any, dtype: torch.dtype) -> None:
         with torch.no_grad():
             self._condition_weights = condition_weights(refiner)
             self._head_weight = _head_weight(rounded)
-        head, self._fusion = _layers(rounded)
-        self._head_bias = head.bias
+        self._head_bias, self._fusion = rounded.head1.bias, rounded.fusion
         self._body_weights = dpcb_weights(rounded)
         self._upscale = DirectUpsampler(rounded.upscale, refiner.scale, dtype=dtype)
 
@@ -54,11 +53,6 @@ def refine_with_gradients(refiner: Refiner, lr: Tensor, cells: Tensor, code: Ten
     image = torch.cat((lr, _in_pixel_order(cells, refiner.scale)), 1)
     features = features_with_gradients(refiner, image, code)
     return cells + DirectUpsampler(refiner.upscale, refiner.scale, differentiable=True)(refiner.fusion(features))
-
-
-def _layers(refiner: Refiner) -> tuple[Any, Any]:
-    """``head1`` and ``fusion``; torch declares biases as optional."""
-    return refiner.head1, refiner.fusion
 
 
 def _head_weight(refiner: Refiner) -> Tensor:

@@ -37,7 +37,6 @@ from .dual_path import (
 )
 from .parts import Cost, Parts, Reach
 from .plan import Estimate, Plan
-from .refiner import PlannedRefiner
 
 # --- the operators' arguments ---------------------------------------------------------------------
 
@@ -73,8 +72,6 @@ class PlanV2(Plan):
             self._condition_weights = condition_weights(restorer)
             self._tail_weights = tail_weights(estimator)
         super().__init__(model, dtype, refines=refines)
-        if refines and model.Refiner is not None:
-            self.refiner = PlannedRefiner(model.Refiner, self._image.Refiner, self.dtype)
         self._body_weights, self._fusion_weight = halved(self._image.Restorer)
         self._estimator_weights = dpcg_weights(self._image.Estimator)
 

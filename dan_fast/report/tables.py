@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 from ..checkpoint import load
@@ -89,6 +90,8 @@ def results(folder: Path) -> str:
             parts.append(text + "\n\n" + "\n\n".join(_other(m) for m in measured))
     if any((counts := iterations(folder)).values()):
         parts.append(ITERATIONS.format(folder=folder.name) + "\n\n" + _iterations(counts))
+    if (peers := folder / "peers.md").is_file():
+        parts.append(PEERS.format(folder=folder.name) + "\n\n" + first_table(peers.read_text(encoding="utf-8")))
     return "\n\n".join(parts) + "\n"
 
 
@@ -96,6 +99,12 @@ def iterations(folder: Path) -> dict[int, list[Measured]]:
     """The figures with other numbers of iterations: the sub-folders of ``iterations``, by number."""
     numbers = sorted(int(path.name) for path in (folder / "iterations").glob("*") if path.name.isdigit())
     return {number: read_measured(folder / "iterations" / str(number)) for number in numbers}
+
+
+def first_table(page: str) -> str:
+    """The first table of a page in Markdown; empty where it has none."""
+    lines = dropwhile(lambda line: not line.startswith("|"), page.splitlines())
+    return "\n".join(takewhile(lambda line: line.startswith("|"), lines))
 
 
 def read_times(folder: Path) -> dict[str, Timing]:
@@ -210,3 +219,9 @@ ITERATIONS = """## Iterations
 The networks were trained with 4 iterations and tested with 1 to 8.
 
 ![PSNR per iteration]({folder}/iterations.png)"""
+
+PEERS = """## Other networks
+
+Networks of others at x4, PSNR on Y; how many images of a set were measured is in brackets. Several were trained for
+something else, and SRMDNF is told the blur: [the page of the comparison]({folder}/peers.md) says so, has SSIM, figures
+by sigma, pictures, and how the times were taken. `python -m benchmarks.peers --data DIR` measures it again."""

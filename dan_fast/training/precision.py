@@ -40,6 +40,9 @@ def faster_precision(config: DANConfig, device: torch.device) -> Precision:
     ``v1-x4``                                           2.4   3.8
     ==================================================  ====  ====
 
+    On one core of an AMD EPYC (Zen 5) ``v2-1.7M-x4`` takes 285 and 356 ms for a step of four 48x48 patches if only its
+    Refiner learns, 364 and 443 ms if all of it does.
+
     A CPU without such instructions emulates bfloat16, ten times as slow as float32.
     """
     if device.type == "cuda":

@@ -98,7 +98,7 @@ class Run:
         torch.manual_seed(seed)
         encoder = preset.degradation.encoder(preset.config.code_length).matrix
         self.model = build(preset.config, encoder).to(options.device)
-        _choose_what_learns(self.model, preset.training.learns)
+        choose_what_learns(self.model, preset.training.learns)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.precision = (faster_precision(preset.config, options.device) if options.bf16 is None
                           else Precision(options.bf16, "as asked for"))
@@ -267,7 +267,7 @@ class Run:
         return run
 
 
-def _choose_what_learns(model: DAN, learns: str) -> None:
+def choose_what_learns(model: DAN, learns: str) -> None:
     """Freeze all modules but the Refiner if ``learns`` says so.
 
     Raises:

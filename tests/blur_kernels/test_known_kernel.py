@@ -115,7 +115,8 @@ def test_a_centred_kernel_moves_nothing(upscaler, sharp):
     lr = torch.from_numpy(blurred(sharp, kernel)).permute(2, 0, 1)[None].float() / 255
     model = upscaler.model
     with torch.no_grad():
-        expected = model.Restorer(lr, model.encode(torch.from_numpy(kernel)[None])).clamp(0, 1)
+        code = model.encode(torch.from_numpy(kernel)[None])
+        expected = model.refine(lr, model.Restorer(lr, code), code).clamp(0, 1)
     assert (upscaler(lr, kernel=kernel).image - expected).abs().max() < 1e-4
     assert (moved(expected, Shift(0.08, -0.08)) - expected).abs().max() > 0.01
 

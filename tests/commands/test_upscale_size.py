@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.photos import photo
 
-from dan_fast.checkpoint import load
+from dan_fast.checkpoint import BEST, load
 from dan_fast.cli import main
 from dan_fast.command_line.sizes import long_side, outscale, size
 from dan_fast.errors import ImageError
@@ -71,7 +71,7 @@ def test_the_smallest_scale_that_ships_and_reaches_it(tmp_path, capsys):
     for factor, scale in (("1.5", 2), ("2", 2), ("2.2", 3), ("3", 3), ("3.1", 4), ("5", 4)):
         assert main(["upscale", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--outscale", factor]) == 0
         found = read_image(tmp_path / f"out/a_x{factor}.png").rgb
-        full = Upscaler(load(f"v2-0.3M-x{scale}"))(photo(14, 16)).image
+        full = Upscaler(load(BEST[scale]))(photo(14, 16)).image
         assert np.array_equal(found, resize_pixels(full, *found.shape[:2]))
 
 

@@ -36,7 +36,8 @@ def assert_right(op, reference, arguments, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("batch, channels, out, size, height, width", [
-    (2, 3, 64, 3, 13, 9), (1, 1, 16, 5, 1, 1), (1, 48, 32, 5, 10, 16), (3, 12, 7, 1, 4, 5), (1, 27, 64, 7, 9, 3)])
+    (2, 3, 64, 3, 13, 9), (1, 1, 16, 5, 1, 1), (1, 48, 32, 5, 10, 16), (1, 51, 64, 3, 9, 17), (3, 12, 7, 1, 4, 5),
+    (1, 27, 64, 7, 9, 3)])
 def test_convolution(batch, channels, out, size, height, width):
     assert_right(convolution, convolution_ref, convolutions(batch, channels, out, size, height, width))
 

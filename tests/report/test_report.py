@@ -51,6 +51,14 @@ def test_times_come_from_what_bench_wrote(folder):
     assert "| 98765 |" in page and "image of 128x128: " in page and "This one, fp32" in page
 
 
+def test_the_table_of_other_networks_is_the_first_of_their_page(folder):
+    (folder / "peers.md").write_text("# Peers\n\ntext\n\n| a | b |\n| --- | --- |\n| 1 | 12.34 |\n\n| c |\n")
+    page = results(folder)
+    assert page.endswith("measures it again.\n\n| a | b |\n| --- | --- |\n| 1 | 12.34 |\n")
+    (folder / "peers.md").unlink()
+    assert "Other networks" not in results(folder)
+
+
 def test_plots(folder):
     pytest.importorskip("matplotlib")
     draw(folder)

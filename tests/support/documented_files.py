@@ -101,7 +101,8 @@ def _config(path: Path) -> None:
 FILES: dict[str, Callable[[Path], None]] = {
     **dict.fromkeys(("photo.jpg", "scan.png", "part.png", "sharp.png"), _photo),
     "result.png": partial(_photo, number=1),
-    **dict.fromkeys(("holidays", "photos", "some", "Set5", "Set14", "DIR", "VAL", "sharp", "held-out", "results"),
+    **dict.fromkeys(("holidays", "photos", "some", "Set5", "Set14", "DIR", "VAL", "sharp", "held-out", "results",
+                     "drawings"),
                     _photos),
     "DIV2KRK": _div2krk,
     "RealSR": _realsr,

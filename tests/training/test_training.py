@@ -104,7 +104,7 @@ def test_it_starts_from_other_weights(photos, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_only_the_refiner_learns(photos, tmp_path, precision):
+def test_only_the_refiner_learns(photos, tmp_path, precision, capsys):
     preset = replace(TINY, config=replace(TINY.config, **REFINER),
                      training=replace(TINY.training, learns="refiner", steps=40, batch=4, learning_rate=3e-3))
     write_config(tmp_path / "refiner.json", preset, 0)
@@ -113,6 +113,7 @@ def test_only_the_refiner_learns(photos, tmp_path, precision):
     arguments = ["train", "--config", str(tmp_path / "refiner.json"), "--data", str(photos), "--val", str(photos),
                  "--out", str(tmp_path / "run"), "--device", "cpu", "--precision", precision, "--log-every", "1"]
     assert main([*arguments, "--init", str(tmp_path / "source.safetensors")]) == 0
+    assert "source.safetensors; anew: all of Refiner\n" in capsys.readouterr().err
     trained, fresh = dan_fast.load(tmp_path / "run" / "weights.safetensors"), dan_fast.DAN(preset.config)
     for name, tensor in trained.state_dict().items():
         if not name.startswith("Refiner"):

@@ -1,0 +1,135 @@
+"""Cases to learn from: parts of photos, degraded, restored by our network and by SRMDNF; kept in a folder.
+
+What does not depend on the Refiner is computed once: a step of its training then takes half the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dan_fast.blur_kernels.gaussian import gaussian_kernels
+from dan_fast.degradation.degrade import degrade
+from dan_fast.degradation.eight_bits import from_tensor, to_tensor
+from dan_fast.degradation.pipeline import Degradation
+from dan_fast.fast_model.alternation import Whole, alternate
+from dan_fast.fast_model.versions import plan_for
+from dan_fast.files import make_folder
+from dan_fast.image_files import read_image, to_8_bits
+from dan_fast.model import DAN
+
+SIDE = 80  # of a case's low-resolution image
+TRIES = 2  # places in a photo, of which the most textured one is taken
+
+# Called with an image (h, w, 3) uint8 and its true kernel (21, 21): the teacher's result (h*s, w*s, 3) uint8.
+Teacher = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class Cases(NamedTuple):
+    """N cases; the arrays are files that are read where they are needed.
+
+    Attributes:
+        lr: (N, 80, 80, 3) uint8.
+        sr: (N, 80*s, 80*s, 3) uint8, our network's result.
+        taught: (N, 80*s, 80*s, 3) uint8, the teacher's result, which was told the true kernel.
+        hr: (N, 80*s, 80*s, 3) uint8, the photo.
+        code: (N, c) float32, the estimate that ``sr`` was restored with.
+        sigma: (N,) float32, of the true kernel.
+        teaches: (N,) bool, whether the teacher's result is closer to the photo than ours.
+    """
+
+    lr: np.ndarray
+    sr: np.ndarray
+    taught: np.ndarray
+    hr: np.ndarray
+    code: np.ndarray
+    sigma: np.ndarray
+    teaches: np.ndarray
+
+
+@torch.inference_mode()
+def make_cases(folder: Path, model: DAN, teacher: Teacher, photos: Sequence[Path], per_photo: int) -> None:
+    """Write ``per_photo`` cases of each photo to ``folder``, of random kernels of setting 1; the same every time.
+
+    Raises:
+        DanFastError: a photo cannot be read.
+    """
+    scale, side = model.config.scale, SIDE * model.config.scale
+    count, plan = len(photos) * per_photo, plan_for(model)
+    lowest, highest = Degradation.setting1(scale).sigma
+    make_folder(folder)
+    shapes = {"lr": (SIDE, SIDE, 3), "sr": (side, side, 3), "taught": (side, side, 3), "hr": (side, side, 3),
+              "code": (model.config.code_length,), "sigma": (), "teaches": ()}
+    kinds = {"code": np.float32, "sigma": np.float32, "teaches": np.bool_}
+    made = Cases(**{name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kinds.get(name, np.uint8),
+                                                    (count, *shape)) for name, shape in shapes.items()})
+    order = np.random.default_rng(scale).permutation(count)
+    for number, place in enumerate(tqdm(order, unit="case")):
+        rng = np.random.default_rng((scale, number))
+        hr = _textured_part(to_8_bits(read_image(photos[place % len(photos)]).visible().rgb), side, rng)
+        made.sigma[number] = sigma = rng.uniform(lowest, highest)
+        kernel = gaussian_kernels(torch.tensor([sigma], dtype=torch.float32), model.config.kernel_size)
+        lr = degrade(to_tensor(hr), kernel, scale)
+        whole = Whole(plan, lr)
+        outcome = alternate(plan, whole, model.config.iterations, wants_kernel=False)
+        assert whole.sr is not None
+        made.lr[number], made.sr[number], made.hr[number] = from_tensor(lr), from_tensor(whole.sr), hr
+        made.code[number] = outcome.code[0].numpy()
+        made.taught[number] = teacher(made.lr[number], kernel[0].numpy())
+        ours, theirs = (np.square(made[of][number].astype(np.float32) - hr).mean() for of in (1, 2))
+        made.teaches[number] = theirs < ours
+
+
+def read_cases(folder: Path) -> Cases:
+    """The cases that ``make_cases`` wrote to ``folder``."""
+    return Cases(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in Cases._fields})
+
+
+class Batch(NamedTuple):
+    """Patches of some cases, turned and mirrored alike; images are (B, 3, h, w) in [0, 1].
+
+    Attributes:
+        sharp_share: (B, 1, 1, 1), how much of the loss is that to the photo; the rest is that to the teacher.
+    """
+
+    lr: Tensor
+    sr: Tensor
+    taught: Tensor
+    hr: Tensor
+    code: Tensor
+    sigma: Tensor
+    sharp_share: Tensor
+
+
+def batch(cases: Cases, rng: np.random.Generator, size: int, patch: int, scale: int, sharp_share: float) -> Batch:
+    """A random batch. Cases at which the teacher is no better are learned from the photo alone."""
+    chosen = rng.choice(len(cases.sigma), size, replace=False)
+    images: list[list[np.ndarray]] = [[], [], [], []]
+    for case in chosen:
+        top, left = rng.integers(SIDE - patch + 1, size=2)
+        turns, mirrored = rng.integers(4), rng.integers(2)
+        for kind, whole in zip(images, cases[:4], strict=True):
+            step = whole.shape[1] // SIDE
+            part = np.rot90(whole[case, top * step:(top + patch) * step, left * step:(left + patch) * step], turns)
+            kind.append(part[:, ::-1] if mirrored else part)
+    lr, sr, taught, hr = (torch.cat([to_tensor(part.copy()) for part in kind]) for kind in images)
+    shares = np.where(cases.teaches[chosen], sharp_share, 1.0).astype(np.float32)
+    return Batch(lr, sr, taught, hr, torch.from_numpy(cases.code[chosen]), torch.from_numpy(cases.sigma[chosen]),
+                 torch.from_numpy(shares)[:, None, None, None])
+
+
+def _textured_part(photo: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    """The one of ``TRIES`` random parts of ``photo`` in which neighbours differ most, (side, side, 3)."""
+    missing = [(0, max(0, side - length)) for length in photo.shape[:2]]
+    photo = np.pad(photo, [*missing, (0, 0)], mode="symmetric")
+    parts = []
+    for _ in range(TRIES):
+        top, left = (int(rng.integers(length - side + 1)) for length in photo.shape[:2])
+        parts.append(np.ascontiguousarray(photo[top:top + side, left:left + side]))
+    return max(parts, key=lambda part: sum(np.abs(np.diff(part.mean(2), axis=axis)).mean() for axis in (0, 1)))

@@ -1,0 +1,192 @@
+"""The training of a Refiner on cases, and where its weights begin."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dan_fast.blur_kernels.gaussian import gaussian_kernels
+from dan_fast.fast_model.alternation import Whole, restore
+from dan_fast.fast_model.cells import to_cells, to_image
+from dan_fast.fast_model.refiner import refine_with_gradients
+from dan_fast.fast_model.versions import plan_for
+from dan_fast.model import DAN
+
+from .cases import Batch, Cases, batch
+
+BETAS = 0.9, 0.99
+MOMENTUM = 0.95
+AVERAGE = 0.999
+WARMUP = 200  # steps
+# Of the quintic that drives the singular values of a matrix to about 1 (Jordan et al., Muon, 2024).
+QUINTIC = 3.4445, -4.7750, 2.0315
+ITERATIONS = 5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a Refiner learns.
+
+    Attributes:
+        minutes: time of the training.
+        true_codes: give it the codes of the true kernels, and what the Restorer makes of them, as the teacher had;
+            otherwise the estimates.
+        sharp_share: share of the loss to the photo; the rest is to the teacher.
+        largest_sigma: cases of wider kernels are left out; SRMDNF knows 15x15 taps, and is wrong from 3 on.
+        learning_rate: Adam's, for the layers that are no 3x3 convolutions of the body.
+        muon: length of a step of the body's 3x3 convolutions, in the spectral norm.
+        lowers: lower both to 0 as a cosine; otherwise they stay.
+    """
+
+    minutes: float
+    true_codes: bool
+    sharp_share: float
+    largest_sigma: float
+    learning_rate: float = 1e-4
+    muon: float = 0.004
+    lowers: bool = True
+    batch: int = 4
+    patch: int = 48
+    seed: int = 0
+
+
+@torch.no_grad()
+def with_refiner(small: DAN, channels: int, groups: int, blocks: int) -> DAN:
+    """``small`` with a new Refiner, which adds nothing yet, but computes the features of the Restorer.
+
+    The Restorer's channels are its first ones, and do not depend on the others, which are random; further groups
+    change nothing at first.
+    """
+    model = DAN(replace(small.config, refiner_channels=channels, refiner_groups=groups, refiner_blocks=blocks))
+    model.load_state_dict({**model.state_dict(), **small.state_dict()})
+    assert model.Refiner is not None
+    known = small.Restorer.state_dict()
+    for name, new in model.Refiner.state_dict().items():
+        old = known.get(name)
+        if name.startswith("upscale"):
+            continue
+        if old is None:
+            if ".body1.2." in name:
+                new.zero_()
+        elif name == "head1.weight":
+            new[:len(old), :old.shape[1]] = old
+            new[:len(old), old.shape[1]:] = 0
+        elif old.dim() == 1 or name.startswith("head2"):
+            new[:len(old)] = old
+        else:
+            new.normal_(std=old.std().item() * math.sqrt(0.5))
+            new[:len(old), old.shape[1]:] = 0
+            new[:len(old), :old.shape[1]] = old
+    return model
+
+
+def train(model: DAN, cases: Cases, recipe: Recipe, report: Callable[[int, float, DAN], None], every: int = 500
+          ) -> None:
+    """Train the Refiner of ``model`` in place; at the end it has the moving average of its weights.
+
+    Args:
+        report: called after every ``every`` steps and at the end with the step, the mean loss since the last call, and
+            a copy of ``model`` with the averaged weights.
+    """
+    refiner, scale = model.Refiner, model.config.scale
+    assert refiner is not None
+    model.requires_grad_(False).to(memory_format=torch.channels_last)
+    refiner.requires_grad_(True)
+    cases = _without_wide_kernels(cases, recipe.largest_sigma)
+    body = [weight for name, weight in refiner.named_parameters()
+            if weight.dim() == 4 and weight.shape[2] == 3 and name.startswith(("body", "fusion"))]
+    others = [weight for weight in refiner.parameters() if not any(weight is taken for taken in body)]
+    adam, momentum = torch.optim.Adam(others, betas=BETAS, fused=True), torch.zeros(len(body), *body[0].shape)
+    average, plan = copy.deepcopy(model), plan_for(model, refines=False)
+    rng, start, total, step = np.random.default_rng(recipe.seed), time.monotonic(), 0.0, 0
+    while (share := (time.monotonic() - start) / (60 * recipe.minutes)) < 1:
+        given = batch(cases, rng, recipe.batch, recipe.patch, scale, recipe.sharp_share)
+        loss = _loss(model, plan, given, recipe.true_codes)
+        refiner.zero_grad()
+        loss.backward()
+        rate = min(1, (step + 1) / WARMUP) * (0.5 * (1 + math.cos(math.pi * share)) if recipe.lowers else 1)
+        nn.utils.clip_grad_norm_(refiner.parameters(), 1.0)
+        adam.param_groups[0]["lr"] = rate * recipe.learning_rate
+        adam.step()
+        _muon_step(body, momentum, rate * recipe.muon, first=step == 0)
+        step += 1
+        _average(average, model, 1 - min(AVERAGE, (1 + step) / (10 + step)))
+        total += loss.item()
+        if step % every == 0:
+            report(step, total / every, average)
+            total = 0.0
+    report(step, total / max(step % every, 1), average)
+    model.load_state_dict(average.state_dict())
+
+
+def _loss(model: DAN, plan, given: Batch, true_codes: bool) -> Tensor:
+    lr, code, sr = given.lr.contiguous(memory_format=torch.channels_last), given.code, given.sr
+    if true_codes:
+        with torch.no_grad():
+            code = model.encode(gaussian_kernels(given.sigma, model.config.kernel_size))
+            whole = Whole(plan, lr)
+            restore(plan, whole, code)
+            assert whole.sr is not None
+            sr = whole.sr
+    cells = to_cells(sr, model.config.scale).contiguous(memory_format=torch.channels_last)
+    assert model.Refiner is not None
+    found = to_image(refine_with_gradients(model.Refiner, lr, cells, code), model.config.scale)
+    share = given.sharp_share
+    return ((found - given.taught).abs() * (1 - share) + (found - given.hr).abs() * share).mean()
+
+
+@torch.no_grad()
+def _muon_step(weights: list[Tensor], momentum: Tensor, length: float, *, first: bool) -> None:
+    """Move ``weights`` (O, I, 3, 3) along their gradients, made orthogonal as matrices (O, I * 9).
+
+    The polynomial of a matrix X is one of X X^T times X, so that all iterations work on small matrices.
+    """
+    gradients = torch.stack([weight.grad.contiguous() for weight in weights if weight.grad is not None])
+    momentum.copy_(gradients) if first else momentum.lerp_(gradients, 1 - MOMENTUM)
+    x = gradients.lerp(momentum, MOMENTUM).flatten(2)
+    x /= torch.linalg.matrix_norm(x, keepdim=True) + 1e-7
+    gram = x @ x.mT
+    product = torch.eye(x.shape[1]).expand_as(gram)
+    a, b, c = QUINTIC
+    for _ in range(ITERATIONS):
+        polynomial = b * gram + c * gram @ gram
+        polynomial.diagonal(dim1=1, dim2=2).add_(a)
+        product, gram = polynomial @ product, polynomial @ gram @ polynomial
+    for weight, direction in zip(weights, (product @ x).view_as(gradients), strict=True):
+        weight.add_(direction, alpha=-length)
+
+
+@torch.no_grad()
+def _average(average: DAN, model: DAN, weight: float) -> None:
+    for kept, now in zip(average.parameters(), model.parameters(), strict=True):
+        if now.requires_grad:
+            kept.lerp_(now, weight)
+
+
+def _without_wide_kernels(cases: Cases, largest: float) -> Cases:
+    chosen = np.flatnonzero(cases.sigma < largest)
+    # The large arrays stay files; what is small tells which of them are drawn.
+    return cases if len(chosen) == len(cases.sigma) else cases._replace(
+        **{name: _Chosen(getattr(cases, name), chosen) for name in Cases._fields})  # type: ignore[arg-type]
+
+
+class _Chosen:
+    """Some rows of an array that is a file, read where they are needed."""
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
+        self._array, self._rows = array, rows
+        self.shape = len(rows), *array.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place):
+        first, *rest = place if isinstance(place, tuple) else (place,)
+        return self._array[(self._rows[first], *rest)]

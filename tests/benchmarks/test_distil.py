@@ -1,0 +1,87 @@
+"""The scripts that teach a Refiner: cases fit together, a new Refiner changes nothing, and it learns."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.networks import tiny_config
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from benchmarks.distil import cases as made_cases
+from benchmarks.distil.cases import batch, make_cases, read_cases
+from benchmarks.distil.learning import QUINTIC, Recipe, _muon_step, train, with_refiner
+from dan_fast import DAN
+from dan_fast.evaluation.measure import bicubic
+from dan_fast.files import SAMPLES
+from dan_fast.image_files import find_images
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def small() -> DAN:
+    return DAN(tiny_config(channels=16, groups=2, blocks=2)).eval()
+
+
+@pytest.fixture
+def cases(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(made_cases, "SIDE", 24)
+    make_cases(tmp_path, small, lambda lr, kernel: bicubic(lr, 4), find_images([SAMPLES])[:2], 3)
+    return read_cases(tmp_path)
+
+
+def test_a_case_is_one_photo_in_four_forms(cases):
+    assert cases.lr.shape == (6, 24, 24, 3) and cases.hr.shape == cases.sr.shape == cases.taught.shape == (6, 96, 96, 3)
+    for lr, taught, hr in zip(cases.lr, cases.taught, cases.hr, strict=True):
+        assert np.array_equal(taught, bicubic(lr.copy(), 4))
+        assert np.abs(taught.astype(float) - hr).mean() < 0.8 * np.abs(taught[:, ::-1].astype(float) - hr).mean()
+    assert len({hr.tobytes() for hr in cases.hr}) == 6
+    assert cases.sigma.min() >= 0.2 and cases.sigma.max() <= 4 and np.isfinite(cases.code).all()
+    # Random weights are no rival for bicubic upscaling.
+    assert cases.teaches.all()
+
+
+def test_patches_are_turned_alike(cases):
+    given = batch(cases, np.random.default_rng(0), 6, 16, 4, 0.25)
+    assert given.lr.shape == (6, 3, 16, 16) and given.hr.shape == (6, 3, 64, 64)
+    small = torch.nn.functional.avg_pool2d(given.taught, 4)
+    assert (small - given.lr).abs().mean() < 0.25 * (small.flip(3) - given.lr).abs().mean()
+    assert (given.sharp_share == 0.25).all()
+    worse = batch(cases._replace(teaches=np.zeros(6, bool)), np.random.default_rng(0), 6, 16, 4, 0.25)
+    assert (worse.sharp_share == 1).all() and torch.equal(worse.lr, given.lr)
+
+
+def test_a_new_refiner_adds_nothing_and_sees_what_the_restorer_sees(small):
+    model, lr, code = with_refiner(small, 32, 3, 2).eval(), torch.rand(2, 3, 9, 8), torch.randn(2, 10)
+    with torch.inference_mode():
+        assert torch.equal(model(lr).sr, small(lr).sr)
+        seen = torch.cat((lr, torch.rand(2, 48, 9, 8)), 1)
+        features, known = model.Refiner.features(seen, code), small.Restorer.features(lr, code)
+        # The third group changes nothing but doubles.
+        torch.testing.assert_close(features[:, :16], 2 * known, rtol=1e-4, atol=1e-5)
+        assert features[:, 16:].std() > 0
+
+
+@pytest.mark.parametrize("true_codes", [True, False])
+def test_it_learns_and_nothing_else_does(small, cases, true_codes):
+    model, losses = with_refiner(small, 32, 2, 1), []
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    recipe = Recipe(0.15, true_codes, 0.3, largest_sigma=3.5, learning_rate=1e-3, muon=0.01, batch=2, patch=16)
+    train(model, cases, recipe, lambda step, loss, average: losses.append((step, loss)), every=10)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]) != name.startswith("Refiner") or name.endswith("bias"), name
+    assert len(losses) > 3 and np.mean([loss for _, loss in losses[-2:]]) < 0.97 * losses[0][1]
+
+
+def test_a_step_is_of_the_same_length_in_all_directions():
+    weight = torch.nn.Parameter(torch.zeros(8, 8, 3, 3))
+    weight.grad = torch.randn(8, 8, 3, 3) * torch.logspace(0, 2, 8)[:, None, None, None]
+    momentum = torch.zeros(1, 8, 8, 3, 3)
+    _muon_step([weight], momentum, 0.5, first=True)
+    values = torch.linalg.svdvals(weight.detach().flatten(1)) / 0.5
+    assert values.min() > 0.6 and values.max() < 1.3  # the quintic brings them near 1
+    assert (weight.detach() * weight.grad).sum() < 0 and sum(QUINTIC) == pytest.approx(0.701)
