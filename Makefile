@@ -13,6 +13,8 @@
 # make measure DATA=… KERNELS=…  measure those CSVs, with the folders Set5, Set14 and B100 in DATA, and kernels_12.mat
 #             and Levin09.mat in KERNELS; needs '.[mat]'
 # make experiments DATA=… VAL=…  train on DATA and test on VAL what docs/experiments.md reports; needs '.[plots]'
+# make experiments DATA=… VAL=… INIT=WEIGHTS  the same for larger networks, from these weights, into
+#             build/experiments-from-weights: half a day on two cores; PRESET=… and SETTINGS='…' replace network and options
 # make gpu-check PYTHON=…   on a machine with a GPU, with a Python that has a CUDA build of torch: install, test, tune
 #             and time everything that a GPU computes, in 14 minutes (benchmarks/gpu_check.py)
 # make gpu-carry PYTHON=…   without a GPU, with a Python that has a CUDA build of torch: compile all that gpu-check
@@ -115,11 +117,25 @@ $(WEIGHTS):
 
 # This takes an hour on two cores; a second call goes on with what is missing.
 QUESTIONS := end-to-end inputs block supervision blur iterations recipe
+ifdef INIT
+# These questions have parts that all their networks can share; for iterations nothing is trained.
+PRESET ?= v2-0.3M-x4
+SETTINGS ?= --steps 4000 --seeds 5 --batch 4 --patch 48 --learning-rate 5e-4 --warmup 200 --short-until 0
+AGAIN = $(PYTHON) -m dan_fast.cli ablate $(1) --preset $(PRESET) --init $(INIT) --data $(DATA) --val $(VAL) \
+	--out build/experiments-from-weights/$(1)
+experiments:
+	$(call AGAIN,iterations) --steps 0
+	$(call AGAIN,end-to-end) $(SETTINGS)
+	$(call AGAIN,inputs) $(SETTINGS)
+	$(call AGAIN,block) $(SETTINGS)
+	$(call AGAIN,supervision) $(SETTINGS)
+else
 experiments:
 	for q in $(QUESTIONS); do \
 		$(PYTHON) -m dan_fast.cli ablate $$q --data $(DATA) --val $(VAL) --out build/experiments/$$q && \
 		mkdir -p docs/experiments && cp build/experiments/$$q/table.md docs/experiments/$$q.md && \
 		cp build/experiments/$$q/results.csv docs/experiments/$$q.csv || exit 1; done
+endif
 
 # These two run in the caller's environment: the one in VENV may have a torch without CUDA.
 gpu-check:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import typing
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .. import checkpoint
 from ..command_line.arguments import HelpWithDefaultsAndEpilog, add_device_argument
+from ..command_line.training_settings import add_training_settings, given_settings
 from ..config import GRADIENTS, DANConfig, field_help
 from ..degradation.pipeline import Degradation
 from ..errors import DanFastError
@@ -27,7 +27,6 @@ from ..training.presets import PRESETS, Preset, get_preset
 from ..training.processes import Processes, joined_processes, local_device
 from ..training.resuming import change_settings
 from ..training.run import Run, RunOptions
-from ..training.settings import TrainingSettings
 from ..training.time_limit import TimeLimit
 from ..training.validation import FolderValidation
 
@@ -77,11 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", action="store_true",
                         help="write a profiler's trace of the run's steps 8 to 10, trace.json in the run's folder")
     add_device_argument(parser)
-    group = parser.add_argument_group("settings of the training", "default: the preset's")
-    texts = field_help(TrainingSettings)
-    for name, kind in typing.get_type_hints(TrainingSettings).items():
-        group.add_argument(f"--{name.replace('_', '-')}", type=kind, default=argparse.SUPPRESS,
-                           help=texts[name].replace("%", "%%"))
+    add_training_settings(parser)
 
 
 def _config_help() -> str:
@@ -164,8 +159,7 @@ def _asked_for(args: argparse.Namespace) -> tuple[Preset, int] | None:
 
 def _changed(preset: Preset, args: argparse.Namespace) -> Preset:
     """``preset`` with the settings that the command line changes."""
-    names = [field.name for field in fields(TrainingSettings)]
-    training = {name: getattr(args, name) for name in names if hasattr(args, name)}
+    training = given_settings(args)
     changed = replace(preset.training, **training)
     if changed.minutes and not changed.warmup and "warmup" not in training:
         changed = replace(changed, warmup=round(WARMUP_SHARE * changed.steps))

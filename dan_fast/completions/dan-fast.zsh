@@ -39,13 +39,19 @@ _shtab_dan_fast_defaults_added=0
 
 _shtab_dan_fast_ablate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--preset[network and settings\: tiny, which takes about a quarter of a minute per training on a CPU, or one of v2-0.3M-x2, v2-0.3M-x3, v2-0.3M-x4, v2-0.3M-irregular-x2, v2-0.3M-irregular-x4, v2-1.7M-x2, v2-1.7M-x3, v2-1.7M-x4, v2-1.7M-irregular-x2, v2-1.7M-irregular-x4, v2-x2, v2-x3, v2-x4, v2-irregular-x2, v2-irregular-x4 (default\: tiny)]:preset:_files"
-  "--steps[steps of every training (default\: the preset\'s)]:steps:"
+  "--preset[network and settings\: tiny, which takes about a quarter of a minute per training on a CPU, or one of v2-0.3M-x2, v2-0.3M-x3, v2-0.3M-x4, v2-0.3M-irregular-x2, v2-0.3M-irregular-x4, v2-x2, v2-x3, v2-x4, v2-irregular-x2, v2-irregular-x4 (default\: tiny)]:preset:_files"
+  "--init[start every training from these weights, a file or the name of weights that ship\: from what all networks of the experiment have in common, without what the question is about (default\: all weights are random)]:WEIGHTS:_files"
+  "--steps[steps of every training\; 0\: test the weights of --init as they are (default\: the preset\'s)]:steps:"
   "--seeds[trainings of every network (default\: 3)]:N:"
   "--data[folders of sharp images to train on (default\: three of the photos that ship)]:DIR:_files"
   "--val[folders of sharp images to test on (default\: the other two photos that ship)]:DIR:_files"
   "--out[folder for results.csv, table.md, plot.png and the trainings\; a second call goes on with what is missing (default\: runs\/ablate-QUESTION)]:DIR:_files"
   "--device[auto (a GPU if there is one), cpu, cuda or cuda\:N (default\: auto)]:device:_files"
+  "--learning-rate[Adam\'s largest\; its betas are (0.9, 0.99)]:learning_rate:"
+  "--batch[patches per step, of all processes together]:batch:"
+  "--patch[side of a low-resolution patch, pixels\; the HR patch is scale times as large]:patch:"
+  "--short-until[share of the steps that are trained with only 2 iterations, which is faster while the Estimator is still poor\; 0\: none]:short_until:"
+  "--warmup[steps over which the learning rate rises from 0\; with minutes, dan-fast train makes it 3 \% of the steps where a preset has none]:warmup:"
   ":the experiment, one of the papers\' questions:(end-to-end inputs block supervision blur iterations recipe)"
 )
 

@@ -20,7 +20,8 @@ def blur(preset: Preset) -> Experiment:
         "What does training on irregular kernels cost on isotropic ones, and the other way round?",
         (Variant("isotropic", isotropic, _trials("isotropic")), Variant("irregular", irregular, _trials("irregular"))),
         f"Every kernel is {size}x{size}. Compare rows of the same test; the codes of the two networks are of different "
-        "bases.")
+        "bases.",
+        refuses_weights="they know one of the two blurs and would favour it")
 
 
 def _trials(trained_on: str) -> tuple[Trial, ...]:

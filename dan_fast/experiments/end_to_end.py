@@ -8,6 +8,8 @@ from torch import Tensor
 from ..model import DAN, DANOutput
 from ..training.presets import Preset
 from ..training.step import Losses
+from .budget import with_work_of
+from .corrector import Correcting, corrected, correcting_step, losses_corrected
 from .experiment import Experiment, Trial, Variant, upscaled
 
 JOINT = "joint (DAN)"
@@ -50,7 +52,13 @@ def end_to_end(preset: Preset) -> Experiment:
          Variant("two-steps", preset, (Trial("two steps, Restorer trained with estimates", two_steps, JOINT),),
                  loss=losses_with_estimate),
          Variant("apart", preset, (Trial("two steps, Restorer trained with true kernels", two_steps, JOINT),
-                                   Trial("bound: the true kernel", with_true_kernel, JOINT)), loss=losses_apart)),
+                                   Trial("bound: the true kernel", with_true_kernel, JOINT)), loss=losses_apart),
+         Variant("corrected", with_work_of(preset, preset, correcting_step),
+                 (Trial("two steps and corrections (as IKC)", corrected, JOINT),),
+                 build=Correcting, loss=losses_corrected)),
         "In two steps the Estimator gets only the LR image, and neither network is trained with the other one's loss. "
         "Both are trained in one run with as many steps as the joint network, whose steps take longer as they "
-        "go through several iterations.")
+        "go through several iterations. With corrections there is a third network, and as many steps as take the joint "
+        "network's number of multiplications.",
+        # Each way gives the Estimator other images. The Restorer is common, though weights know estimated kernels.
+        anew=("Estimator.",))

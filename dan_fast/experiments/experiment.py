@@ -75,11 +75,16 @@ class Experiment:
     Attributes:
         question: in one sentence.
         note: advice for reading the table.
+        anew: beginnings of the names of the modules that the question is about: they start anew in every network, also
+            where the trainings start from weights, which know one of the answers only.
+        refuses_weights: why its trainings cannot start from weights, the end of a sentence; empty: they can.
     """
 
     question: str
     variants: tuple[Variant, ...]
     note: str = ""
+    anew: tuple[str, ...] = ()
+    refuses_weights: str = ""
 
 
 def upscaled(lr: Tensor, scale: int) -> Tensor:

@@ -26,4 +26,4 @@ def inputs(preset: Preset) -> Experiment:
         (Variant("lr-and-sr", preset, (Trial("LR and SR"),)),
          Variant("lr-only", preset, (Trial("LR only", against="LR and SR"),), build=LowResolutionOnly)),
         "Both Estimators have the same layers: \"LR only\" gets the bicubically upscaled image in place of the "
-        "restored one.")
+        "restored one.", anew=("Estimator.",))

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..fast_model import cost
 from ..training.presets import Preset
 from ..training.step import LossFunction, losses
+from .budget import with_work_of
 from .experiment import Experiment, Trial, Variant
 
 RECIPE = "the recipe"
@@ -31,9 +31,7 @@ def recipe(preset: Preset) -> Experiment:
     def changed(name: str, title: str, network: dict[str, Any] | None = None, loss_function: LossFunction | None = None,
                 **training: Any) -> Variant:
         variant = replace(preset, config=replace(config, **network or {}), training=replace(settings, **training))
-        steps = max(1, round(settings.steps * work(preset) / work(variant)))
-        variant = replace(variant, training=replace(variant.training, steps=steps))
-        return Variant(name, variant, (Trial(title, against=RECIPE),), loss=loss_function)
+        return Variant(name, with_work_of(variant, preset), (Trial(title, against=RECIPE),), loss=loss_function)
 
     other = "l1" if settings.loss == "l2" else "l2"
     return Experiment(
@@ -58,17 +56,5 @@ def recipe(preset: Preset) -> Experiment:
          changed("doubled", "doubled group residual", {"group_residual": "doubled"}),
          changed("published-upsampler", "published upsampler", {"upsampler": "published"})),
         "Where a change makes a step more or less costly there are fewer or more steps, so that all trainings take the "
-        "same number of multiplications.")
-
-
-def work(preset: Preset) -> float:
-    """Multiply-adds of a whole training; a backward pass takes as many as two forward passes."""
-    config, settings = preset.config, preset.training
-    total = 0.0
-    for share, iterations in ((settings.short_until, min(2, config.iterations)),
-                              (1 - settings.short_until, config.iterations)):
-        # With gradients through all iterations, all forward passes but the last one are computed twice.
-        passes = iterations + 2 if config.gradient == "last" else 4 * iterations - 1
-        total += share * passes
-    one = cost.published(config) / config.iterations
-    return total * one * settings.steps * settings.batch * settings.patch**2
+        "same number of multiplications.",
+        refuses_weights="it asks how to train from the beginning")

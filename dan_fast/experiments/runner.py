@@ -25,6 +25,7 @@ from ..training.config_file import preset_to_dict
 from ..training.loop import train
 from ..training.run import Run, RunOptions
 from .experiment import Experiment, Predict, Trial, Variant
+from .start import Start, check_complete, common_tensors, started_anew
 
 RESULTS, SETTINGS = "results.csv", "settings.json"
 
@@ -39,6 +40,7 @@ class Result:
         code_error: sum of absolute differences of the codes.
         parameters: of the network.
         multiply_adds: of convolutions and matrix products per pixel of ``lr``, as the trial uses the network.
+        anew: how many of the parameters did not start from given weights; None: there were none.
     """
 
     variant: str
@@ -50,6 +52,7 @@ class Result:
     code_error: float
     parameters: int
     multiply_adds: int
+    anew: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Setup:
         images: test images, as ``DegradedSet`` takes them.
         device: where to train and test.
         bf16: train in bfloat16.
+        start: weights that the trainings start from, as far as ``common_tensors`` says; None: from random ones.
+        trains: False: test the weights of ``start`` as they are.
     """
 
     out: Path
@@ -69,6 +74,8 @@ class Setup:
     images: tuple[tuple[Path, str], ...]
     device: torch.device
     bf16: bool = False
+    start: Start | None = None
+    trains: bool = True
 
 
 def perform(experiment: Experiment, seeds: int, setup: Setup, report: Callable[[str], None] = print) -> list[Result]:
@@ -77,9 +84,14 @@ def perform(experiment: Experiment, seeds: int, setup: Setup, report: Callable[[
     Each result is written as soon as it is known.
 
     Raises:
-        DanFastError: the folder holds results of other settings, or training failed.
+        DanFastError: the folder holds results of other settings, the weights to start from do not suit the question,
+            or training failed.
         KeyboardInterrupt: the user stopped it. Finished results stay, and the next call resumes the training.
     """
+    common = common_tensors(experiment, setup.start) if setup.start else None
+    if not setup.trains:
+        assert setup.start is not None and common is not None
+        check_complete(experiment, setup.start, common)
     make_folder(setup.out)
     _check_settings(experiment, setup)
     results = read_results(setup.out / RESULTS)
@@ -91,8 +103,9 @@ def perform(experiment: Experiment, seeds: int, setup: Setup, report: Callable[[
             if (variant.name, seed) not in {(result.variant, result.seed) for result in results}]
     for number, (variant, seed) in enumerate(todo, 1):
         report(f"run {number} of {len(todo)}: {variant.name}, seed {seed}")
-        model = _trained(variant, seed, setup)
-        results += [_measure(model, variant, trial, seed, setup) for trial in variant.trials]
+        model = _trained(variant, seed, setup, common)
+        anew = None if common is None else started_anew(model, common)
+        results += [_measure(model, variant, trial, seed, setup, anew) for trial in variant.trials]
         write_table(setup.out / RESULTS, [field.name for field in fields(Result)],
                     [list(vars(result).values()) for result in results])
     # Read, so that the figures are rounded as in the file: whoever has the file gets the same table.
@@ -100,12 +113,14 @@ def perform(experiment: Experiment, seeds: int, setup: Setup, report: Callable[[
                   key=lambda result: (names.index(result.trial), result.seed))
 
 
-def _trained(variant: Variant, seed: int, setup: Setup) -> DAN:
+def _trained(variant: Variant, seed: int, setup: Setup, common: frozenset[str] | None) -> DAN:
     options = RunOptions(setup.out / "runs" / f"{variant.name}-{seed}", setup.device, setup.bf16)
     begun = Checkpoints(options.out / "checkpoints").newest_first()
     run = (Run.resume(options, build=variant.build, loss=variant.loss) if begun
            else Run(variant.preset, seed, options, build=variant.build, loss=variant.loss))
-    if run.step < variant.preset.training.steps and not train(run, setup.data):
+    if setup.start and not begun:
+        run.start_from(setup.start.network, common)
+    if setup.trains and run.step < variant.preset.training.steps and not train(run, setup.data):
         raise KeyboardInterrupt
     return run.average
 
@@ -119,7 +134,7 @@ class _Prediction(NamedTuple):
 
 
 @torch.inference_mode()
-def _measure(model: DAN, variant: Variant, trial: Trial, seed: int, setup: Setup) -> Result:
+def _measure(model: DAN, variant: Variant, trial: Trial, seed: int, setup: Setup, anew: int | None) -> Result:
     config = variant.preset.config
     irregular = variant.preset.degradation.irregular if trial.irregular is None else trial.irregular
     degraded = DegradedSet("test", setup.images, config.scale, PROTOCOLS["irregular" if irregular else "gaussian8"])
@@ -135,9 +150,12 @@ def _measure(model: DAN, variant: Variant, trial: Trial, seed: int, setup: Setup
     psnr_y, ssim_y, kernel_error, code_error = np.mean(
         [(upscaled.psnr_y, upscaled.ssim_y, upscaled.kernel_error, upscaled.result.code_error)
          for upscaled in upscale_cases(degraded, predict, config.scale)], 0).tolist()
+    if not np.isfinite((psnr_y, ssim_y, code_error)).all():
+        raise DanFastError(f"{trial.name}, seed {seed}: its results are not finite, the training diverged: expected "
+                           "more steps or a lower learning rate, in another --out")
     return Result(variant.name, trial.name, seed, psnr_y, ssim_y, None if np.isnan(kernel_error) else kernel_error,
                   code_error, sum(parameter.numel() for parameter in model.parameters()),
-                  multiply_adds(model, trial.predict))
+                  multiply_adds(model, trial.predict), anew)
 
 
 def multiply_adds(model: DAN, predict: Predict, side: int = 32) -> int:
@@ -157,6 +175,9 @@ def _check_settings(experiment: Experiment, setup: Setup) -> None:
     settings = json.loads(json.dumps({
         "data": [str(path.resolve()) for path in setup.data],
         "test": [str(path.resolve()) for path, _ in setup.images],
+        # Folders without weights to start from stay as they were before there could be any.
+        **({"init": {"weights": setup.start.weights, "sha256": setup.start.sha256}} if setup.start else {}),
+        **({} if setup.trains else {"trained": False}),
         **{variant.name: preset_to_dict(variant.preset) for variant in experiment.variants}}))
     path = setup.out / SETTINGS
     if not path.is_file():
@@ -172,9 +193,9 @@ def _check_settings(experiment: Experiment, setup: Setup) -> None:
 
 
 def _differences(before: object, now: object, name: str = "") -> Iterator[str]:
-    if isinstance(before, dict) and isinstance(now, dict) and before.keys() == now.keys():
-        for key in before:
-            yield from _differences(before[key], now[key], f"{name}.{key}".strip("."))
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in {**before, **now}:
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}".strip("."))
     elif before != now:
         yield f"{name} was {before} and is {now}"
 
@@ -188,7 +209,7 @@ def read_results(path: Path) -> list[Result]:
     if not path.is_file():
         return []
     kinds: dict[str, Callable[[str], Any]] = {
-        "variant": str, "trial": str, "seed": int, "parameters": int, "multiply_adds": int}
+        "variant": str, "trial": str, "seed": int, "parameters": int, "multiply_adds": int, "anew": int}
     try:
         with open(path, newline="", encoding="utf-8") as file:
             lines: list[dict[str, Any]] = [

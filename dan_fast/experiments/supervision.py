@@ -49,4 +49,5 @@ def supervision(preset: Preset) -> Experiment:
         "Is it better to estimate the whole kernel (softmax) than its reduced code?",
         (Variant("kernel", preset, (Trial("kernel (v2)"),)),
          Variant("code", preset, (Trial("code (v1)", against="kernel (v2)"),), build=CodeOnly)),
-        "Kernels have no error where only codes are estimated: compare the error of the code.")
+        "Kernels have no error where only codes are estimated: compare the error of the code.",
+        anew=("Estimator.",))

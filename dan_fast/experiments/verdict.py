@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .experiment import Experiment
+from .experiment import Experiment, Trial
 from .runner import Result
-from .significance import holm, paired_p_value
+from .significance import detectable, holm, paired_p_value
 
 # Column of Result: its title, its decimals, and which direction is better (1: up, -1: down).
 COLUMNS = {"psnr_y": ("PSNR Y", 2, 1), "ssim_y": ("SSIM Y", 4, 1), "kernel_error": ("kernel error", 3, -1),
            "code_error": ("code error", 3, -1)}
+UNITS = {"psnr_y": " dB"}
 COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds per pixel"}
+ANEW = {"anew": "parameters started anew"}
 # The largest p-value of a difference that is called one.
 LEVEL = 0.05
+# With which a difference of the stated size would have shown.
+POWER = 0.8
+CANNOT_TELL = "these runs cannot tell"
 
 
 class Spread(NamedTuple):
-    """Mean and sample standard deviation over seeds."""
+    """Mean and sample standard deviation over seeds; of one value the deviation is NaN."""
 
     mean: float
     deviation: float
@@ -30,8 +36,10 @@ class Comparison(NamedTuple):
 
     Attributes:
         change: of the figure, seed by seed.
-        p: of a paired t-test over the seeds.
+        p: of a paired t-test over the seeds; NaN with one seed, as the following two are.
         corrected_p: the same, corrected for the number of comparisons in the experiment.
+        detectable: the smallest change that the seeds would have shown, with p < LEVEL before the correction and
+            probability POWER.
     """
 
     trial: str
@@ -40,6 +48,7 @@ class Comparison(NamedTuple):
     change: Spread
     p: float
     corrected_p: float
+    detectable: float
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -56,24 +65,33 @@ def differences(results: Sequence[Result], against: Sequence[Result], column: st
 
 
 def comparisons(experiment: Experiment, results: Sequence[Result]) -> list[Comparison]:
-    """Every trial that names another one to be compared with, in every figure that both have."""
+    """Every tested trial that names another one to be compared with, in every figure that both have."""
     by_trial = _by_trial(results)
-    trials = [trial for variant in experiment.variants for trial in variant.trials]
-    pairs = [(trial.name, trial.against) for trial in trials if trial.against is not None]
+    pairs = [(trial.name, trial.against) for trial in _trials(experiment)
+             if trial.against is not None and trial.name in by_trial]
     changes = {(name, against, column): values for name, against in pairs for column in COLUMNS
                if (values := differences(by_trial[name], by_trial[against], column)) is not None}
+    if any(len(values) == 1 for values in changes.values()):
+        return [Comparison(*what, spread(values), math.nan, math.nan, math.nan) for what, values in changes.items()]
     p_values = [paired_p_value(values) for values in changes.values()]
-    return [Comparison(*what, spread(values), p, corrected)
+    return [Comparison(*what, spread(values), p, corrected, detectable(values, LEVEL, POWER))
             for (what, values), p, corrected in zip(changes.items(), p_values, holm(p_values), strict=True)]
 
 
 def verdict(comparison: Comparison) -> str:
-    """``"better"`` or ``"worse"``, with ``"perhaps"`` where only the p-value without correction is low enough."""
+    """``"better"`` or ``"worse"``, with ``"perhaps"`` where only the p-value without correction is low enough.
+
+    With one seed the difference is a fact about these weights, and nothing says whether others would show it.
+    """
     _, decimals, direction = COLUMNS[comparison.column]
+    if math.isnan(comparison.p):
+        return "of these weights"
     if comparison.change == (0, 0):
         return "no difference"
     if comparison.p >= LEVEL:
-        return "these runs cannot tell"
+        # Rounded up, as nothing smaller is promised.
+        hidden = math.ceil(comparison.detectable * 10**decimals) / 10**decimals
+        return f"{CANNOT_TELL}; differences below {hidden:.{decimals}f}{UNITS.get(comparison.column, '')} stay hidden"
     if round(comparison.change.mean, decimals) == 0:
         return "too little to matter"
     word = "better" if comparison.change.mean * direction > 0 else "worse"
@@ -84,30 +102,49 @@ def table(experiment: Experiment, results: Sequence[Result]) -> str:
     """Markdown: the question, a row per trial, and what the differences say."""
     by_trial = _by_trial(results)
     seeds = len(next(iter(by_trial.values())))
-    titles = [title for title, _, _ in COLUMNS.values()]
+    started = seeds > 1 and any(result.anew is not None for result in results)
+    costs = {**COSTS, **ANEW} if started else COSTS
+    titles = [*(title for title, _, _ in COLUMNS.values()), *costs.values()]
     lines = [f"{experiment.question} {experiment.note}".strip(), "",
-             f"Mean and standard deviation over {seeds} seeds.", "",
-             "| | " + " | ".join([*titles, *COSTS.values()]) + " |", "|---" * (1 + len(titles) + len(COSTS)) + "|"]
+             f"Mean and standard deviation over {seeds} seeds." if seeds > 1 else
+             "One test of given weights, which were not trained any further.", ""]
+    if missing := [trial.name for trial in _trials(experiment) if trial.name not in by_trial]:
+        lines += [f"Not tested yet: {'; '.join(missing)}.", ""]
+    if started:
+        lines += ["All networks start from the same weights. What the last column counts starts anew, at random: what "
+                  "the question is about, and what not all of these networks have.", ""]
+    lines += ["| | " + " | ".join(titles) + " |", "|---" * (1 + len(titles)) + "|"]
     for name, trial_results in by_trial.items():
         cells = [_cell([getattr(result, column) for result in trial_results], decimals)
                  for column, (_, decimals, _) in COLUMNS.items()]
-        cells += [f"{getattr(trial_results[0], column):,}" for column in COSTS]
+        cells += [f"{getattr(trial_results[0], column):,}" for column in costs]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     compared = comparisons(experiment, results)
-    lines += ["", *map(_line, compared), "",
-              f"These are {len(compared)} comparisons. Each p-value is that of a two-sided paired t-test over the "
+    lines += ["", *map(_line, compared), ""]
+    if seeds == 1:
+        lines.append(f"These are {len(compared)} comparisons of one test each. They say how these weights do, and "
+                     "nothing about others, as there is no spread to judge chance by.")
+        return "\n".join(lines) + "\n"
+    lines += [f"These are {len(compared)} comparisons. Each p-value is that of a two-sided paired t-test over the "
               f"{seeds} seeds. \"Better\" and \"worse\" mean p < {LEVEL:g} after Holm's correction for all "
               f"{len(compared)}; \"perhaps\" means p < {LEVEL:g} only before it: chance alone gives that to one "
-              f"comparison in {round(1 / LEVEL)}."]
+              f"comparison in {round(1 / LEVEL)}. A difference stays hidden below the size that {seeds} seeds of this "
+              f"spread show with p < {LEVEL:g}, before the correction, {POWER:.0%} of the time."]
     return "\n".join(lines) + "\n"
 
 
 def _line(comparison: Comparison) -> str:
     title, decimals, _ = COLUMNS[comparison.column]
     mean, deviation = comparison.change
+    what = f"- {comparison.trial} against {comparison.against}, {title}: {mean:+.{decimals}f}"
+    if math.isnan(comparison.p):
+        return f"{what}, {verdict(comparison)}"
     p = "p < 0.001" if comparison.p < 0.001 else f"p = {comparison.p:.3f}"
-    return (f"- {comparison.trial} against {comparison.against}, {title}: {mean:+.{decimals}f} ± "
-            f"{deviation:.{decimals}f}, {p}: {verdict(comparison)}")
+    return f"{what} ± {deviation:.{decimals}f}, {p}: {verdict(comparison)}"
+
+
+def _trials(experiment: Experiment) -> list[Trial]:
+    return [trial for variant in experiment.variants for trial in variant.trials]
 
 
 def _by_trial(results: Sequence[Result]) -> dict[str, list[Result]]:
@@ -122,4 +159,4 @@ def _cell(values: Sequence[float | None], decimals: int) -> str:
     if not known:
         return ""
     mean, deviation = spread(known)
-    return f"{mean:.{decimals}f} ± {deviation:.{decimals}f}"
+    return f"{mean:.{decimals}f}" + (f" ± {deviation:.{decimals}f}" if len(known) > 1 else "")

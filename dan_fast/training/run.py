@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,10 +121,13 @@ class Run:
         return self.minutes_before + (self.limit.used / 60 if self.limit else 0)
 
     @torch.no_grad()
-    def start_from(self, source: DAN) -> list[str]:
+    def start_from(self, source: DAN, only: Collection[str] | None = None) -> list[str]:
         """Copy every tensor of ``source`` that has the same name and shape here; call it before the first step.
 
         The encoder is copied too, as the weights depend on it.
+
+        Args:
+            only: the names of the tensors to copy; None: all that fit.
 
         Returns:
             The names of the tensors that stay as initialised.
@@ -132,7 +135,9 @@ class Run:
         Raises:
             DanFastError: no tensor fits.
         """
-        others, anew = source.state_dict(), []
+        others: dict[str, Tensor] = {name: tensor for name, tensor in source.state_dict().items()
+                                     if only is None or name in only}
+        anew: list[str] = []
         for model in (self.model, self.average):
             own = model.state_dict()
             anew = [name for name, tensor in own.items() if name not in others or others[name].shape != tensor.shape]

@@ -30,6 +30,8 @@ SMALLER = (
     (r"(?<=^dan-fast bench)", " --repeats 1 --sizes 16x16", "ten calls of large images; later settings win"),
     (r"(?<=bench )(.*)\b\d\d+x\d\d+ \d+x\d+", r"\1 16x16 24x16", "large images take seconds"),
     (r"510x340", "20x16", "large images take seconds"),
+    (r"(?<=^dan-fast ablate )(.*)--seeds \d+ --batch \d+ --patch \d+", r"\1--seeds 3 --batch 1 --patch 16",
+     "large patches take seconds"),
     (r"^dan-fast ablate inputs", "dan-fast ablate inputs --steps 1 --data Set5 --val Set14",
      "a dozen trainings of a quarter of a minute each"),
 )

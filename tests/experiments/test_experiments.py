@@ -7,10 +7,11 @@ import torch
 
 from dan_fast.experiments import EXPERIMENTS
 from dan_fast.experiments.block import Concatenating
+from dan_fast.experiments.budget import work
 from dan_fast.experiments.end_to_end import losses_apart, losses_with_estimate
 from dan_fast.experiments.experiment import TINY, blind
 from dan_fast.experiments.inputs import LowResolutionOnly
-from dan_fast.experiments.recipe import charbonnier, work
+from dan_fast.experiments.recipe import charbonnier
 from dan_fast.experiments.runner import multiply_adds
 from dan_fast.experiments.supervision import CodeOnly
 from dan_fast.model import DAN

@@ -1,8 +1,9 @@
 """t-tests against SciPy's."""
 
+import numpy as np
 import pytest
 
-from dan_fast.experiments.significance import holm, paired_p_value, two_sided_p
+from dan_fast.experiments.significance import detectable, holm, paired_p_value, two_sided_p
 
 stats = pytest.importorskip("scipy.stats")
 
@@ -32,3 +33,19 @@ def test_holm():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+@pytest.mark.parametrize("pairs", [2, 3, 4, 5, 20])
+@pytest.mark.parametrize(("level", "power"), [(0.05, 0.8), (0.01, 0.9)])
+def test_a_detectable_difference_is_found_with_its_power(pairs, level, power):
+    differences = [0.1 * number**1.5 for number in range(pairs)]
+    error = stats.sem(differences)
+    critical = stats.t.ppf(1 - level / 2, pairs - 1)
+    shift = detectable(differences, level, power) / error
+    # SciPy's cdf of the other tail is sometimes NaN where it is 0.
+    found = stats.nct.sf(critical, pairs - 1, shift) + np.nan_to_num(stats.nct.cdf(-critical, pairs - 1, shift))
+    assert found == pytest.approx(power, abs=1e-6)
+
+
+def test_without_spread_everything_is_detectable():
+    assert detectable([0.5, 0.5, 0.5]) == 0
