@@ -109,7 +109,8 @@ def own_entries(ours: Sequence[Ours]) -> Iterator[Entry]:
 
 
 def srmdnf_entries(ncnn: ModuleType, model: Model, basis: np.ndarray, ours: Sequence[Ours]) -> Iterator[Entry]:
-    """SRMDNF with the true kernel, and with the estimate of each of our networks.
+    """SRMDNF with the true kernel, and with the estimate of each of our networks; networks that differ in the Refiner
+    alone have the same, and the first of them is named.
 
     Raises:
         DanFastError: the model's files are not what they should be.
@@ -117,12 +118,23 @@ def srmdnf_entries(ncnn: ModuleType, model: Model, basis: np.ndarray, ours: Sequ
     network, size = NcnnNetwork(ncnn, model), count_parameters(*model)
     yield Entry("SRMDNF, true kernel", lambda case: Picture(
         network(case.lr, *srmd_code(case.kernel, basis)), case.kernel), size, LICENCES["SRMDNF"])
-    for estimating in ours:
+    for number, estimating in enumerate(ours):
+        if any(_estimate_the_same(estimating.model, other.model) for other in ours[:number]):
+            continue
+
         def upscale(case: Degraded, up: Upscaler = estimating.upscaler) -> Picture:
             kernel = up(case.lr).kernel
             return Picture(network(case.lr, *srmd_code(kernel, basis)), kernel)
         yield Entry(f"SRMDNF, kernel of `{estimating.name}`", upscale, size + estimating.parameters,
                     LICENCES["SRMDNF"], estimating.protocols)
+
+
+def _estimate_the_same(a: DAN, b: DAN) -> bool:
+    """Whether two networks differ in nothing but their Refiners."""
+    first, second = ({name: tensor for name, tensor in model.state_dict().items() if not name.startswith("Refiner.")}
+                     for model in (a, b))
+    return first.keys() == second.keys() and all(
+        tensor.shape == second[name].shape and bool((tensor == second[name]).all()) for name, tensor in first.items())
 
 
 def blind_entry(name: str, ncnn: ModuleType, model: Model) -> Entry:

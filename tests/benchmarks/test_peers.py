@@ -299,3 +299,10 @@ def test_bad_input_is_refused(offline, tmp_path, capsys, options, said):
     assert offline(["--data", str(tmp_path), "--sets", "Set5", *options]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("peers: error: ") and said in last
+
+
+def test_networks_that_estimate_the_same_have_one_row(load, tmp_path):
+    entries = load("entries")
+    small, refined, other = (entries.load_ours(name) for name in ("v2-0.3M-x4", "v2-1.7M-x4", "v2-0.3M-irregular-x4"))
+    assert entries._estimate_the_same(small.model, refined.model)
+    assert not entries._estimate_the_same(small.model, other.model)
