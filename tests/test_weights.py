@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import dan_fast
-from dan_fast.checkpoint import DEFAULT, WEIGHTS
+from dan_fast.checkpoint import BEST, DEFAULT, WEIGHTS
 from dan_fast.evaluation.degraded_set import GAUSSIAN8_SIGMA, PROTOCOLS, DegradedSet, images_below, isotropic
 from dan_fast.evaluation.measure import measure
 from dan_fast.evaluation.summary import ALL_KERNELS, MEASURES, Summary, read_summary, summarize
@@ -25,6 +25,7 @@ MARGINS = {**{f"{prefix}psnr_{channels}": DECIBELS for prefix in ("", "bicubic_"
 DOG = {
     "v2-0.3M-x2": (35.787, 40.365, 0.063), "v2-0.3M-irregular-x2": (35.787, 38.254, 0.245),
     "v2-0.3M-x3": (33.280, 36.694, 0.135),
+    "v2-1.7M-x4": (31.657, 34.927, 0.189),
     "v2-0.3M-x4": (31.657, 34.595, 0.189), "v2-0.3M-irregular-x4": (31.657, 34.610, 0.131),
 }
 
@@ -85,12 +86,27 @@ def test_results_are_of_all_weights():
     assert of_protocol("irregular") == sorted(name for name in NAMES if not name.endswith("x3"))
 
 
-def test_default_is_the_best_at_x4():
+@pytest.mark.parametrize("scale", BEST)
+def test_the_best_of_each_scale(scale):
     psnr = {name: np.mean([line.figures["psnr_y"] for (_, sigma), line in results(name).items()
-                           if sigma == ALL_KERNELS]) for name in NAMES if name.endswith("x4")}
-    assert len(psnr) > 1 and max(psnr, key=psnr.get) == DEFAULT
+                           if sigma == ALL_KERNELS]) for name in NAMES if name.endswith(f"x{scale}")}
+    assert max(psnr, key=psnr.get) == BEST[scale]
+
+
+def test_default_is_the_best_at_x4():
+    assert DEFAULT == BEST[4]
     default, best = dan_fast.load("default"), dan_fast.load(DEFAULT)
     assert all(torch.equal(a, b) for a, b in zip(default.parameters(), best.parameters(), strict=True))
+
+
+def test_a_refiner_is_behind_the_small_network():
+    small, refined = (dan_fast.load(name).state_dict() for name in ("v2-0.3M-x4", "v2-1.7M-x4"))
+    assert {name for name in refined if not name.startswith("Refiner.")} == set(small)
+    assert all(torch.equal(tensor, refined[name]) for name, tensor in small.items())
+    for name_of_set in ("Set5", "Set14", "B100"):
+        before, after = (results(name)[name_of_set, ALL_KERNELS].figures for name in ("v2-0.3M-x4", "v2-1.7M-x4"))
+        assert after["psnr_y"] > before["psnr_y"] + 0.1
+        assert after["kernel_error"] == pytest.approx(before["kernel_error"], abs=0.001)
 
 
 @pytest.mark.parametrize("scale", [2, 4])

@@ -188,10 +188,10 @@ HEAD = """# Results
 <!-- written by `make results` from the CSVs in {folder}/; do not edit -->
 
 PSNR in dB / SSIM of 8-bit images, without a border of `scale` pixels; Y is BT.601 luma. Multiply-adds are those of four
-iterations as the papers write them, per pixel of the low-resolution image. The kernel error is the sum of absolute
-differences to the true kernel, 0 to 2, one number per set. Bicubic is MATLAB's. Rows marked "as published" are the
-papers' figures on their copies of the test images; they were not measured here. The figures by kernel are in
-[{folder}]({folder}). `dan_fast/weights/NAME.md` says how each network was trained and chosen, `v2-0.3M-x4` after its
+iterations as the papers write them, and of the Refiner, per pixel of the low-resolution image. The kernel error is the
+sum of absolute differences to the true kernel, 0 to 2, one number per set. Bicubic is MATLAB's. Rows marked "as
+published" are the papers' figures on their copies of the test images; they were not measured here. The figures by
+kernel are in [{folder}]({folder}). `dan_fast/weights/NAME.md` says how each network was trained and chosen, `v2-0.3M-x4` after its
 figure on Set5 was seen. `make measure DATA=… KERNELS=…` measures everything again.{machine}"""
 
 PLOTS = """![PSNR against cost]({folder}/cost.png)
