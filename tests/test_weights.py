@@ -94,7 +94,7 @@ def test_the_best_of_each_scale(scale):
 
 
 def test_default_is_the_best_at_x4():
-    assert DEFAULT == BEST[4]
+    assert BEST[4] == DEFAULT
     default, best = dan_fast.load("default"), dan_fast.load(DEFAULT)
     assert all(torch.equal(a, b) for a, b in zip(default.parameters(), best.parameters(), strict=True))
 

@@ -191,8 +191,8 @@ PSNR in dB / SSIM of 8-bit images, without a border of `scale` pixels; Y is BT.6
 iterations as the papers write them, and of the Refiner, per pixel of the low-resolution image. The kernel error is the
 sum of absolute differences to the true kernel, 0 to 2, one number per set. Bicubic is MATLAB's. Rows marked "as
 published" are the papers' figures on their copies of the test images; they were not measured here. The figures by
-kernel are in [{folder}]({folder}). `dan_fast/weights/NAME.md` says how each network was trained and chosen, `v2-0.3M-x4` after its
-figure on Set5 was seen. `make measure DATA=… KERNELS=…` measures everything again.{machine}"""
+kernel are in [{folder}]({folder}). `dan_fast/weights/NAME.md` says how each network was trained and chosen,
+`v2-0.3M-x4` after its figure on Set5 was seen. `make measure DATA=… KERNELS=…` measures everything again.{machine}"""
 
 PLOTS = """![PSNR against cost]({folder}/cost.png)
 
