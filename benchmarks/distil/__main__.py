@@ -2,7 +2,7 @@
 
     python -m benchmarks.distil cases --photos DIR --pca srmd_pca_matlab.mat --out build/cases
     python -m benchmarks.distil train --cases build/cases --true-codes --minutes 30 --out first.safetensors
-    python -m benchmarks.distil train --cases build/cases --init first.safetensors --minutes 40 --out second.safetensors
+    python -m benchmarks.distil train --cases build/cases --init first.safetensors --minutes 30 --out second.safetensors
 
 With the true codes, as the teacher has them, what is to be learned follows from what is seen, and a Refiner learns it
 four times as fast as with estimates. It then trusts the code too much, so that the second part goes on with estimates

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dan_fast.blur_kernels.gaussian import gaussian_kernels
+from dan_fast.errors import DanFastError
 from dan_fast.fast_model.alternation import Whole, restore
 from dan_fast.fast_model.cells import to_cells, to_image
 from dan_fast.fast_model.refiner import refine_with_gradients
@@ -61,8 +62,8 @@ class Recipe:
 def with_refiner(small: DAN, channels: int, groups: int, blocks: int) -> DAN:
     """``small`` with a new Refiner, which adds nothing yet, but computes the features of the Restorer.
 
-    The Restorer's channels are its first ones, and do not depend on the others, which are random; further groups
-    change nothing at first.
+    The Restorer's channels are its first ones, and do not depend on the others, which are random; each further group
+    only doubles them at first.
     """
     model = DAN(replace(small.config, refiner_channels=channels, refiner_groups=groups, refiner_blocks=blocks))
     model.load_state_dict({**model.state_dict(), **small.state_dict()})
@@ -94,12 +95,19 @@ def train(model: DAN, cases: Cases, recipe: Recipe, report: Callable[[int, float
     Args:
         report: called after every ``every`` steps and at the end with the step, the mean loss since the last call, and
             a copy of ``model`` with the averaged weights.
+
+    Raises:
+        DanFastError: there are fewer cases than patches in a batch, or no time.
     """
     refiner, scale = model.Refiner, model.config.scale
     assert refiner is not None
     model.requires_grad_(False).to(memory_format=torch.channels_last)
     refiner.requires_grad_(True)
     cases = _without_wide_kernels(cases, recipe.largest_sigma)
+    if len(cases.sigma) < recipe.batch:
+        raise DanFastError(f"{len(cases.sigma)} cases are fewer than the {recipe.batch} patches of a batch: make more")
+    if not recipe.minutes > 0:
+        raise DanFastError(f"minutes={recipe.minutes:g}: expected a positive number")
     body = [weight for name, weight in refiner.named_parameters()
             if weight.dim() == 4 and weight.shape[2] == 3 and name.startswith(("body", "fusion"))]
     others = [weight for weight in refiner.parameters() if not any(weight is taken for taken in body)]
@@ -122,7 +130,8 @@ def train(model: DAN, cases: Cases, recipe: Recipe, report: Callable[[int, float
         if step % every == 0:
             report(step, total / every, average)
             total = 0.0
-    report(step, total / max(step % every, 1), average)
+    if step % every:
+        report(step, total / (step % every), average)
     model.load_state_dict(average.state_dict())
 
 

@@ -86,6 +86,12 @@ class Ours:
     def parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
+    @property
+    def estimating_parameters(self) -> int:
+        """Parameters without those of the Refiner, which only the picture needs."""
+        return sum(parameter.numel() for name, parameter in self.model.named_parameters()
+                   if not name.startswith("Refiner."))
+
 
 def load_ours(source: str, protocols: tuple[str, ...] = tuple(COMPARED)) -> Ours:
     """Load weights that ship under a name or are a file, on the CPU.
@@ -123,9 +129,9 @@ def srmdnf_entries(ncnn: ModuleType, model: Model, basis: np.ndarray, ours: Sequ
             continue
 
         def upscale(case: Degraded, up: Upscaler = estimating.upscaler) -> Picture:
-            kernel = up(case.lr).kernel
+            kernel = up.estimate_kernel(case.lr)
             return Picture(network(case.lr, *srmd_code(kernel, basis)), kernel)
-        yield Entry(f"SRMDNF, kernel of `{estimating.name}`", upscale, size + estimating.parameters,
+        yield Entry(f"SRMDNF, kernel of `{estimating.name}`", upscale, size + estimating.estimating_parameters,
                     LICENCES["SRMDNF"], estimating.protocols)
 
 

@@ -45,9 +45,10 @@ def measure(folders: Sequence[Path], entries: Sequence[Entry], limit: int | None
 
     Args:
         known: results that are taken as they are; ``entry`` is the entry's label.
-        save: called with all results so far, after each set and if the user stops.
+        save: called with all results so far, those that are known included, after each set and if something fails or
+            the user stops.
     """
-    found = {_key(row): row for row in known}
+    left = {_key(row): row for row in known}  # until they are reached
     sets = [(name, DegradedSet.from_folder(folder, SCALE, protocol, limit))
             for name, protocol in COMPARED.items() for folder in folders]
     chosen = {name: [entry for entry in entries if name in entry.protocols] for name in COMPARED}
@@ -59,12 +60,12 @@ def measure(folders: Sequence[Path], entries: Sequence[Entry], limit: int | None
                 bar.set_description(f"{degraded.name}, {name}")
                 for case in degraded.cases(on_skip):
                     for entry in chosen[name]:
-                        rows.append(found.get((name, degraded.name, case.image, case.kernel_index, entry.label))
-                                    or _measured(name, degraded.name, case, entry))
+                        key = name, degraded.name, case.image, case.kernel_index, entry.label
+                        rows.append(left.pop(key, None) or _measured(name, degraded.name, case, entry))
                         bar.update()
-                save(rows)
-    except KeyboardInterrupt:
-        save(rows)
+                save([*rows, *left.values()])
+    except BaseException:
+        save([*rows, *left.values()])
         raise
     return rows
 

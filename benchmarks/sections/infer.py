@@ -16,15 +16,15 @@ import dan_fast
 from dan_fast.evaluation.plain_model import last_sr
 from dan_fast.self_test import left_out
 
-NETWORKS = ("v2", "default", "v1")
+NETWORKS = ("v2", "v2-0.3M-x4", "v2-1.7M-x4", "v1")
 SIZES = ((64, 64), (340, 510), (180, 270), (1080, 1920))
 LARGE = 1_000_000  # LR pixels
 
 
 def network(name: str) -> dan_fast.DAN:
-    """Return the trained network ``default``, or ``v1`` or ``v2`` in their published shapes with random weights."""
+    """Return trained weights by their name, or ``v1`` or ``v2`` in their published shapes with random weights."""
     torch.manual_seed(0)
-    if name == "default":
+    if name in dan_fast.available():
         return dan_fast.load(name)
     small = {"blocks": 2, **({"groups": 1} if name == "v2" else {})} if DRY else {}
     config = dan_fast.DANConfig(version=name, **small)

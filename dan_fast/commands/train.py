@@ -137,9 +137,15 @@ def _start_or_resume(args: argparse.Namespace, options: RunOptions, processes: P
         raise DanFastError(f"{options.out} already holds a run: --resume goes on with it, another --out starts anew")
     preset, seed = _asked_for(args) or (get_preset(DEFAULT_PRESET), 0)
     new = Run(_changed(preset, args), seed if args.seed is None else args.seed, options, processes)
+    anew = new.start_from(checkpoint.load(args.init, device=options.device)) if args.init else list(
+        new.model.state_dict())
     if args.init:
-        anew = _shortened(new.start_from(checkpoint.load(args.init, device=options.device)), new.model)
-        log.info("starts from %s%s", args.init, f"; anew: {', '.join(anew)}" if anew else "")
+        words = _shortened(anew, new.model)
+        log.info("starts from %s%s", args.init, f"; anew: {', '.join(words)}" if words else "")
+    random = [name for name in anew if not name.startswith("Refiner.")]
+    if new.preset.training.learns == "refiner" and random:
+        raise DanFastError(f"learns='refiner' freezes the other modules, of which {len(random)} tensors are random, "
+                           f"such as {random[0]}: expected --init with weights of the same scale and shape")
     return new
 
 

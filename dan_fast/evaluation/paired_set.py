@@ -14,7 +14,7 @@ from ..errors import DanFastError, ImageError
 from ..image_files import find_images, read_image, to_8_bits
 from .degraded_set import Degraded
 from .metrics import WINDOW
-from .pairing import find_partners, split_by_name
+from .pairing import find_partners, name_below, split_by_name
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class PairedSet:
             # A file of a kernel may be left over: its image may be missing, which was said, or nobody wants it.
             errors |= {sharp: with_kernel.errors[sharp] for sharp, _ in found if sharp not in kernel_of}
             found = [pair for pair in found if pair[0] in kernel_of]
-        pairs = [Pair(hr_path.relative_to(hr).as_posix(), lr_path, hr_path, kernel_of.get(hr_path))
+        pairs = [Pair(name_below(hr_path, hr), lr_path, hr_path, kernel_of.get(hr_path))
                  for hr_path, lr_path in found]
         return cls(lr.resolve().name, tuple(pairs[:limit]), scale, tuple(errors.values()))
 

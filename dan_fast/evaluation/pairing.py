@@ -44,8 +44,18 @@ def find_partners(first: Path, firsts: Iterable[Path], second: Path, seconds: It
     left, right = set(firsts), set(seconds)
     pairs: list[tuple[Path, Path]] = []
     errors: dict[Path, ImageError] = {}
-    for name in (lambda stem: stem, lambda stem: common_name(stem, scale)):
-        ours, theirs = _by_name(left, first, name), _by_name(right, second, name)
+    def exact(stem: str) -> str:
+        return stem
+
+    def shorter(stem: str) -> str:
+        return _without_ending(stem, scale, after_letters=True)
+
+    def shortest(stem: str) -> str:
+        return common_name(stem, scale)
+
+    # One ending less on one side comes before fewer on both: fox2_x4 belongs to fox2, not to fox1.
+    for name, other in ((exact, exact), (shorter, exact), (exact, shorter), (shortest, shortest)):
+        ours, theirs = _by_name(left, first, name), _by_name(right, second, other)
         for key in ours.keys() & theirs.keys():
             if len(ours[key]) == len(theirs[key]) == 1:
                 pairs.append((ours[key][0], theirs[key][0]))
@@ -58,17 +68,29 @@ def find_partners(first: Path, firsts: Iterable[Path], second: Path, seconds: It
     return Partners(sorted(pairs), dict(sorted(errors.items())))
 
 
+def name_below(path: Path, folder: Path) -> str:
+    """The path of a file below its folder, or its name where ``folder`` is that file."""
+    return path.name if path == folder else path.relative_to(folder).as_posix()
+
+
 def common_name(stem: str, scale: int | None = None) -> str:
     """What ``stem``, a name without the file's suffix, has in common with its partner's; arguments as above."""
-    number = r"\d+(?:\.\d+)?" if scale is None else f"(?:1|{scale})"
-    size = r"|[ ._-]\d{2,5}x\d{0,5}" if scale is None else ""
-    ending = re.compile(rf"(?:[ ._-]?x{number}|[ ._-](?:lr|hr|sr|gt|lq|hq|out)(?:[ ._-]?x?{number})?{size})$", re.I)
-    # Several may follow each other, as in _lr_x4, but something remains.
-    while shorter := ending.sub("", stem):
-        if shorter == stem:
-            break
+    # Several endings may follow each other, as in _lr_x4, but something remains.
+    while (shorter := _without_ending(stem, scale)) != stem:
         stem = shorter
     return _WORD.sub("", stem)
+
+
+def _without_ending(stem: str, scale: int | None, *, after_letters: bool = False) -> str:
+    """``stem`` without its last ending, or as it is if it has none or nothing would remain.
+
+    ``after_letters``: ``babyx4`` ends in ``x4`` too, which may also be a part of a name, as in ``fox4``.
+    """
+    number = r"\d+(?:\.\d+)?" if scale is None else f"(?:1|{scale})"
+    size = r"|[ ._-]\d{2,5}x\d{0,5}" if scale is None else ""
+    before = "[ ._-]?" if after_letters else r"(?:[ ._-]|(?<=\d))"
+    ending = rf"(?:{before}x{number}|[ ._-](?:lr|hr|sr|gt|lq|hq|out)(?:[ ._-]?x?{number})?{size})$"
+    return re.sub(ending, "", stem, flags=re.I) or stem
 
 
 def split_by_name(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:

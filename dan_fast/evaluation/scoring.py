@@ -15,7 +15,7 @@ from ..errors import DanFastError, ImageError
 from ..files import write_table
 from ..image_files import find_images, read_image, to_8_bits
 from .metrics import WINDOW, psnr, ssim
-from .pairing import find_partners
+from .pairing import find_partners, name_below
 from .pictures import side_by_side
 
 # Papers leave out a border as wide as the scale; this is the largest one, and so fair to results of all scales.
@@ -94,7 +94,7 @@ def score_folders(results: Path, against: Path, *, crop: int = CROP, progress: b
             continue
         figures = {f"{measured.__name__}_{channels}": measured(a, b, crop=crop, y_channel=channels == "y")
                    for channels in ("y", "rgb") for measured in (psnr, ssim)}
-        score = Score(result.relative_to(results).as_posix(), **figures)
+        score = Score(name_below(result, results), **figures)
         scores.append(score)
         if on_scored is not None:
             on_scored(score, a, b)

@@ -175,7 +175,6 @@ def _check_settings(experiment: Experiment, setup: Setup) -> None:
     settings = json.loads(json.dumps({
         "data": [str(path.resolve()) for path in setup.data],
         "test": [str(path.resolve()) for path, _ in setup.images],
-        # Folders without weights to start from stay as they were before there could be any.
         **({"init": {"weights": setup.start.weights, "sha256": setup.start.sha256}} if setup.start else {}),
         **({} if setup.trains else {"trained": False}),
         **{variant.name: preset_to_dict(variant.preset) for variant in experiment.variants}}))

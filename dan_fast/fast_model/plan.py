@@ -27,10 +27,10 @@ from .refiner import PlannedRefiner
 
 
 class Prepared(NamedTuple):
-    """The tensors that both modules compute from ``lr`` alone; every iteration reuses it. All are channels_last.
+    """The tensors that both modules compute from ``lr`` alone; every iteration reuses it. All but ``lr`` are channels_last.
 
     Attributes:
-        lr: (B, colours, h, w).
+        lr: (B, colours, h, w), as it was given.
         head: (B, C, h, w), the Restorer's convolution of ``lr``.
         estimator_head: (B, estimator channels, h, w), the Estimator's.
         base: (B, s*s*colours, h, w), the bicubic upscaling of ``lr`` as cells; ``None`` if the network adds none.

@@ -75,7 +75,8 @@ class Upscaler:
         model: the network; it is copied, and stays as it is.
         tile: side of a tile in LR pixels, without the halo, at least 16; ``None``: as large as half of the free memory
             allows, on a CPU at most 1.5 GB. If a GPU has too little memory after all, it is halved, with a warning.
-        halo: LR pixels around a tile that the network sees too; ``None``: as far as the Restorer sees, at most 28.
+        halo: LR pixels around a tile that the network sees too; ``None``: as far as the result depends on the
+            image, at most 28.
         dtype: floating-point type to compute in; ``None``: the model's.
         device: where to compute; ``None``: where the model is.
         iterations: of Restorer and Estimator; ``None``: the model's.

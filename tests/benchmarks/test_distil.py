@@ -15,6 +15,7 @@ from benchmarks.distil import cases as made_cases
 from benchmarks.distil.cases import batch, make_cases, read_cases
 from benchmarks.distil.learning import QUINTIC, Recipe, _muon_step, train, with_refiner
 from dan_fast import DAN
+from dan_fast.errors import DanFastError
 from dan_fast.evaluation.measure import bicubic
 from dan_fast.files import SAMPLES
 from dan_fast.image_files import find_images
@@ -70,11 +71,28 @@ def test_a_new_refiner_adds_nothing_and_sees_what_the_restorer_sees(small):
 def test_it_learns_and_nothing_else_does(small, cases, true_codes):
     model, losses = with_refiner(small, 32, 2, 1), []
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    recipe = Recipe(0.15, true_codes, 0.3, largest_sigma=3.5, learning_rate=1e-3, muon=0.01, batch=2, patch=16)
-    train(model, cases, recipe, lambda step, loss, average: losses.append((step, loss)), every=10)
+    recipe = Recipe(60, true_codes, 0.3, largest_sigma=3.5, learning_rate=1e-3, muon=0.01, batch=2, patch=16)
+
+    class Enough(Exception):
+        pass
+
+    def report(step, loss, average):
+        losses.append(loss)
+        if len(losses) == 6:
+            raise Enough
+    with pytest.raises(Enough):
+        train(model, cases, recipe, report, every=20)
     for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, before[name]) != name.startswith("Refiner") or name.endswith("bias"), name
-    assert len(losses) > 3 and np.mean([loss for _, loss in losses[-2:]]) < 0.97 * losses[0][1]
+        assert name.startswith("Refiner.") or torch.equal(tensor, before[name]), name
+    assert not torch.equal(model.Refiner.fusion.weight, before["Refiner.fusion.weight"])
+    assert np.mean(losses[-2:]) < 0.97 * losses[0]
+
+
+def test_too_few_cases_and_no_time(small, cases):
+    for recipe, message in ((Recipe(1, True, 0.0, largest_sigma=3.5, batch=7), "fewer than the 7 patches"),
+                            (Recipe(0, True, 0.0, largest_sigma=5.0), "minutes=0: expected a positive number")):
+        with pytest.raises(DanFastError, match=message):
+            train(with_refiner(small, 32, 2, 1), cases, recipe, print)
 
 
 def test_a_step_is_of_the_same_length_in_all_directions():

@@ -258,6 +258,12 @@ def test_a_run_that_was_stopped_goes_on(load, tmp_path):
     assert [row.sigma for row in saved[-1]] == calls[:3] and saved[-1][0].entry == "net"
     rows = measuring.measure([tmp_path / "Set5"], [entry], None, print, saved[-1], saved.append)
     assert len(rows) == 8 and rows[:3] == saved[0] and len(calls) == 4 + 5 and saved[-1] == rows
+    # What is known of sets that are not reached is kept.
+    elsewhere = measuring.Measured("gaussian8", "Set14", "b", 0, 1.8, "net", 20.0, 0.5)
+    calls[:] = [0.0] * 3
+    with pytest.raises(KeyboardInterrupt):
+        measuring.measure([tmp_path / "Set5"], [entry], None, print, [rows[0], elsewhere], saved.append)
+    assert saved[-1] == [rows[0], elsewhere]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dan_fast.evaluation.pairing import common_name, find_partners, split_by_name
+from dan_fast.evaluation.pairing import common_name, find_partners, name_below, split_by_name
 
 LR, HR = Path("lr"), Path("hr")
 
@@ -46,6 +46,16 @@ def test_the_same_name_comes_first():
         "matrix4.png": "matrix4.png", "matri.png": "matri.png"}
 
 
+def test_parts_of_names_that_look_like_endings_stay():
+    """Foxes are no scales, neither beside each other nor alone."""
+    names = ["fox1", "fox2", "index4", "index1"]
+    assert partners([f"{name}_x4.png" for name in names], [f"{name}.png" for name in names], None) == (
+        {f"{name}.png": f"{name}_x4.png" for name in names}, {})
+    assert partners([f"{name}x4.png" for name in names], [f"{name}.png" for name in names])[0] == {
+        f"{name}.png": f"{name}x4.png" for name in names}
+    assert not partners(["fox2_x4.png"], ["fox1.png"], None)[0] and not partners(["index4.png"], ["index1.png"])[0]
+
+
 def test_where_several_could_be_partners_none_is():
     found, errors = partners(["a_x4.png", "a_lr.png", "b.png"], ["a.png", "b.png"])
     assert found == {"b.png": "b.png"}
@@ -63,3 +73,8 @@ def test_one_folder_is_split_as_realsr_names_its_images():
     low, sharp = split_by_name(images)
     assert [path.name for path in low] == ["Canon_001_LR4.png", "b_lr.png"]
     assert [path.name for path in sharp] == ["Canon_001_HR.png", "colr4.png", "b.png"]
+
+
+def test_a_file_in_the_place_of_a_folder_keeps_its_name():
+    assert name_below(Path("in/deep/a.png"), Path("in")) == "deep/a.png"
+    assert name_below(Path("in/a.png"), Path("in/a.png")) == "a.png"

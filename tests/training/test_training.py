@@ -137,6 +137,17 @@ def test_what_does_not_exist_cannot_learn(photos, tmp_path, capsys):
         TrainingSettings(learns="estimator")
 
 
+def test_what_is_frozen_is_not_random(photos, tmp_path, capsys):
+    preset = replace(TINY, config=replace(TINY.config, **REFINER), training=replace(TINY.training, learns="refiner"))
+    write_config(tmp_path / "refiner.json", preset, 0)
+    dan_fast.save(dan_fast.DAN(tiny_config(scale=4)), tmp_path / "x4.safetensors")
+    arguments = ["train", "--config", str(tmp_path / "refiner.json"), "--data", str(photos), "--val", str(photos)]
+    for init in ([], ["--init", str(tmp_path / "x4.safetensors")]):
+        assert main([*arguments, "--out", str(tmp_path / "run"), *init]) == 2
+        assert "tensors are random, such as" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_resume_gives_the_losses_of_an_unbroken_run(photos, tmp_path, monkeypatch):
     train(Run(TINY, 3, options(tmp_path / "whole")), [photos])
     half = Run(TINY, 3, options(tmp_path / "halves"))
