@@ -27,7 +27,8 @@ from .refiner import PlannedRefiner
 
 
 class Prepared(NamedTuple):
-    """The tensors that both modules compute from ``lr`` alone; every iteration reuses it. All but ``lr`` are channels_last.
+    """The tensors that the modules compute from ``lr`` alone; every iteration reuses them. All but ``lr`` itself are
+    channels_last.
 
     Attributes:
         lr: (B, colours, h, w), as it was given.
