@@ -6,6 +6,7 @@ Counted per pixel of the low-resolution image, far from the border, without what
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from ..config import DANConfig
 from .versions import parts_of
@@ -36,10 +37,10 @@ def refiner(config: DANConfig) -> dict[str, float]:
     return {**restorer(config.refiner), "head": 9 * seen * config.refiner_channels}
 
 
+@cache  # asked for at every call of an upscaler
 def refiner_passes(config: DANConfig) -> int:
     """The number of iterations that take about as long as the Refiner; 0 without one."""
-    iteration = sum(restorer(config).values()) + sum(estimator(config).values())
-    return round(sum(refiner(config).values()) / iteration)
+    return round(sum(refiner(config).values()) / _iteration(config))
 
 
 def estimator(config: DANConfig) -> Mapping[str, float]:
@@ -49,8 +50,11 @@ def estimator(config: DANConfig) -> Mapping[str, float]:
 
 def published(config: DANConfig) -> float:
     """All iterations as the papers write them, and the Refiner."""
-    iteration = sum(restorer(config).values()) + sum(estimator(config).values())
-    return config.iterations * iteration + sum(refiner(config).values())
+    return config.iterations * _iteration(config) + sum(refiner(config).values())
+
+
+def _iteration(config: DANConfig) -> float:
+    return sum(restorer(config).values()) + sum(estimator(config).values())
 
 
 def planned(config: DANConfig, *, wants_kernel: bool, winograd: bool) -> float:

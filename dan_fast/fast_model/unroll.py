@@ -53,7 +53,7 @@ def _code_after(model: DAN, lr: Tensor, iterations: int) -> Tensor:
         dtype = torch.get_autocast_dtype(device) if autocast else lr.dtype
         with torch.autocast(device, enabled=False):
             plan = plan_for(model, dtype, refines=False)
-            estimate = alternate(plan, Whole(plan, lr), iterations).estimate
+            estimate = alternate(plan, Whole(plan, lr), iterations, writes=False).estimate
         assert estimate is not None
         return estimate.code
     for _ in range(iterations):
