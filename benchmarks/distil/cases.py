@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dan_fast.blur_kernels.gaussian import gaussian_kernels
-from dan_fast.degradation.degrade import degrade
+from dan_fast.degradation.degrade import degrade_image
 from dan_fast.degradation.eight_bits import from_tensor, to_tensor
 from dan_fast.degradation.pipeline import Degradation
 from dan_fast.fast_model.alternation import Whole, alternate
@@ -75,13 +75,13 @@ def make_cases(folder: Path, model: DAN, teacher: Teacher, photos: Sequence[Path
         hr = _textured_part(to_8_bits(read_image(photos[place % len(photos)]).visible().rgb), side, rng)
         made.sigma[number] = sigma = rng.uniform(lowest, highest)
         kernel = gaussian_kernels(torch.tensor([sigma], dtype=torch.float32), model.config.kernel_size)
-        lr = degrade(to_tensor(hr), kernel, scale)
-        whole = Whole(plan, lr)
+        lr = degrade_image(hr, kernel[0], scale)
+        whole = Whole(plan, to_tensor(lr))
         outcome = alternate(plan, whole, model.config.iterations, wants_kernel=False)
         assert whole.sr is not None
-        made.lr[number], made.sr[number], made.hr[number] = from_tensor(lr), from_tensor(whole.sr), hr
+        made.lr[number], made.sr[number], made.hr[number] = lr, from_tensor(whole.sr), hr
         made.code[number] = outcome.code[0].numpy()
-        made.taught[number] = teacher(made.lr[number], kernel[0].numpy())
+        made.taught[number] = teacher(lr, kernel[0].numpy())
         ours, theirs = (np.square(made[of][number].astype(np.float32) - hr).mean() for of in (1, 2))
         made.teaches[number] = theirs < ours
 
