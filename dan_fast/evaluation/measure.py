@@ -233,8 +233,8 @@ def _measures(case: Degraded, result: Upscaled, scale: int, shift: Shift) -> dic
     unseen = math.ceil(max(map(abs, shift)))
     crop = scale + max(0, min(unseen, (min(case.hr.shape[:2]) - len(WINDOW)) // 2 - scale))
     return {
-        **_fidelity(_moved(bicubic(case.lr, scale), shift), case.hr, crop, "bicubic_"),
-        **_fidelity(_moved(result.image, shift), case.hr, crop, ""),
+        **fidelity(_moved(bicubic(case.lr, scale), shift), case.hr, crop, "bicubic_"),
+        **fidelity(_moved(result.image, shift), case.hr, crop, ""),
     }
 
 
@@ -242,7 +242,11 @@ def _moved(image: np.ndarray, shift: Shift) -> np.ndarray:
     return image if shift == NO_SHIFT else from_tensor(moved(to_tensor(image), shift))
 
 
-def _fidelity(image: np.ndarray, hr: np.ndarray, crop: int, prefix: str) -> dict[str, float]:
+def fidelity(image: np.ndarray, hr: np.ndarray, crop: int, prefix: str = "") -> dict[str, float]:
+    """PSNR and SSIM on Y and RGB of ``image`` and ``hr``, (H, W, 3) uint8, without a border of ``crop`` pixels.
+
+    They are called ``psnr_y`` and so on, after ``prefix``.
+    """
     return {
         f"{prefix}{measured.__name__}_{channels}": measured(image, hr, crop=crop, y_channel=channels == "y")
         for measured in (psnr, ssim) for channels in ("y", "rgb")

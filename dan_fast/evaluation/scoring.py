@@ -14,7 +14,8 @@ from tqdm import tqdm
 from ..errors import DanFastError, ImageError
 from ..files import write_table
 from ..image_files import find_images, read_image, to_8_bits
-from .metrics import WINDOW, psnr, ssim
+from .measure import fidelity
+from .metrics import WINDOW
 from .pairing import find_partners, name_below
 from .pictures import side_by_side
 
@@ -92,9 +93,7 @@ def score_folders(results: Path, against: Path, *, crop: int = CROP, progress: b
         except ImageError as unusable:
             skip(unusable)
             continue
-        figures = {f"{measured.__name__}_{channels}": measured(a, b, crop=crop, y_channel=channels == "y")
-                   for channels in ("y", "rgb") for measured in (psnr, ssim)}
-        score = Score(name_below(result, results), **figures)
+        score = Score(name_below(result, results), **fidelity(a, b, crop))
         scores.append(score)
         if on_scored is not None:
             on_scored(score, a, b)
