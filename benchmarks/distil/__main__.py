@@ -6,7 +6,8 @@
 
 With the true codes, as the teacher has them, what is to be learned follows from what is seen, and a Refiner learns it
 four times as fast as with estimates. It then trusts the code too much, so that the second part goes on with estimates
-and gives the photos a share in the loss. Both begin with the network's own modules, which stay as they are.
+and gives the photos a share in the loss. The network's other modules stay as they are. ``--init`` takes a Refiner of
+any scale: x2 and x3 begin with that of x4. ``restore`` is for another small network, with the same cases.
 
 ``benchmarks.peers`` fetches SRMDNF, whose licence its page names. Runs in the repository's root.
 """
@@ -30,7 +31,8 @@ from dan_fast.image_files import find_images
 from dan_fast.inference import Upscaler
 from dan_fast.model import DAN
 
-from .cases import make_cases, read_cases
+from .carried_over import with_refiner_of
+from .cases import make_cases, read_cases, restore_cases
 from .learning import Recipe, train, with_refiner
 
 SMALL = "v2-0.3M-x{}"  # by scale
@@ -40,7 +42,7 @@ SHAPE = 64, 4, 4  # channels, groups, blocks per group
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
-        (_cases if args.part == "cases" else _train)(args)
+        {"cases": _cases, "restore": _restore, "train": _train}[args.part](args)
         return 0
     except (DanFastError, OSError) as error:
         print(f"distil: error: {error}", file=sys.stderr)
@@ -57,10 +59,15 @@ def _parser() -> argparse.ArgumentParser:
     cases.add_argument("--per-photo", type=whole_number(1), default=8, metavar="N", help="cases of each photo")
     cases.add_argument("--cache", type=Path, default=default_cache(), metavar="DIR", help="folder for fetched files")
     cases.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the cases, 0.9 MB each")
+    restore_ = parts.add_parser("restore", help="let another network restore the cases",
+                                formatter_class=HelpWithDefaults)
+    restore_.add_argument("--cases", type=Path, required=True, metavar="DIR", help="folder that the first part wrote")
+    restore_.add_argument("--network", required=True, metavar="WEIGHTS", help="network whose Refiner is to learn")
     train_ = parts.add_parser("train", help="train a Refiner on cases", formatter_class=HelpWithDefaults)
     train_.add_argument("--cases", type=Path, required=True, metavar="DIR", help="folder that the first part wrote")
     train_.add_argument("--minutes", type=float, required=True, help="time of the training")
     train_.add_argument("--true-codes", action="store_true", help="learn with the codes of the true kernels")
+    train_.add_argument("--network", metavar="WEIGHTS", help=f"the other modules (default: {SMALL.format('SCALE')})")
     train_.add_argument("--init", metavar="WEIGHTS", help="start from this network's Refiner (default: a new one)")
     train_.add_argument("--val", type=Path, metavar="DIR", help="photos to measure on now and then (default: none)")
     train_.add_argument("--out", type=Path, required=True, metavar="FILE", help="the network's .safetensors")
@@ -70,16 +77,23 @@ def _parser() -> argparse.ArgumentParser:
 def _cases(args: argparse.Namespace) -> None:
     ncnn = fetch_ncnn(args.cache)
     network, basis = NcnnNetwork(ncnn, fetch_model(srmdnf(args.scale), args.cache)), read_basis(args.pca)
-    make_cases(args.out, load(SMALL.format(args.scale)), lambda lr, kernel: network(lr, *srmd_code(kernel, basis)),
-               find_images(args.photos), args.per_photo)
+    small = load(SMALL.format(args.scale))
+    make_cases(args.out, args.scale, small.config.kernel_size,
+               lambda lr, kernel: network(lr, *srmd_code(kernel, basis)), find_images(args.photos), args.per_photo)
+    restore_cases(args.out, small)
+
+
+def _restore(args: argparse.Namespace) -> None:
+    restore_cases(args.cases, load(args.network))
 
 
 def _train(args: argparse.Namespace) -> None:
     cases = read_cases(args.cases)
     scale = cases.hr.shape[1] // cases.lr.shape[1]
-    model = load(args.init) if args.init else with_refiner(load(SMALL.format(scale)), *SHAPE)
-    if model.Refiner is None or model.config.scale != scale:
-        raise DanFastError(f"--init {args.init}: expected a network for x{scale} with a Refiner")
+    small = load(args.network or SMALL.format(scale))
+    if small.config.scale != scale:
+        raise DanFastError(f"--network {args.network}: expected a network for x{scale}, as the cases are")
+    model = with_refiner_of(small, load(args.init)) if args.init else with_refiner(small, *SHAPE)
     recipe = (Recipe(args.minutes, True, 0.0, largest_sigma=3.0, lowers=False) if args.true_codes
               else Recipe(args.minutes, False, 0.3, largest_sigma=100.0, muon=0.003))
 

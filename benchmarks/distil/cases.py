@@ -18,6 +18,7 @@ from dan_fast.blur_kernels.gaussian import gaussian_kernels
 from dan_fast.degradation.degrade import degrade_image
 from dan_fast.degradation.eight_bits import from_tensor, to_tensor
 from dan_fast.degradation.pipeline import Degradation
+from dan_fast.errors import DanFastError
 from dan_fast.fast_model.alternation import Whole, alternate
 from dan_fast.fast_model.versions import plan_for
 from dan_fast.files import make_folder
@@ -54,40 +55,62 @@ class Cases(NamedTuple):
 
 
 @torch.inference_mode()
-def make_cases(folder: Path, model: DAN, teacher: Teacher, photos: Sequence[Path], per_photo: int) -> None:
+def make_cases(folder: Path, scale: int, kernel_size: int, teacher: Teacher, photos: Sequence[Path], per_photo: int
+               ) -> None:
     """Write ``per_photo`` cases of each photo to ``folder``, of random kernels of setting 1; the same every time.
+
+    What depends on our network is still missing: ``restore_cases`` adds it.
 
     Raises:
         DanFastError: a photo cannot be read.
     """
-    scale, side = model.config.scale, SIDE * model.config.scale
-    count, plan = len(photos) * per_photo, plan_for(model)
+    side, count = SIDE * scale, len(photos) * per_photo
     lowest, highest = Degradation.setting1(scale).sigma
     make_folder(folder)
-    shapes = {"lr": (SIDE, SIDE, 3), "sr": (side, side, 3), "taught": (side, side, 3), "hr": (side, side, 3),
-              "code": (model.config.code_length,), "sigma": (), "teaches": ()}
-    kinds = {"code": np.float32, "sigma": np.float32, "teaches": np.bool_}
-    made = Cases(**{name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kinds.get(name, np.uint8),
-                                                    (count, *shape)) for name, shape in shapes.items()})
+    lrs, hrs, taught = (_new(folder, name, (count, size, size, 3), np.uint8)
+                        for name, size in (("lr", SIDE), ("hr", side), ("taught", side)))
+    sigmas = _new(folder, "sigma", (count,), np.float32)
     order = np.random.default_rng(scale).permutation(count)
     for number, place in enumerate(tqdm(order, unit="case")):
         rng = np.random.default_rng((scale, number))
-        hr = _textured_part(to_8_bits(read_image(photos[place % len(photos)]).visible().rgb), side, rng)
-        made.sigma[number] = sigma = rng.uniform(lowest, highest)
-        kernel = gaussian_kernels(torch.tensor([sigma], dtype=torch.float32), model.config.kernel_size)
-        lr = degrade_image(hr, kernel[0], scale)
-        whole = Whole(plan, to_tensor(lr))
-        outcome = alternate(plan, whole, model.config.iterations, wants_kernel=False)
+        hrs[number] = hr = _textured_part(to_8_bits(read_image(photos[place % len(photos)]).visible().rgb), side, rng)
+        sigmas[number] = sigma = rng.uniform(lowest, highest)
+        kernel = gaussian_kernels(torch.tensor([sigma], dtype=torch.float32), kernel_size)
+        lrs[number] = lr = degrade_image(hr, kernel[0], scale)
+        taught[number] = teacher(lr, kernel[0].numpy())
+
+
+@torch.inference_mode()
+def restore_cases(folder: Path, model: DAN) -> None:
+    """Write the results and estimates of ``model``, without a Refiner, for the cases in ``folder``.
+
+    Raises:
+        DanFastError: the cases are of another scale.
+    """
+    lrs, hrs, taught = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("lr", "hr", "taught"))
+    if hrs.shape[1] != SIDE * model.config.scale:
+        raise DanFastError(f"the cases in {folder} are for x{hrs.shape[1] // SIDE}, the network is for "
+                           f"x{model.config.scale}")
+    plan = plan_for(model, refines=False)
+    results = _new(folder, "sr", hrs.shape, np.uint8)
+    codes = _new(folder, "code", (len(hrs), model.config.code_length), np.float32)
+    teaches = _new(folder, "teaches", (len(hrs),), np.bool_)
+    for number, lr in enumerate(tqdm(lrs, unit="case")):
+        whole = Whole(plan, to_tensor(lr.copy()))  # torch takes no array that cannot be written
+        codes[number] = alternate(plan, whole, model.config.iterations, wants_kernel=False).code[0].numpy()
         assert whole.sr is not None
-        made.lr[number], made.sr[number], made.hr[number] = lr, from_tensor(whole.sr), hr
-        made.code[number] = outcome.code[0].numpy()
-        made.taught[number] = teacher(lr, kernel[0].numpy())
-        ours, theirs = (np.square(made[of][number].astype(np.float32) - hr).mean() for of in (1, 2))
-        made.teaches[number] = theirs < ours
+        results[number] = from_tensor(whole.sr)
+        ours, theirs = (np.square(result[number].astype(np.float32) - hrs[number]).mean()
+                        for result in (results, taught))
+        teaches[number] = theirs < ours
+
+
+def _new(folder: Path, name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
+    return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
 
 
 def read_cases(folder: Path) -> Cases:
-    """The cases that ``make_cases`` wrote to ``folder``."""
+    """The cases that ``make_cases`` and ``restore_cases`` wrote to ``folder``."""
     return Cases(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in Cases._fields})
 
 

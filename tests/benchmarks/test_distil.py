@@ -12,9 +12,11 @@ from support.networks import tiny_config
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.distil import cases as made_cases
-from benchmarks.distil.cases import batch, make_cases, read_cases
+from benchmarks.distil.carried_over import with_refiner_of
+from benchmarks.distil.cases import batch, make_cases, read_cases, restore_cases
 from benchmarks.distil.learning import QUINTIC, Recipe, _muon_step, train, with_refiner
 from dan_fast import DAN
+from dan_fast.blur_kernels.gaussian import gaussian_kernels
 from dan_fast.errors import DanFastError
 from dan_fast.evaluation.measure import bicubic
 from dan_fast.files import SAMPLES
@@ -31,7 +33,8 @@ def small() -> DAN:
 @pytest.fixture
 def cases(small, tmp_path, monkeypatch):
     monkeypatch.setattr(made_cases, "SIDE", 24)
-    make_cases(tmp_path, small, lambda lr, kernel: bicubic(lr, 4), find_images([SAMPLES])[:2], 3)
+    make_cases(tmp_path, 4, 21, lambda lr, kernel: bicubic(lr, 4), find_images([SAMPLES])[:2], 3)
+    restore_cases(tmp_path, small)
     return read_cases(tmp_path)
 
 
@@ -65,6 +68,54 @@ def test_a_new_refiner_adds_nothing_and_sees_what_the_restorer_sees(small):
         # The third group changes nothing but doubles.
         torch.testing.assert_close(features[:, :16], 2 * known, rtol=1e-4, atol=1e-5)
         assert features[:, 16:].std() > 0
+
+
+def test_another_network_restores_the_cases_without_its_refiner(small, cases, tmp_path):
+    before = cases.sr.copy(), cases.code.copy(), cases.taught.copy()
+    model = with_refiner_of(small, with_refiner(small, 32, 2, 1))
+    model.Refiner.upscale[0].bias.data.fill_(1)
+    restore_cases(tmp_path, model)
+    again = read_cases(tmp_path)
+    assert all(map(np.array_equal, (again.sr, again.code, again.taught), before))
+    restore_cases(tmp_path, DAN(small.config))
+    assert not np.array_equal(read_cases(tmp_path).sr, before[0])
+    with pytest.raises(DanFastError, match="are for x4, the network is for x2"):
+        restore_cases(tmp_path, DAN(tiny_config(scale=2)))
+
+
+def test_a_refiner_is_carried_over_to_an_equal_network_as_it_is(small):
+    source = with_refiner(small, 32, 3, 2)
+    for weight in source.Refiner.parameters():
+        weight.data.normal_()
+    other = DAN(small.config)
+    carried = with_refiner_of(other, source).state_dict()
+    assert all(torch.equal(tensor, source.state_dict()[name]) for name, tensor in carried.items() if "Refiner" in name)
+    assert all(torch.equal(tensor, carried[name]) for name, tensor in other.state_dict().items())
+    with pytest.raises(DanFastError, match="with a Refiner"):
+        with_refiner_of(other, other)
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_at_another_scale_a_refiner_sees_and_adds_the_same_per_area(small, scale):
+    """With results that are flat in each LR pixel, and codes of one blur in LR pixels, the scales do the same."""
+    source = with_refiner(small, 32, 2, 1).double()
+    for weight in source.Refiner.parameters():
+        weight.data.normal_(std=0.1)
+    source.Refiner.head2.weight.data.normal_(std=5)
+    model = with_refiner_of(DAN(tiny_config(channels=16, groups=2, blocks=2, scale=scale)), source.float()).double()
+    lr, flat = torch.rand(2, 1, 3, 7, 6, dtype=torch.float64)
+    added = []
+    for network in (source.double(), model):
+        s = network.config.scale
+        code = network.encode(gaussian_kernels(torch.tensor([0.6 * s], dtype=torch.float64), 21))
+        sr = flat.repeat_interleave(s, 2).repeat_interleave(s, 3)
+        with torch.inference_mode():
+            added.append(torch.nn.functional.avg_pool2d(network.Refiner(lr, sr, code) - sr, s))
+    model.Refiner.head2.weight.data.zero_()
+    with torch.inference_mode():
+        without_code = torch.nn.functional.avg_pool2d(model.Refiner(lr, sr, code) - sr, scale)
+    # What differs is the fit of the map between codes: 256 kernels, and a small ridge.
+    assert (added[1] - added[0]).abs().max() < 0.2 * (without_code - added[0]).abs().max()
 
 
 @pytest.mark.parametrize("true_codes", [True, False])
