@@ -55,9 +55,9 @@ def read_kernels(path: Path) -> np.ndarray:
         DanFastError: the file cannot be read or is of another kind, or something in it is not a kernel.
     """
     try:
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             found = _separate(read_npy(path, LARGEST_SET))
-        elif path.suffix == ".mat":
+        elif path.suffix.lower() == ".mat":
             found = read_matrices(path, MATLAB_NAMES, LARGEST_SET)
         else:
             raise DanFastError(f"{path}: expected a .npy or a .mat file of kernels")

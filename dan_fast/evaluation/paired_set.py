@@ -61,7 +61,7 @@ class PairedSet:
         Args:
             kernels: folder of the true kernels, .npy or .mat, with the names of the sharp images or like them; a pair
                 without a kernel counts as having no partner. None: the kernels are not known.
-            limit: take only the first ``limit`` pairs.
+            limit: take only the first ``limit`` pairs, and report no file after them.
 
         Raises:
             DanFastError: the scale does not exist, or a folder holds no image, or no kernel.
@@ -84,6 +84,10 @@ class PairedSet:
             found = [pair for pair in found if pair[0] in kernel_of]
         pairs = [Pair(name_below(hr_path, hr), lr_path, hr_path, kernel_of.get(hr_path))
                  for hr_path, lr_path in found]
+        if limit is not None and limit < len(pairs):
+            # What comes after the last pair that is taken was not asked for; nor were low-resolution images left over.
+            wanted = {path for path in sharp if path < pairs[limit - 1].hr}
+            errors = {path: error for path, error in errors.items() if path in wanted}
         return cls(lr.resolve().name, tuple(pairs[:limit]), scale, tuple(errors.values()))
 
     def __len__(self) -> int:
@@ -132,7 +136,7 @@ def _kernel_files(folder: Path) -> list[Path]:
     """Every .npy and .mat below ``folder``."""
     if not folder.is_dir():
         raise DanFastError(f"{folder}: no such folder")
-    found = [path for path in sorted(folder.rglob("*")) if path.suffix in (".npy", ".mat") and path.is_file()]
+    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".npy", ".mat") and path.is_file()]
     if not found:
         raise DanFastError(f"{folder}: holds no kernel (npy, mat)")
     return found

@@ -15,6 +15,7 @@ from ..errors import DanFastError
 from ..evaluation.degraded_set import Degraded, DegradedSet
 from ..evaluation.measure import comparison, upscale_cases
 from ..evaluation.pictures import kernel_picture
+from ..image_files import read_image
 from ..inference import Upscaler
 from ..model import DAN
 from .processes import Processes
@@ -44,10 +45,12 @@ class FolderValidation:
         irregular: with irregular kernels (setting 2) instead of isotropic ones (setting 1).
 
     Raises:
-        DanFastError: the folder holds no image.
+        DanFastError: the folder holds no image, or is a file that is none.
     """
 
     def __init__(self, folder: Path, scale: int, irregular: bool) -> None:
+        if folder.is_file():
+            read_image(folder)  # hours before the first validation would find out that it is no image
         self.degraded = DegradedSet.from_folder(folder, scale, "irregular" if irregular else "gaussian8")
 
     def __call__(self, model: DAN, processes: Processes, must_give_up: Callable[[], bool] = lambda: False

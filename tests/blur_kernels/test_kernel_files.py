@@ -25,6 +25,8 @@ def test_numpy(tmp_path):
     assert np.allclose(read_kernels(tmp_path / "one.npy"), expected(KERNELS[2:]))
     assert np.allclose(read_kernels(tmp_path / "two.npy"), expected([KERNELS[2], KERNELS[2].T]))
     assert read_kernels(tmp_path / "two.npy").dtype == np.float32
+    (tmp_path / "one.npy").rename(tmp_path / "ONE.NPY")
+    assert np.allclose(read_kernels(tmp_path / "ONE.NPY"), expected(KERNELS[2:]))
 
 
 def test_matlab_5(tmp_path):

@@ -59,6 +59,7 @@ def test_every_file_that_is_left_out_is_named(tmp_path):
         write_pair(tmp_path, f"lr/{name}.png", f"hr/{name}.png", seed=number)
         (tmp_path / "k").mkdir(exist_ok=True)
         np.save(tmp_path / "k" / f"{name}.npy", KERNEL)
+    (tmp_path / "k" / "good.npy").rename(tmp_path / "k" / "good.NPY")
     (tmp_path / "lr" / "broken_lr.png").write_bytes(b"no image")
     (tmp_path / "hr" / "broken_hr.png").write_bytes(b"no image")
     write_random(tmp_path / "hr" / "large.png", 60, 40)
@@ -87,6 +88,13 @@ def test_limit_and_what_is_refused(tmp_path):
         write_pair(tmp_path, f"lr/{number}x4.png", f"hr/{number}.png", seed=number)
     pairs = PairedSet.from_folders(tmp_path / "lr", tmp_path / "hr", 4, limit=2)
     assert [case.image for case in pairs.cases()] == ["0.png", "1.png"]
+    for name in ("hr/0a.png", "hr/1a.png", "lr/0bx4.png"):
+        write_random(tmp_path / name, 48, 40)
+    skipped: list[str] = []
+    list(PairedSet.from_folders(tmp_path / "lr", tmp_path / "hr", 4, limit=2).cases(skipped.append))
+    assert len(skipped) == 1 and "0a.png" in skipped[0], "1a.png comes after the last pair that was asked for"
+    list(PairedSet.from_folders(tmp_path / "lr", tmp_path / "hr", 4, limit=3).cases(skipped.append))
+    assert len(skipped) == 1 + 3
     (tmp_path / "empty").mkdir()
     for arguments, message in (((tmp_path / "lr", tmp_path / "empty", 4), "holds no image"),
                                ((tmp_path / "none", tmp_path / "hr", 4), "no such file or folder"),

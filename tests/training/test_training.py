@@ -100,6 +100,8 @@ def test_it_starts_from_other_weights(photos, tmp_path, capsys):
         run.start_from(dan_fast.DAN(tiny_config(version="v1", groups=0, channels=32, estimator_channels=32, scale=4,
                                                 kernel_size=11, code_length=4)))
     assert main([*common, "--out", str(tmp_path / "x"), "--init", "no-such-weights"]) == 2
+    assert main([*common, "--out", str(tmp_path / "x"), "--val", str(tmp_path / "x4.safetensors")]) == 2
+    assert "x4.safetensors" in capsys.readouterr().err and not (tmp_path / "x").exists()
     assert main([*common, "--out", str(tmp_path / "run"), "--resume", "--init", "default"]) == 2
 
 
