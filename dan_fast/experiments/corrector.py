@@ -20,7 +20,7 @@ from ..model import DAN, DANOutput
 from ..model.blocks import DPCG, conv
 from ..training.step import Losses
 from .budget import LEARNING
-from .experiment import upscaled
+from .halves import estimate_from_lr, restore
 
 
 class Corrector(nn.Module):
@@ -61,12 +61,12 @@ class Correcting(DAN):
 
     def predict(self, lr: Tensor) -> Tensor:
         """The first estimate of the kernel, (B, k, k), from ``lr`` (B, 3, h, w) alone."""
-        return self.Estimator(upscaled(lr, self.config.scale), lr)
+        return estimate_from_lr(self, lr)
 
     def correct(self, lr: Tensor, code: Tensor) -> Tensor:
         """The next code (B, c), from ``code`` (B, c). No gradient reaches the Restorer."""
         with torch.no_grad():
-            sr = self.Restorer(lr, code)
+            sr = restore(self, lr, code)
         return code + self.Corrector(sr, code)
 
 
@@ -76,7 +76,7 @@ def corrected(model: DAN, lr: Tensor, kernel: Tensor) -> DANOutput:
     code = model.encode(model.predict(lr))
     for _ in range(model.config.iterations - 1):
         code = model.correct(lr, code)
-    return DANOutput(model.Restorer(lr, code), None, code)
+    return DANOutput(restore(model, lr, code), None, code)
 
 
 def losses_corrected(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:
@@ -86,7 +86,7 @@ def losses_corrected(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterati
     """
     assert isinstance(model, Correcting)
     true = model.encode(kernel)
-    sr, estimate = model.Restorer(lr, true), model.predict(lr)
+    sr, estimate = restore(model, lr, true), model.predict(lr)
     code = model.encode(estimate).detach()
     with torch.no_grad():
         for _ in range(iterations - 2):

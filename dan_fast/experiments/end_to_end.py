@@ -10,22 +10,23 @@ from ..training.presets import Preset
 from ..training.step import Losses
 from .budget import with_work_of
 from .corrector import Correcting, corrected, correcting_step, losses_corrected
-from .experiment import Experiment, Trial, Variant, upscaled
+from .experiment import Experiment, Trial, Variant
+from .halves import estimate_from_lr, restore
 
 JOINT = "joint (DAN)"
 
 
 def two_steps(model: DAN, lr: Tensor, kernel: Tensor) -> DANOutput:
     """Estimate the kernel from ``lr`` alone, then restore once."""
-    estimate = model.Estimator(upscaled(lr, model.config.scale), lr)
+    estimate = estimate_from_lr(model, lr)
     code = model.encode(estimate)
-    return DANOutput(model.Restorer(lr, code.detach()), estimate, code)
+    return DANOutput(restore(model, lr, code.detach()), estimate, code)
 
 
 def with_true_kernel(model: DAN, lr: Tensor, kernel: Tensor) -> DANOutput:
     """Restore once with the true kernel."""
     code = model.encode(kernel)
-    return DANOutput(model.Restorer(lr, code), kernel, code)
+    return DANOutput(restore(model, lr, code), kernel, code)
 
 
 def losses_with_estimate(model: DAN, lr: Tensor, hr: Tensor, kernel: Tensor, iterations: int) -> Losses:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import DANConfig
@@ -85,8 +84,3 @@ class Experiment:
     note: str = ""
     anew: tuple[str, ...] = ()
     refuses_weights: str = ""
-
-
-def upscaled(lr: Tensor, scale: int) -> Tensor:
-    """Upscale ``lr`` bicubically to the size of ``sr``, to replace it as input of an Estimator."""
-    return F.interpolate(lr, scale_factor=scale, mode="bicubic", align_corners=False)

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from ..model import DAN, DANOutput
 from ..training.presets import Preset
-from .experiment import Experiment, Trial, Variant, upscaled
+from .experiment import Experiment, Trial, Variant
+from .halves import estimate_from_lr, restore
 
 
 class LowResolutionOnly(DAN):
@@ -16,8 +17,8 @@ class LowResolutionOnly(DAN):
     """
 
     def step(self, lr: Tensor, code: Tensor) -> DANOutput:
-        kernel = self.Estimator(upscaled(lr, self.config.scale), lr)
-        return DANOutput(self.Restorer(lr, code), kernel, self.encode(kernel))
+        kernel = estimate_from_lr(self, lr)
+        return DANOutput(restore(self, lr, code), kernel, self.encode(kernel))
 
 
 def inputs(preset: Preset) -> Experiment:

@@ -10,6 +10,7 @@ from ..model.blocks import conv
 from ..model.estimator import EstimatorV2
 from ..training.presets import Preset
 from .experiment import Experiment, Trial, Variant
+from .halves import restore
 
 
 class CodeEstimator(EstimatorV2):
@@ -40,7 +41,7 @@ class CodeOnly(DAN):
         self.Estimator = CodeEstimator(config)
 
     def step(self, lr: Tensor, code: Tensor) -> DANOutput:
-        sr = self.Restorer(lr, code)
+        sr = restore(self, lr, code)
         return DANOutput(sr, None, self.Estimator(sr if self.config.gradient == "all" else sr.detach(), lr))
 
 

@@ -33,14 +33,18 @@ def iteration(model: DAN, lr: Tensor, code: Tensor, *, last: bool = False) -> DA
     if not is_plain(model):
         out = model.step(lr, code)
         return out._replace(sr=model.refine(lr, out.sr, code)) if last else out
-    parts = parts_of(model.config)
-    cells = _reconstruct(model.Restorer, lr, parts.features(model.Restorer, lr, code))
+    cells = restored_cells(model, lr, code)
     # The kernel's loss does not reach the Restorer in the published training.
     seen = cells if model.config.gradient == "all" else cells.detach()
-    estimate = parts.estimate(model, seen, lr)
+    estimate = parts_of(model.config).estimate(model, seen, lr)
     if last and model.Refiner is not None:
         cells = refine_with_gradients(model.Refiner, lr, cells, code)
     return DANOutput(to_image(cells, model.config.scale), *estimate)
+
+
+def restored_cells(model: DAN, lr: Tensor, code: Tensor) -> Tensor:
+    """``model.Restorer(lr, code)`` as cells."""
+    return _reconstruct(model.Restorer, lr, parts_of(model.config).features(model.Restorer, lr, code))
 
 
 def is_plain(model: DAN) -> bool:

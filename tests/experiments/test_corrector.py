@@ -46,7 +46,7 @@ def test_the_corrector_sees_image_and_code():
 
 
 def test_there_is_a_correction_between_every_two_images():
-    model, (lr, _, kernel) = network(), images()
+    model, (lr, _, kernel) = network().eval(), images()
     code = model.encode(model.predict(lr))
     for _ in range(3):
         code = code + model.Corrector(model.Restorer(lr, code), code)
