@@ -165,8 +165,13 @@ def multiply_adds(model: DAN, predict: Predict, side: int = 32) -> int:
     """
     config = model.config
     lr = torch.zeros(1, config.image_channels, side, side, device=model.encoder.device)
-    with FlopCounterMode(display=False) as counter:
-        predict(model, lr, model.init_kernel)
+    training = model.training
+    model.eval()  # while it is trained it consists of operators, which cannot be counted
+    try:
+        with FlopCounterMode(display=False) as counter:
+            predict(model, lr, model.init_kernel)
+    finally:
+        model.train(training)
     return round(counter.get_total_flops() / 2 / side**2)
 
 

@@ -96,7 +96,7 @@ def test_it_costs_what_dan_costs(preset):
 @pytest.mark.parametrize("iterations", [2, 4])
 def test_work_is_what_a_step_takes(iterations):
     """Forward and backward pass, counted by torch. A backward pass leaves out the gradients of the images."""
-    model, side = network(), 32
+    model, side = network().eval(), 32
     lr, hr = torch.rand(1, 3, side, side), torch.rand(1, 3, 4 * side, 4 * side)
     kernel = torch.rand(1, 21, 21).softmax(1)
     with FlopCounterMode(display=False) as counter:
