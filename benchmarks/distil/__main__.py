@@ -64,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     restore_.add_argument("--cases", type=Path, required=True, metavar="DIR", help="folder that the first part wrote")
     restore_.add_argument("--network", required=True, metavar="WEIGHTS", help="network whose Refiner is to learn")
     train_ = parts.add_parser("train", help="train a Refiner on cases", formatter_class=HelpWithDefaults)
-    train_.add_argument("--cases", type=Path, required=True, metavar="DIR", help="folder that the first part wrote")
+    train_.add_argument("--cases", type=Path, nargs="+", required=True, metavar="DIR",
+                        help="folders that the first part wrote")
     train_.add_argument("--minutes", type=float, required=True, help="time of the training")
     train_.add_argument("--true-codes", action="store_true", help="learn with the codes of the true kernels")
     train_.add_argument("--network", metavar="WEIGHTS", help=f"the other modules (default: {SMALL.format('SCALE')})")
@@ -88,7 +89,7 @@ def _restore(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    cases = read_cases(args.cases)
+    cases = read_cases(*args.cases)
     scale = cases.hr.shape[1] // cases.lr.shape[1]
     small = load(args.network or SMALL.format(scale))
     if small.config.scale != scale:

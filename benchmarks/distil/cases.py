@@ -26,6 +26,7 @@ from dan_fast.image_files import read_image, to_8_bits
 from dan_fast.model import DAN
 
 SIDE = 80  # of a case's low-resolution image
+IMAGES = "lr", "sr", "taught", "hr"  # of a case
 TRIES = 2  # places in a photo, of which the most textured one is taken
 
 # Called with an image (h, w, 3) uint8 and its true kernel (21, 21): the teacher's result (h*s, w*s, 3) uint8.
@@ -33,7 +34,7 @@ Teacher = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Cases(NamedTuple):
-    """N cases; the arrays are files that are read where they are needed.
+    """N cases; the images are files that are read where they are needed.
 
     Attributes:
         lr: (N, 80, 80, 3) uint8.
@@ -109,9 +110,48 @@ def _new(folder: Path, name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
     return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
 
 
-def read_cases(folder: Path) -> Cases:
-    """The cases that ``make_cases`` and ``restore_cases`` wrote to ``folder``."""
-    return Cases(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in Cases._fields})
+def read_cases(*folders: Path) -> Cases:
+    """The cases that ``make_cases`` and ``restore_cases`` wrote to the folders, one folder after the other.
+
+    Raises:
+        DanFastError: the folders' cases are for several scales.
+    """
+    parts = [Cases(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in Cases._fields})
+             for folder in folders]
+    if len({part.hr.shape[1:] for part in parts}) > 1:
+        raise DanFastError(f"the cases in {', '.join(map(str, folders))} are for several scales, expected one")
+    return Cases(**{name: Rows([getattr(part, name) for part in parts]) if name in IMAGES else
+                    np.concatenate([getattr(part, name) for part in parts])
+                    for name in Cases._fields})  # type: ignore[arg-type]
+
+
+class Rows(Sequence[np.ndarray]):
+    """Rows of arrays that are files, which are read where they are needed.
+
+    Args:
+        arrays: of the same shape but for the number of rows.
+        chosen: numbers of the rows, of all arrays in turn; default: all.
+    """
+
+    def __init__(self, arrays: Sequence[np.ndarray], chosen: np.ndarray | None = None) -> None:
+        self._arrays = arrays
+        self._places = [(array, row) for array, rows in enumerate(arrays) for row in range(len(rows))]
+        if chosen is not None:
+            self._places = [self._places[row] for row in chosen]
+        self.shape = len(self._places), *arrays[0].shape[1:]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, place: int | tuple) -> np.ndarray:
+        first, *rest = place if isinstance(place, tuple) else (place,)
+        array, row = self._places[first]
+        return self._arrays[array][(row, *rest)]
+
+    def chosen(self, rows: np.ndarray) -> Rows:
+        """Some of these rows."""
+        offsets = np.cumsum([0, *map(len, self._arrays)])
+        return Rows(self._arrays, np.array([offsets[array] + row for array, row in self._places])[rows])
 
 
 class Batch(NamedTuple):

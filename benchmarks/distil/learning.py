@@ -20,7 +20,7 @@ from dan_fast.fast_model.refiner import refine_with_gradients
 from dan_fast.fast_model.versions import plan_for
 from dan_fast.model import DAN
 
-from .cases import Batch, Cases, batch
+from .cases import IMAGES, Batch, Cases, batch
 
 BETAS = 0.9, 0.99
 MOMENTUM = 0.95
@@ -180,22 +180,6 @@ def _average(average: DAN, model: DAN, weight: float) -> None:
 
 
 def _without_wide_kernels(cases: Cases, largest: float) -> Cases:
-    chosen = np.flatnonzero(cases.sigma < largest)
-    # The large arrays stay files; what is small tells which of them are drawn.
-    return cases if len(chosen) == len(cases.sigma) else cases._replace(
-        **{name: _Chosen(getattr(cases, name), chosen) for name in Cases._fields})  # type: ignore[arg-type]
-
-
-class _Chosen:
-    """Some rows of an array that is a file, read where they are needed."""
-
-    def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
-        self._array, self._rows = array, rows
-        self.shape = len(rows), *array.shape[1:]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, place):
-        first, *rest = place if isinstance(place, tuple) else (place,)
-        return self._array[(self._rows[first], *rest)]
+    rows = np.flatnonzero(cases.sigma < largest)
+    return cases._replace(**{name: getattr(cases, name).chosen(rows) if name in IMAGES else getattr(cases, name)[rows]
+                             for name in Cases._fields})

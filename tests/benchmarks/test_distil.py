@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.distil import cases as made_cases
 from benchmarks.distil.carried_over import with_refiner_of
 from benchmarks.distil.cases import batch, make_cases, read_cases, restore_cases
-from benchmarks.distil.learning import QUINTIC, Recipe, _muon_step, train, with_refiner
+from benchmarks.distil.learning import QUINTIC, Recipe, _muon_step, _without_wide_kernels, train, with_refiner
 from dan_fast import DAN
 from dan_fast.blur_kernels.gaussian import gaussian_kernels
 from dan_fast.errors import DanFastError
@@ -49,6 +49,29 @@ def test_a_case_is_one_photo_in_four_forms(cases):
     assert cases.teaches.all()
 
 
+def test_folders_are_read_one_after_the_other(small, cases, tmp_path):
+    photos = find_images([SAMPLES])
+    make_cases(tmp_path / "more", 4, 21, lambda lr, kernel: np.zeros((96, 96, 3), np.uint8), photos[2:], 1)
+    restore_cases(tmp_path / "more", small)
+    more = read_cases(tmp_path / "more")
+    both = read_cases(tmp_path, tmp_path / "more")
+    assert len(both.sigma) == len(both.hr) == 9 and both.hr.shape == (9, 96, 96, 3)
+    assert np.array_equal(both.hr[2], cases.hr[2]) and np.array_equal(both.hr[7, 5:9], more.hr[1, 5:9])
+    assert np.array_equal(both.code, np.concatenate([cases.code, more.code]))
+    narrow = _without_wide_kernels(both, np.median(both.sigma))
+    rows = np.flatnonzero(both.sigma < np.median(both.sigma))
+    assert len(rows) == len(narrow.lr) == 4
+    for place, row in enumerate(rows):
+        assert np.array_equal(narrow.lr[place], both.lr[row]) and narrow.sigma[place] == both.sigma[row]
+    few = _without_wide_kernels(narrow, np.median(narrow.sigma))
+    assert np.array_equal(few.taught[1], narrow.taught[np.flatnonzero(narrow.sigma < np.median(narrow.sigma))[1]])
+    twice = tmp_path / "x2"
+    make_cases(twice, 2, 21, lambda lr, kernel: np.zeros((48, 48, 3), np.uint8), photos[:1], 1)
+    restore_cases(twice, DAN(tiny_config(scale=2)))
+    with pytest.raises(DanFastError, match="several scales"):
+        read_cases(tmp_path, twice)
+
+
 def test_patches_are_turned_alike(cases):
     given = batch(cases, np.random.default_rng(0), 6, 16, 4, 0.25)
     assert given.lr.shape == (6, 3, 16, 16) and given.hr.shape == (6, 3, 64, 64)
@@ -71,7 +94,7 @@ def test_a_new_refiner_adds_nothing_and_sees_what_the_restorer_sees(small):
 
 
 def test_another_network_restores_the_cases_without_its_refiner(small, cases, tmp_path):
-    before = cases.sr.copy(), cases.code.copy(), cases.taught.copy()
+    before = np.array(cases.sr), cases.code.copy(), np.array(cases.taught)
     model = with_refiner_of(small, with_refiner(small, 32, 2, 1))
     model.Refiner.upscale[0].bias.data.fill_(1)
     restore_cases(tmp_path, model)
