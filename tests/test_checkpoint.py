@@ -56,6 +56,20 @@ def test_round_trip_keeps_everything(tmp_path):
     assert dan_fast.load(tmp_path / "m.safetensors", dtype=torch.bfloat16).encoder.dtype == torch.bfloat16
 
 
+def test_parameters_in_half_the_room(tmp_path):
+    model = DAN(tiny_config(**REFINER)).eval()
+    for dtype in (torch.float32, torch.float16):
+        dan_fast.save(model, tmp_path / f"{dtype}.safetensors", dtype=dtype)
+    files = [tmp_path / f"{dtype}.safetensors" for dtype in (torch.float32, torch.float16)]
+    saved = sum(parameter.numel() for parameter in model.parameters()) * 2
+    assert files[0].stat().st_size - files[1].stat().st_size == pytest.approx(saved, rel=0.01)
+    loaded = dan_fast.load(files[1])
+    assert torch.equal(loaded.encoder, model.encoder)
+    for found, parameter in zip(loaded.parameters(), model.parameters(), strict=True):
+        assert torch.equal(found, parameter.half().float())
+    assert same(dan_fast.load(files[0]), model)
+
+
 @pytest.mark.parametrize("wrap", [
     lambda s: {f"module.{k}": v for k, v in s.items()},
     lambda s: {"state_dict": s}, lambda s: {"params": s, "epoch": 3},
