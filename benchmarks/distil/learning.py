@@ -40,6 +40,9 @@ class Recipe:
         true_codes: give it the codes of the true kernels, and what the Restorer makes of them, as the teacher had;
             otherwise the estimates.
         sharp_share: share of the loss to the photo; the rest is to the teacher.
+        spread: standard deviation of what is added to the estimates' widths, as a share of the true width. Estimates
+            are closer for photos that the Estimator was trained on than for any others; a Refiner that learns with
+            them alone trusts them too much. Of the true codes nothing changes.
         largest_sigma: cases of wider kernels are left out; SRMDNF knows 15x15 taps, and is wrong from 3 on.
         learning_rate: Adam's, for the layers that are no 3x3 convolutions of the body.
         muon: length of a step of the body's 3x3 convolutions, in the spectral norm.
@@ -50,6 +53,7 @@ class Recipe:
     true_codes: bool
     sharp_share: float
     largest_sigma: float
+    spread: float = 0.06
     learning_rate: float = 1e-4
     muon: float = 0.004
     lowers: bool = True
@@ -113,10 +117,11 @@ def train(model: DAN, cases: Cases, recipe: Recipe, report: Callable[[int, float
     others = [weight for weight in refiner.parameters() if not any(weight is taken for taken in body)]
     adam, momentum = torch.optim.Adam(others, betas=BETAS, fused=True), torch.zeros(len(body), *body[0].shape)
     average, plan = copy.deepcopy(model), plan_for(model, refines=False)
+    torch.manual_seed(recipe.seed)
     rng, start, total, step = np.random.default_rng(recipe.seed), time.monotonic(), 0.0, 0
     while (share := (time.monotonic() - start) / (60 * recipe.minutes)) < 1:
         given = batch(cases, rng, recipe.batch, recipe.patch, scale, recipe.sharp_share)
-        loss = _loss(model, plan, given, recipe.true_codes)
+        loss = _loss(model, plan, given, recipe)
         refiner.zero_grad()
         loss.backward()
         rate = min(1, (step + 1) / WARMUP) * (0.5 * (1 + math.cos(math.pi * share)) if recipe.lowers else 1)
@@ -135,15 +140,20 @@ def train(model: DAN, cases: Cases, recipe: Recipe, report: Callable[[int, float
     model.load_state_dict(average.state_dict())
 
 
-def _loss(model: DAN, plan, given: Batch, true_codes: bool) -> Tensor:
+def _loss(model: DAN, plan, given: Batch, recipe: Recipe) -> Tensor:
     lr, code, sr = given.lr.contiguous(memory_format=torch.channels_last), given.code, given.sr
-    if true_codes:
-        with torch.no_grad():
-            code = model.encode(gaussian_kernels(given.sigma, model.config.kernel_size))
+    size = model.config.kernel_size
+    with torch.no_grad():
+        true = model.encode(gaussian_kernels(given.sigma, size))
+        if recipe.true_codes:
+            code = true
             whole = Whole(plan, lr)
             restore(plan, whole, code)
             assert whole.sr is not None
             sr = whole.sr
+        else:
+            other = given.sigma * (1 + recipe.spread * torch.randn_like(given.sigma)).clamp(min=0.5)
+            code = code + model.encode(gaussian_kernels(other, size)) - true
     cells = to_cells(sr, model.config.scale).contiguous(memory_format=torch.channels_last)
     assert model.Refiner is not None
     found = to_image(refine_with_gradients(model.Refiner, lr, cells, code), model.config.scale)
