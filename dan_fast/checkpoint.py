@@ -101,11 +101,12 @@ def save(model: DAN, path: str | Path, *, dtype: torch.dtype | None = None) -> N
     """Write ``model`` as ``.safetensors``, with its config, iterations included, in the metadata; whole or not at all.
 
     Args:
-        dtype: of the parameters in the file; ``None``: as they are. In ``torch.float16`` they take half the room, with
-            11 bits each; the PCA basis, on which all codes depend, stays as it is. ``load`` gives float32 all the same.
+        dtype: of the parameters in the file, floating point; ``None``: as they are. In ``torch.float16`` they take half
+            the room and keep 11 significant bits; the PCA basis, on which all codes depend, stays as it is. ``load``
+            gives float32 all the same.
 
     Raises:
-        CheckpointError: ``path`` does not end in ``.safetensors``.
+        CheckpointError: ``path`` does not end in ``.safetensors``, or a parameter is too large for ``dtype``.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -113,7 +114,11 @@ def save(model: DAN, path: str | Path, *, dtype: torch.dtype | None = None) -> N
     metadata = {"format": "pt", METADATA_KEY: json.dumps(asdict(model.config))}
     tensors = to_published(model)
     if dtype is not None:
-        tensors |= {name: tensors[name].to(dtype) for name, _ in model.named_parameters()}
+        for name, _ in model.named_parameters():
+            rounded = tensors[name].to(dtype)
+            if not dtype.is_floating_point or not torch.equal(rounded.isfinite(), tensors[name].isfinite()):
+                raise CheckpointError(f"{name}: {dtype} cannot hold its values: expected torch.float32")
+            tensors[name] = rounded
     # safetensors' save_file would write a file that only its owner can read.
     write_atomically(path, safetensors.torch.save(tensors, metadata))
 

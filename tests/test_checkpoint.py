@@ -68,6 +68,11 @@ def test_parameters_in_half_the_room(tmp_path):
     for found, parameter in zip(loaded.parameters(), model.parameters(), strict=True):
         assert torch.equal(found, parameter.half().float())
     assert same(dan_fast.load(files[0]), model)
+    model.Refiner.fusion.bias.data[2] = 1e5
+    for dtype in (torch.float16, torch.int8):
+        with pytest.raises(CheckpointError, match=f"{dtype} cannot hold"):
+            dan_fast.save(model, tmp_path / "large.safetensors", dtype=dtype)
+    assert not (tmp_path / "large.safetensors").exists()
 
 
 @pytest.mark.parametrize("wrap", [

@@ -7,7 +7,12 @@
 With the true codes, as the teacher has them, what is to be learned follows from what is seen, and a Refiner learns it
 four times as fast as with estimates. It then trusts the code too much, so that the second part goes on with estimates
 and gives the photos a share in the loss. The network's other modules stay as they are. ``--init`` takes a Refiner of
-any scale: x2 and x3 begin with that of x4. ``restore`` is for another small network, with the same cases.
+any scale: x2 and x3 begin with that of x4. With another network than the small one that ships, let it restore the cases
+before the second part:
+
+    python -m benchmarks.distil restore --cases build/cases --network small.safetensors
+
+and give ``train`` that ``--network`` too.
 
 ``benchmarks.peers`` fetches SRMDNF, whose licence its page names. Runs in the repository's root.
 """
@@ -32,7 +37,7 @@ from dan_fast.inference import Upscaler
 from dan_fast.model import DAN
 
 from .carried_over import with_refiner_of
-from .cases import make_cases, read_cases, restore_cases
+from .cases import check_restored_by, make_cases, read_cases, restore_cases
 from .learning import Recipe, train, with_refiner
 
 SMALL = "v2-0.3M-x{}"  # by scale
@@ -62,13 +67,15 @@ def _parser() -> argparse.ArgumentParser:
     restore_ = parts.add_parser("restore", help="let another network restore the cases",
                                 formatter_class=HelpWithDefaults)
     restore_.add_argument("--cases", type=Path, required=True, metavar="DIR", help="folder that the first part wrote")
-    restore_.add_argument("--network", required=True, metavar="WEIGHTS", help="network whose Refiner is to learn")
+    restore_.add_argument("--network", required=True, metavar="WEIGHTS",
+                          help="network whose results the Refiner will get")
     train_ = parts.add_parser("train", help="train a Refiner on cases", formatter_class=HelpWithDefaults)
     train_.add_argument("--cases", type=Path, nargs="+", required=True, metavar="DIR",
                         help="folders that the first part wrote")
     train_.add_argument("--minutes", type=float, required=True, help="time of the training")
     train_.add_argument("--true-codes", action="store_true", help="learn with the codes of the true kernels")
-    train_.add_argument("--network", metavar="WEIGHTS", help=f"the other modules (default: {SMALL.format('SCALE')})")
+    train_.add_argument("--network", metavar="WEIGHTS", help="network that restored the cases "
+                        f"(default: {SMALL.format('SCALE')})")
     train_.add_argument("--init", metavar="WEIGHTS", help="start from this network's Refiner (default: a new one)")
     train_.add_argument("--val", type=Path, metavar="DIR", help="photos to measure on now and then (default: none)")
     train_.add_argument("--out", type=Path, required=True, metavar="FILE", help="the network's .safetensors")
@@ -93,8 +100,13 @@ def _train(args: argparse.Namespace) -> None:
     scale = cases.hr.shape[1] // cases.lr.shape[1]
     small = load(args.network or SMALL.format(scale))
     if small.config.scale != scale:
-        raise DanFastError(f"--network {args.network}: expected a network for x{scale}, as the cases are")
-    model = with_refiner_of(small, load(args.init)) if args.init else with_refiner(small, *SHAPE)
+        raise DanFastError(f"--network {args.network} is for x{small.config.scale}: expected one for x{scale}, as the "
+                           "cases are")
+    check_restored_by(small, *args.cases)
+    try:
+        model = with_refiner_of(small, load(args.init)) if args.init else with_refiner(small, *SHAPE)
+    except DanFastError as error:
+        raise DanFastError(f"--init {args.init}: {error}") from None
     recipe = (Recipe(args.minutes, True, 0.0, largest_sigma=3.0, lowers=False) if args.true_codes
               else Recipe(args.minutes, False, 0.3, largest_sigma=100.0, muon=0.003))
 

@@ -1,8 +1,8 @@
 """A Refiner of one network as the beginning of one for another, of any scale.
 
-In LR pixels the blur of setting 1 is the same at every scale, so that the body's work is too: it is carried over as it
-is. What depends on the scale is the number of result pixels per LR pixel, and the code's basis: the layers that meet
-them are multiplied with the resampling between the two grids of pixels, and with the affine map between the two codes.
+In LR pixels the widest blur of setting 1 is the same at every scale, so that the body's work is too: it is carried over
+as it is. What depends on the scale is the number of result pixels per LR pixel, and the code of a blur: the layers that
+meet them are multiplied with the resampling between the two grids of pixels, and with an affine map between the codes.
 """
 
 from __future__ import annotations
@@ -21,18 +21,28 @@ KERNELS = 256  # that the map between codes is fitted to
 RIDGE = 1e-4  # as a share of the codes' variance: without it, small errors of the code grow
 
 
+def with_new_refiner(small: DAN, channels: int, groups: int, blocks: int) -> DAN:
+    """The Restorer, Estimator and basis of ``small``, with a new Refiner, which adds nothing."""
+    model = DAN(replace(small.config, refiner_channels=channels, refiner_groups=groups, refiner_blocks=blocks))
+    others = {name: tensor for name, tensor in small.state_dict().items() if not name.startswith("Refiner.")}
+    model.load_state_dict({**model.state_dict(), **others})
+    return model
+
+
 @torch.no_grad()
 def with_refiner_of(small: DAN, source: DAN) -> DAN:
-    """``small`` with the Refiner of ``source``, fitted to the scale and the codes of ``small``.
+    """``small``, without its own Refiner if it has one, with that of ``source``, fitted to its scale and codes.
 
     Raises:
-        DanFastError: ``source`` has no Refiner.
+        DanFastError: ``source`` has no Refiner, or is for images of other channels.
     """
     if source.Refiner is None:
-        raise DanFastError("expected weights with a Refiner")
-    shape = {name: getattr(source.config, name) for name in ("refiner_channels", "refiner_groups", "refiner_blocks")}
-    model = DAN(replace(small.config, **shape))
-    model.load_state_dict({**model.state_dict(), **small.state_dict()})
+        raise DanFastError("it has no Refiner: expected weights of a network with one")
+    if source.config.image_channels != small.config.image_channels:
+        raise DanFastError(f"it is for images of {source.config.image_channels} channels: expected "
+                           f"{small.config.image_channels}, as the network has")
+    model = with_new_refiner(small, source.config.refiner_channels, source.config.refiner_groups,
+                             source.config.refiner_blocks)
     refiner, known = model.Refiner, source.Refiner.state_dict()
     assert refiner is not None
     colours, old, new = small.config.image_channels, source.config.scale, small.config.scale
@@ -42,7 +52,8 @@ def with_refiner_of(small: DAN, source: DAN) -> DAN:
     known["head1.weight"] = torch.cat((head[:, :colours], result), 1)
     known["upscale.0.weight"] = torch.einsum("ba,aipq->bipq", _per_colour(to_new, colours), known["upscale.0.weight"])
     known["upscale.0.bias"] = _per_colour(to_new, colours) @ known["upscale.0.bias"]
-    if not torch.equal(small.encoder, source.encoder):
+    # With the same basis too, the same blur in LR pixels has another code at another scale.
+    if old != new or not torch.equal(small.encoder, source.encoder):
         matrix, shift = _code_map(small, source)
         known["head2.bias"] = known["head2.bias"] + known["head2.weight"].flatten(1) @ shift
         known["head2.weight"] = (known["head2.weight"].flatten(1) @ matrix.T)[:, :, None, None]
@@ -64,7 +75,10 @@ def _per_colour(overlap: Tensor, colours: int) -> Tensor:
 
 
 def _code_map(small: DAN, source: DAN) -> tuple[Tensor, Tensor]:
-    """Matrix and shift that make the code of ``source`` of one of ``small``, for isotropic Gaussian kernels."""
+    """Matrix and shift with which code of ``source`` = code of ``small`` @ matrix + shift.
+
+    They are fitted to isotropic Gaussian kernels of the widths, in LR pixels, that both networks know.
+    """
     ranges = [[sigma / model.config.scale for sigma in Degradation.setting1(model.config.scale).sigma]
               for model in (small, source)]
     sigmas = torch.linspace(max(low for low, _ in ranges), min(high for _, high in ranges), KERNELS)  # in LR pixels

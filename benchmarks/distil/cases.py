@@ -5,6 +5,7 @@ What does not depend on the Refiner is computed once: a step of its training the
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,12 +22,13 @@ from dan_fast.degradation.pipeline import Degradation
 from dan_fast.errors import DanFastError
 from dan_fast.fast_model.alternation import Whole, alternate
 from dan_fast.fast_model.versions import plan_for
-from dan_fast.files import make_folder
+from dan_fast.files import make_folder, write_atomically
 from dan_fast.image_files import read_image, to_8_bits
 from dan_fast.model import DAN
 
 SIDE = 80  # of a case's low-resolution image
 IMAGES = "lr", "sr", "taught", "hr"  # of a case
+NETWORK = "network.txt"  # names the network that restored the cases
 TRIES = 2  # places in a photo, of which the most textured one is taken
 
 # Called with an image (h, w, 3) uint8 and its true kernel (21, 21): the teacher's result (h*s, w*s, 3) uint8.
@@ -68,9 +70,10 @@ def make_cases(folder: Path, scale: int, kernel_size: int, teacher: Teacher, pho
     side, count = SIDE * scale, len(photos) * per_photo
     lowest, highest = Degradation.setting1(scale).sigma
     make_folder(folder)
-    lrs, hrs, taught = (_new(folder, name, (count, size, size, 3), np.uint8)
+    new = _NewFiles(folder)
+    lrs, hrs, taught = (new.array(name, (count, size, size, 3), np.uint8)
                         for name, size in (("lr", SIDE), ("hr", side), ("taught", side)))
-    sigmas = _new(folder, "sigma", (count,), np.float32)
+    sigmas = new.array("sigma", (count,), np.float32)
     order = np.random.default_rng(scale).permutation(count)
     for number, place in enumerate(tqdm(order, unit="case")):
         rng = np.random.default_rng((scale, number))
@@ -79,6 +82,7 @@ def make_cases(folder: Path, scale: int, kernel_size: int, teacher: Teacher, pho
         kernel = gaussian_kernels(torch.tensor([sigma], dtype=torch.float32), kernel_size)
         lrs[number] = lr = degrade_image(hr, kernel[0], scale)
         taught[number] = teacher(lr, kernel[0].numpy())
+    new.keep()
 
 
 @torch.inference_mode()
@@ -91,11 +95,11 @@ def restore_cases(folder: Path, model: DAN) -> None:
     lrs, hrs, taught = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("lr", "hr", "taught"))
     if hrs.shape[1] != SIDE * model.config.scale:
         raise DanFastError(f"the cases in {folder} are for x{hrs.shape[1] // SIDE}, the network is for "
-                           f"x{model.config.scale}")
-    plan = plan_for(model, refines=False)
-    results = _new(folder, "sr", hrs.shape, np.uint8)
-    codes = _new(folder, "code", (len(hrs), model.config.code_length), np.float32)
-    teaches = _new(folder, "teaches", (len(hrs),), np.bool_)
+                           f"x{model.config.scale}: take a network for the scale of the cases")
+    plan, new = plan_for(model, refines=False), _NewFiles(folder)
+    results = new.array("sr", hrs.shape, np.uint8)
+    codes = new.array("code", (len(hrs), model.config.code_length), np.float32)
+    teaches = new.array("teaches", (len(hrs),), np.bool_)
     for number, lr in enumerate(tqdm(lrs, unit="case")):
         whole = Whole(plan, to_tensor(lr.copy()))  # torch takes no array that cannot be written
         codes[number] = alternate(plan, whole, model.config.iterations, wants_kernel=False).code[0].numpy()
@@ -104,10 +108,47 @@ def restore_cases(folder: Path, model: DAN) -> None:
         ours, theirs = (np.square(result[number].astype(np.float32) - hrs[number]).mean()
                         for result in (results, taught))
         teaches[number] = theirs < ours
+    new.keep()
+    write_atomically(folder / NETWORK, fingerprint(model).encode())
 
 
-def _new(folder: Path, name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
-    return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
+def fingerprint(model: DAN) -> str:
+    """A name for what ``restore_cases`` depends on: all tensors but the Refiner's."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("Refiner."):
+            digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_restored_by(model: DAN, *folders: Path) -> None:
+    """Refuse cases that another network than ``model`` restored.
+
+    Raises:
+        DanFastError: there are some; the message says what to do.
+    """
+    for folder in folders:
+        path = folder / NETWORK
+        if not path.is_file() or path.read_text() != fingerprint(model):
+            raise DanFastError(f"the cases in {folder} were not restored by this network: run `restore` with it first")
+
+
+class _NewFiles:
+    """Arrays that become files of a folder all together; until then those that were there stay."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names: list[str] = []
+
+    def array(self, name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
+        """A new array for ``name``."""
+        self._names.append(name)
+        return np.lib.format.open_memmap(self._folder / f"{name}.new", "w+", dtype, shape)
+
+    def keep(self) -> None:
+        """Put the arrays, which are complete, in their places."""
+        for name in self._names:
+            (self._folder / f"{name}.new").replace(self._folder / f"{name}.npy")
 
 
 def read_cases(*folders: Path) -> Cases:
@@ -119,7 +160,7 @@ def read_cases(*folders: Path) -> Cases:
     parts = [Cases(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in Cases._fields})
              for folder in folders]
     if len({part.hr.shape[1:] for part in parts}) > 1:
-        raise DanFastError(f"the cases in {', '.join(map(str, folders))} are for several scales, expected one")
+        raise DanFastError(f"the cases in {', '.join(map(str, folders))} are for several scales: take those of one")
     return Cases(**{name: Rows([getattr(part, name) for part in parts]) if name in IMAGES else
                     np.concatenate([getattr(part, name) for part in parts])
                     for name in Cases._fields})  # type: ignore[arg-type]
@@ -130,28 +171,27 @@ class Rows(Sequence[np.ndarray]):
 
     Args:
         arrays: of the same shape but for the number of rows.
-        chosen: numbers of the rows, of all arrays in turn; default: all.
+        rows: numbers of the rows that count, in the arrays one after the other; default: all.
     """
 
-    def __init__(self, arrays: Sequence[np.ndarray], chosen: np.ndarray | None = None) -> None:
+    def __init__(self, arrays: Sequence[np.ndarray], rows: np.ndarray | None = None) -> None:
         self._arrays = arrays
-        self._places = [(array, row) for array, rows in enumerate(arrays) for row in range(len(rows))]
-        if chosen is not None:
-            self._places = [self._places[row] for row in chosen]
-        self.shape = len(self._places), *arrays[0].shape[1:]
+        self._ends = np.cumsum([len(array) for array in arrays])
+        self._rows = np.arange(self._ends[-1]) if rows is None else rows
+        self.shape = len(self._rows), *arrays[0].shape[1:]
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._rows)
 
-    def __getitem__(self, place: int | tuple) -> np.ndarray:
+    def __getitem__(self, place):
         first, *rest = place if isinstance(place, tuple) else (place,)
-        array, row = self._places[first]
-        return self._arrays[array][(row, *rest)]
+        row = self._rows[first]
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        return self._arrays[number][(row - self._ends[number], *rest)]  # counted from the array's end
 
-    def chosen(self, rows: np.ndarray) -> Rows:
+    def of(self, rows: np.ndarray) -> Rows:
         """Some of these rows."""
-        offsets = np.cumsum([0, *map(len, self._arrays)])
-        return Rows(self._arrays, np.array([offsets[array] + row for array, row in self._places])[rows])
+        return Rows(self._arrays, self._rows[rows])
 
 
 class Batch(NamedTuple):
@@ -177,7 +217,7 @@ def batch(cases: Cases, rng: np.random.Generator, size: int, patch: int, scale: 
     for case in chosen:
         top, left = rng.integers(SIDE - patch + 1, size=2)
         turns, mirrored = rng.integers(4), rng.integers(2)
-        for kind, whole in zip(images, cases[:4], strict=True):
+        for kind, whole in zip(images, (getattr(cases, name) for name in IMAGES), strict=True):
             step = whole.shape[1] // SIDE
             part = np.rot90(whole[case, top * step:(top + patch) * step, left * step:(left + patch) * step], turns)
             kind.append(part[:, ::-1] if mirrored else part)

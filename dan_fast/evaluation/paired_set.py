@@ -61,7 +61,7 @@ class PairedSet:
         Args:
             kernels: folder of the true kernels, .npy or .mat, with the names of the sharp images or like them; a pair
                 without a kernel counts as having no partner. None: the kernels are not known.
-            limit: take only the first ``limit`` pairs, and report no file after them.
+            limit: take only the first ``limit`` pairs, and report only sharp images before the last of them.
 
         Raises:
             DanFastError: the scale does not exist, or a folder holds no image, or no kernel.
@@ -84,11 +84,12 @@ class PairedSet:
             found = [pair for pair in found if pair[0] in kernel_of]
         pairs = [Pair(name_below(hr_path, hr), lr_path, hr_path, kernel_of.get(hr_path))
                  for hr_path, lr_path in found]
-        if limit is not None and limit < len(pairs):
-            # What comes after the last pair that is taken was not asked for; nor were low-resolution images left over.
-            wanted = {path for path in sharp if path < pairs[limit - 1].hr}
-            errors = {path: error for path, error in errors.items() if path in wanted}
-        return cls(lr.resolve().name, tuple(pairs[:limit]), scale, tuple(errors.values()))
+        if limit is not None:
+            pairs = pairs[:limit]
+            wanted = set(sharp)  # the others were not asked for
+            errors = {path: error for path, error in errors.items()
+                      if path in wanted and pairs and path < pairs[-1].hr}
+        return cls(lr.resolve().name, tuple(pairs), scale, tuple(errors.values()))
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -1,7 +1,7 @@
 """The two halves of DAN on their own, for networks that put them together in another way.
 
-While a network is trained they run as the operators that train DAN itself, with which a step takes half the time. In
-tests they are the plain modules, whose multiplications are counted.
+While a network is trained they run as the operators that train DAN itself. In tests they are the plain modules, whose
+multiplications are counted.
 """
 
 from __future__ import annotations
@@ -22,16 +22,13 @@ def restore(model: DAN, lr: Tensor, code: Tensor) -> Tensor:
     return model.Restorer(lr, code)
 
 
-def estimate(model: DAN, image: Tensor, lr: Tensor) -> Tensor:
-    """``model.Estimator(image, lr)``, the kernel (B, k, k), with gradients; ``image`` is (B, 3, h*s, w*s)."""
+def estimate_from_lr(model: DAN, lr: Tensor) -> Tensor:
+    """The kernel (B, k, k) that ``model.Estimator`` finds where the bicubically upscaled ``lr`` replaces the restored
+    image, with gradients."""
+    scale = model.config.scale
+    image = F.interpolate(lr, scale_factor=scale, mode="bicubic", align_corners=False)
     if not model.training:
         return model.Estimator(image, lr)
-    kernel, _ = parts_of(model.config).estimate(model, to_cells(image, model.config.scale), lr)
+    kernel, _ = parts_of(model.config).estimate(model, to_cells(image, scale), lr)
     assert kernel is not None  # v2 has one
     return kernel
-
-
-def estimate_from_lr(model: DAN, lr: Tensor) -> Tensor:
-    """The kernel that ``model.Estimator`` finds where the bicubically upscaled ``lr`` replaces the restored image."""
-    scale = model.config.scale
-    return estimate(model, F.interpolate(lr, scale_factor=scale, mode="bicubic", align_corners=False), lr)

@@ -45,7 +45,7 @@ class FolderValidation:
         irregular: with irregular kernels (setting 2) instead of isotropic ones (setting 1).
 
     Raises:
-        DanFastError: the folder holds no image, or is a file that is none.
+        DanFastError: the folder holds no image, or ``folder`` is a file that is no image.
     """
 
     def __init__(self, folder: Path, scale: int, irregular: bool) -> None:

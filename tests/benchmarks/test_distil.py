@@ -12,9 +12,17 @@ from support.networks import tiny_config
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.distil import cases as made_cases
-from benchmarks.distil.carried_over import with_refiner_of
-from benchmarks.distil.cases import batch, make_cases, read_cases, restore_cases
-from benchmarks.distil.learning import QUINTIC, Recipe, _muon_step, _without_wide_kernels, train, with_refiner
+from benchmarks.distil.carried_over import _overlap, with_refiner_of
+from benchmarks.distil.cases import batch, check_restored_by, make_cases, read_cases, restore_cases
+from benchmarks.distil.learning import (
+    QUINTIC,
+    Recipe,
+    _muon_step,
+    _without_wide_kernels,
+    spread,
+    train,
+    with_refiner,
+)
 from dan_fast import DAN
 from dan_fast.blur_kernels.gaussian import gaussian_kernels
 from dan_fast.errors import DanFastError
@@ -102,8 +110,56 @@ def test_another_network_restores_the_cases_without_its_refiner(small, cases, tm
     assert all(map(np.array_equal, (again.sr, again.code, again.taught), before))
     restore_cases(tmp_path, DAN(small.config))
     assert not np.array_equal(read_cases(tmp_path).sr, before[0])
-    with pytest.raises(DanFastError, match="are for x4, the network is for x2"):
+    with pytest.raises(DanFastError, match="are for x4, the network is for x2: take a network for the scale"):
         restore_cases(tmp_path, DAN(tiny_config(scale=2)))
+
+
+def test_cases_know_who_restored_them(small, cases, tmp_path):
+    check_restored_by(small, tmp_path)
+    check_restored_by(with_refiner(small, 32, 2, 1), tmp_path)
+    other = DAN(small.config)
+    with pytest.raises(DanFastError, match="not restored by this network: run `restore`"):
+        check_restored_by(other, tmp_path)
+    restore_cases(tmp_path, other)
+    check_restored_by(other, tmp_path)
+    with pytest.raises(DanFastError, match="not restored"):
+        check_restored_by(small, tmp_path)
+
+
+def test_an_interruption_leaves_the_results_that_were_there(small, cases, tmp_path, monkeypatch):
+    before = (tmp_path / "sr.npy").read_bytes()
+    seen = []
+
+    def interrupted(*arguments, **options):
+        seen.append(arguments)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return alternate(*arguments, **options)
+    alternate = made_cases.alternate
+    monkeypatch.setattr(made_cases, "alternate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        restore_cases(tmp_path, DAN(small.config))
+    assert (tmp_path / "sr.npy").read_bytes() == before
+    check_restored_by(small, tmp_path)
+
+
+def test_estimates_vary_more_than_those_of_the_training(small, cases):
+    given = batch(cases, np.random.default_rng(0), 6, 16, 4, 0.3)
+    given = given._replace(sigma=torch.full((4000,), 2.0), code=torch.rand(1, 10).expand(4000, -1))
+    codes = spread(small, given, 0.06, np.random.default_rng(1))
+    torch.testing.assert_close(spread(small, given, 0.0, np.random.default_rng(1)), given.code)
+    slope = (small.encode(gaussian_kernels(torch.tensor([2.02]), 21)) -
+             small.encode(gaussian_kernels(torch.tensor([1.98]), 21))) / 0.02  # per unit of the relative width
+    shares = ((codes - given.code) @ slope[0]) / slope.square().sum()
+    assert shares.std().item() == pytest.approx(0.06, rel=0.15) and abs(shares.mean().item()) < 0.01
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 3), (3, 2), (2, 4), (4, 2), (3, 4), (4, 3), (3, 3)])
+def test_resampling_of_a_length(first, second):
+    """Twelve equal parts fit both."""
+    values = torch.rand(second)
+    expected = values.repeat_interleave(12 // second).unflatten(0, (first, 12 // first)).mean(1)
+    torch.testing.assert_close(_overlap(first, second) @ values, expected)
 
 
 def test_a_refiner_is_carried_over_to_an_equal_network_as_it_is(small):
@@ -114,18 +170,34 @@ def test_a_refiner_is_carried_over_to_an_equal_network_as_it_is(small):
     carried = with_refiner_of(other, source).state_dict()
     assert all(torch.equal(tensor, source.state_dict()[name]) for name, tensor in carried.items() if "Refiner" in name)
     assert all(torch.equal(tensor, carried[name]) for name, tensor in other.state_dict().items())
-    with pytest.raises(DanFastError, match="with a Refiner"):
+    with pytest.raises(DanFastError, match="no Refiner"):
         with_refiner_of(other, other)
+    with pytest.raises(DanFastError, match="images of 3 channels: expected 1"):
+        with_refiner_of(DAN(tiny_config(image_channels=1)), source)
 
 
+def test_the_old_refiner_of_a_network_is_left_behind(small):
+    old = with_refiner(small, 32, 2, 1)
+    old.Refiner.upscale[0].weight.data.normal_()
+    for model in (with_refiner(old, 32, 2, 1), with_refiner(old, 16, 1, 1)):
+        lr = torch.rand(1, 3, 9, 8)
+        with torch.inference_mode():
+            assert torch.equal(model.eval()(lr).sr, small(lr).sr)
+    assert torch.equal(with_refiner_of(old, with_refiner(small, 16, 1, 1)).Refiner.upscale[0].weight,
+                       torch.zeros(48, 16, 3, 3))
+
+
+@pytest.mark.parametrize("own_basis", [True, False])
 @pytest.mark.parametrize("scale", [2, 3])
-def test_at_another_scale_a_refiner_sees_and_adds_the_same_per_area(small, scale):
+def test_at_another_scale_a_refiner_sees_and_adds_the_same_per_area(small, scale, own_basis):
     """With results that are flat in each LR pixel, and codes of one blur in LR pixels, the scales do the same."""
     source = with_refiner(small, 32, 2, 1).double()
     for weight in source.Refiner.parameters():
         weight.data.normal_(std=0.1)
     source.Refiner.head2.weight.data.normal_(std=5)
-    model = with_refiner_of(DAN(tiny_config(channels=16, groups=2, blocks=2, scale=scale)), source.float()).double()
+    config = tiny_config(channels=16, groups=2, blocks=2, scale=scale)
+    other = DAN(config) if own_basis else DAN(config, small.encoder[0])
+    model = with_refiner_of(other, source.float()).double()
     lr, flat = torch.rand(2, 1, 3, 7, 6, dtype=torch.float64)
     added = []
     for network in (source.double(), model):

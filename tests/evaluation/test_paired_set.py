@@ -93,8 +93,10 @@ def test_limit_and_what_is_refused(tmp_path):
     skipped: list[str] = []
     list(PairedSet.from_folders(tmp_path / "lr", tmp_path / "hr", 4, limit=2).cases(skipped.append))
     assert len(skipped) == 1 and "0a.png" in skipped[0], "1a.png comes after the last pair that was asked for"
-    list(PairedSet.from_folders(tmp_path / "lr", tmp_path / "hr", 4, limit=3).cases(skipped.append))
-    assert len(skipped) == 1 + 3
+    for limit, reported in ((3, 2), (0, 0), (None, 3)):
+        skipped = []
+        list(PairedSet.from_folders(tmp_path / "lr", tmp_path / "hr", 4, limit=limit).cases(skipped.append))
+        assert len(skipped) == reported
     (tmp_path / "empty").mkdir()
     for arguments, message in (((tmp_path / "lr", tmp_path / "empty", 4), "holds no image"),
                                ((tmp_path / "none", tmp_path / "hr", 4), "no such file or folder"),
