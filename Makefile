@@ -24,7 +24,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-WEIGHTS ?= v2-1.7M-x4 v2-0.3M-x4 v2-0.3M-irregular-x4 v2-0.3M-x3 v2-0.3M-x2 v2-0.3M-irregular-x2
+WEIGHTS ?= v2-1.7M-x4 v2-1.7M-x3 v2-1.7M-x2 v2-0.3M-x4 v2-0.3M-irregular-x4 v2-0.3M-x3 v2-0.3M-x2 v2-0.3M-irregular-x2
 BIN := $(VENV)/bin
 # The versions that pip takes are the tested ones; make PIP_CONSTRAINT= demo lifts that. Newer versions of pip read the
 # second variable for the environments in which they build.

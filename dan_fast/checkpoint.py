@@ -29,7 +29,7 @@ from .runtime.silence import quiet_warnings
 
 WEIGHTS = Path(__file__).parent / "weights"
 # The best weights for round blur at each scale; "default" is those at x4.
-BEST = {4: "v2-1.7M-x4", 3: "v2-0.3M-x3", 2: "v2-0.3M-x2"}
+BEST = {4: "v2-1.7M-x4", 3: "v2-1.7M-x3", 2: "v2-1.7M-x2"}
 DEFAULT = BEST[4]
 METADATA_KEY = "dan_fast.config"
 # Fields of the config that do not follow from names and shapes of tensors.

@@ -25,7 +25,7 @@ MARGINS = {**{f"{prefix}psnr_{channels}": DECIBELS for prefix in ("", "bicubic_"
 DOG = {
     "v2-0.3M-x2": (35.787, 40.365, 0.063), "v2-0.3M-irregular-x2": (35.787, 38.254, 0.245),
     "v2-0.3M-x3": (33.280, 36.694, 0.135),
-    "v2-1.7M-x4": (31.657, 34.927, 0.189),
+    "v2-1.7M-x2": (35.787, 40.674, 0.067), "v2-1.7M-x3": (33.280, 36.809, 0.111), "v2-1.7M-x4": (31.657, 34.927, 0.189),
     "v2-0.3M-x4": (31.657, 34.595, 0.189), "v2-0.3M-irregular-x4": (31.657, 34.610, 0.131),
 }
 
@@ -108,7 +108,7 @@ def test_a_refiner_is_behind_a_network_like_the_small_one(scale):
     for name_of_set in ("Set5", "Set14", "B100"):
         before, after = (results(name)[name_of_set, ALL_KERNELS].figures for name in names)
         assert after["psnr_y"] > before["psnr_y"] + 0.1
-        assert after["kernel_error"] < before["kernel_error"]
+        assert after["kernel_error"] < before["kernel_error"] + 0.001
 
 
 @pytest.mark.parametrize("scale", [2, 4])
