@@ -68,7 +68,7 @@ wheel: $(VENV)/installed-dev
 		--wheel-dir dist build/dist/*-abi3-*.whl
 	DAN_FAST_EXTENSION=0 python -m build --no-isolation --outdir dist
 	abi3audit --strict --report dist/*-abi3-*.whl
-	test -z "$$(find dist -size +20M)"
+	test -z "$$(find dist -name '*.whl' -size +20M)"
 
 test-wheel: $(VENV)/installed-dev
 	nox -t wheel
