@@ -111,6 +111,14 @@ def test_a_refiner_is_behind_a_network_like_the_small_one(scale):
         assert after["kernel_error"] < before["kernel_error"] + 0.001
 
 
+def test_the_refiner_of_x4_is_behind_the_small_network_itself():
+    small, refined = (dan_fast.load(name).state_dict() for name in ("v2-0.3M-x4", "v2-1.7M-x4"))
+    assert all(torch.equal(tensor, refined[name]) for name, tensor in small.items())
+    for name_of_set in ("Set5", "Set14", "B100"):
+        before, after = (results(name)[name_of_set, ALL_KERNELS].figures for name in ("v2-0.3M-x4", "v2-1.7M-x4"))
+        assert after["kernel_error"] == pytest.approx(before["kernel_error"], abs=0.001)
+
+
 @pytest.mark.parametrize("scale", [2, 4])
 def test_each_kind_of_blur_is_for_the_network_that_learned_it(scale):
     round_blur, irregular = f"v2-0.3M-x{scale}", f"v2-0.3M-irregular-x{scale}"

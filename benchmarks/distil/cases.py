@@ -127,9 +127,10 @@ def check_restored_by(model: DAN, *folders: Path) -> None:
     Raises:
         DanFastError: there are some; the message says what to do.
     """
+    expected = fingerprint(model)
     for folder in folders:
         path = folder / NETWORK
-        if not path.is_file() or path.read_text() != fingerprint(model):
+        if not path.is_file() or path.read_text() != expected:
             raise DanFastError(f"the cases in {folder} were not restored by this network: run `restore` with it first")
 
 

@@ -27,7 +27,7 @@ BETAS = 0.9, 0.99
 MOMENTUM = 0.95
 AVERAGE = 0.999
 WARMUP = 200  # steps
-# Of the quintic that drives the singular values of a matrix to about 1 (Jordan et al., Muon, 2024).
+# The coefficients of the quintic that drives the singular values of a matrix to about 1 (Jordan et al., Muon, 2024).
 QUINTIC = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5
 
